@@ -1,1 +1,41 @@
-fn main() {}
+//! `cargo xtask`: the chores that every change has to pass, each a command of its own.
+
+mod deps;
+mod shell;
+mod structure;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Usage: cargo xtask <COMMAND>
+
+Commands:
+  test       install what tests need, run every test, then the independent checks in Python
+  deps       check licences, bans and sources of every dependency against deny.toml
+  structure  check the direction of imports, file sizes and opening lines
+  help       print this text";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.first().map(String::as_str) {
+        Some("test") => test::run(),
+        Some("deps") => deps::run(),
+        Some("structure") => structure::run(),
+        Some("help" | "--help" | "-h") => {
+            eprintln!("{HELP}");
+            Ok(())
+        }
+        other => {
+            eprintln!("xtask: no command {:?}\n\n{HELP}", other.unwrap_or(""));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

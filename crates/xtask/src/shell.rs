@@ -1,0 +1,46 @@
+//! Running other programs, loudly when they fail.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// The workspace's folder.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Runs a program in the workspace's folder and fails when it does.
+pub(crate) fn run(program: impl AsRef<Path>, arguments: &[&str]) -> Result<()> {
+    let program = program.as_ref();
+    eprintln!("$ {} {}", program.display(), arguments.join(" "));
+    let status = Command::new(program)
+        .args(arguments)
+        .current_dir(root())
+        .status()
+        .with_context(|| format!("{} cannot be started: is it installed?", program.display()))?;
+    ensure!(
+        status.success(),
+        "{} {} ended with {status}",
+        program.display(),
+        arguments.join(" ")
+    );
+    Ok(())
+}
+
+/// Runs a program and takes what it prints.
+pub(crate) fn read(program: &str, arguments: &[&str]) -> Result<Vec<u8>> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .with_context(|| format!("{program} cannot be started: is it installed?"))?;
+    ensure!(
+        output.status.success(),
+        "{program} {} ended with {}: {}",
+        arguments.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(output.stdout)
+}
