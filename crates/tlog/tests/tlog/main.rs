@@ -1,0 +1,6 @@
+//! The log's arithmetic against published vectors, other implementations, and attacks.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod merkle;
+mod oracle;
