@@ -11,7 +11,7 @@ const HELP: &str = "\
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  test       install what tests need, run every test, then the independent checks in Python
+  test       run every test
   deps       check licences, bans and sources of every dependency against deny.toml
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
