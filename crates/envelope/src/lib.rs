@@ -1,5 +1,12 @@
 //! The sealed message: derivations, committing encryption, hybrid wrap, proofs, trust chain, secrets at rest.
+pub mod attachment;
 pub mod curve;
+pub mod derive;
+pub mod hybrid;
 pub mod label;
+pub mod limits;
+pub mod padding;
 pub mod pb;
 pub mod statement;
+pub mod stream;
+pub mod wrap;
