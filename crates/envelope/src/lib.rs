@@ -1,7 +1,9 @@
 //! The sealed message: derivations, committing encryption, hybrid wrap, proofs, trust chain, secrets at rest.
 pub mod attachment;
+pub mod chain;
 pub mod curve;
 pub mod derive;
+pub mod envelope;
 pub mod hybrid;
 pub mod label;
 pub mod limits;
