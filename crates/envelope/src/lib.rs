@@ -1,5 +1,6 @@
 //! The sealed message: derivations, committing encryption, hybrid wrap, proofs, trust chain, secrets at rest.
 pub mod attachment;
+pub mod ceremony;
 pub mod chain;
 pub mod curve;
 pub mod derive;
@@ -7,6 +8,7 @@ pub mod envelope;
 pub mod hybrid;
 pub mod label;
 pub mod limits;
+pub mod opening;
 pub mod padding;
 pub mod pb;
 pub mod statement;
