@@ -57,9 +57,9 @@ impl KeepReason {
     /// Stable reason.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::RetainedUntil(_) => "retention-not-over",
-            Self::Awaiting(_) => "retention-awaits-event",
-            Self::Held(_) => "record-held",
+            Self::RetainedUntil(_) => "RETENTION_NOT_OVER",
+            Self::Awaiting(_) => "RETENTION_AWAITS_EVENT",
+            Self::Held(_) => "RECORD_HELD",
         }
     }
 }

@@ -57,8 +57,8 @@ impl ExtendError {
     /// Stable reason.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::NotLonger { .. } => "retention-not-longer",
-            Self::Conflict(_) => "retention-conflict",
+            Self::NotLonger { .. } => "RETENTION_SHORTENED",
+            Self::Conflict(_) => "RETENTION_CONFLICT",
             Self::Quorum(error) => error.reason(),
             Self::Retention(error) => error.reason(),
         }

@@ -15,6 +15,7 @@
 //! Signatures are not checked here. Callers verify them against the trust bundle's roster and pass the people on as
 //! [`Signer`]s.
 
+mod access;
 mod calendar;
 mod disposition;
 mod extension;
@@ -29,6 +30,7 @@ mod release;
 mod retention;
 mod trusted_time;
 
+pub use access::{ACTS, AccessError, AccessRules, CallRefused, Caller, CallerKind, ServiceKind};
 pub use disposition::{Disposition, DispositionCase, KeepReason, decide};
 pub use extension::{ExtendError, Extension, extend};
 pub use hold::{
@@ -41,7 +43,7 @@ pub use pack::{
     LintError, Pack, PackError, PackTexts, RecordClass, Start, load_folder,
 };
 pub use people::{MAX_SIGNERS, MAX_SKEW, QuorumError, Role, RoleError, Signer};
-pub use permit::{Action, Call, Dispose, Extend, Permit, Read, Release, ReleaseHold};
+pub use permit::{Action, Call, Dispose, Extend, Perform, Permit, Read, Release, ReleaseHold};
 pub use phase::{Phase, ReadRefused};
 pub use release::{MAX_RECORDS, ReleaseCase, ReleaseError, permit_release};
 pub use retention::{

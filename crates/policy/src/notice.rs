@@ -79,9 +79,9 @@ impl NoticeError {
     /// Stable reason.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Language { .. } => "notice-language",
-            Self::Mode(_) => "mode-not-allowed",
-            Self::Value(_) => "notice-value",
+            Self::Language { .. } => "NOTICE_LANGUAGE",
+            Self::Mode(_) => "MODE_NOT_ALLOWED",
+            Self::Value(_) => "NOTICE_VALUE",
         }
     }
 }

@@ -142,16 +142,16 @@ impl QuorumError {
     /// Stable reason.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::TooFew { .. } => "approvals-too-few",
-            Self::MissingRole(_) => "approvals-role-missing",
-            Self::Twice(_) => "approvals-same-person",
-            Self::SelfApproval(_) => "approvals-self",
-            Self::NotAnApprover(_) => "approvals-not-an-approver",
-            Self::Revoked(_) => "approvals-revoked",
-            Self::OutsideValidity(_) => "approvals-outside-validity",
-            Self::InTheFuture(_) => "approvals-in-the-future",
-            Self::TooEarly(_) => "approvals-too-early",
-            Self::TooMany(_) => "approvals-too-many",
+            Self::TooFew { .. } => "APPROVALS_TOO_FEW",
+            Self::MissingRole(_) => "APPROVALS_ROLE_MISSING",
+            Self::Twice(_) => "APPROVALS_SAME_PERSON",
+            Self::SelfApproval(_) => "APPROVALS_SELF",
+            Self::NotAnApprover(_) => "APPROVALS_NOT_AN_APPROVER",
+            Self::Revoked(_) => "APPROVALS_REVOKED",
+            Self::OutsideValidity(_) => "APPROVALS_OUTSIDE_VALIDITY",
+            Self::InTheFuture(_) => "APPROVALS_IN_THE_FUTURE",
+            Self::TooEarly(_) => "APPROVALS_TOO_EARLY",
+            Self::TooMany(_) => "APPROVALS_TOO_MANY",
         }
     }
 }
@@ -326,26 +326,26 @@ mod tests {
                 .expect_err("must refuse")
                 .reason()
         };
-        assert_eq!(refused(|s| s.revoked = true), "approvals-revoked");
+        assert_eq!(refused(|s| s.revoked = true), "APPROVALS_REVOKED");
         assert_eq!(
             refused(|s| s.person = "ann".into()),
-            "approvals-same-person"
+            "APPROVALS_SAME_PERSON"
         );
-        assert_eq!(refused(|s| s.person = "rita".into()), "approvals-self");
-        assert_eq!(refused(|s| s.at = Millis::new(499)), "approvals-too-early");
+        assert_eq!(refused(|s| s.person = "rita".into()), "APPROVALS_SELF");
+        assert_eq!(refused(|s| s.at = Millis::new(499)), "APPROVALS_TOO_EARLY");
         assert_eq!(
             refused(|s| s.at = Millis::new(400_000)),
-            "approvals-in-the-future"
+            "APPROVALS_IN_THE_FUTURE"
         );
         assert_eq!(
             refused(|s| s.roles = vec![Role::Administrator]),
-            "approvals-not-an-approver"
+            "APPROVALS_NOT_AN_APPROVER"
         );
         assert_eq!(
             refused(|s| {
                 s.valid = TimeRange::new(Millis::new(100), Millis::new(1_500)).expect("not empty");
             }),
-            "approvals-outside-validity"
+            "APPROVALS_OUTSIDE_VALIDITY"
         );
         assert_eq!(
             check(&[Role::Compliance], &good[..1]),

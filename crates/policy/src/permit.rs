@@ -54,6 +54,16 @@ pub struct Call {
 }
 action!(Call, "call");
 
+/// A person may ask for an act.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Perform {
+    /// The act, such as `hold.place`.
+    pub act: String,
+    /// Who asks.
+    pub person: String,
+}
+action!(Perform, "perform");
+
 /// An escrow node may answer for the records of an order.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Release {

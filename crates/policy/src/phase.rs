@@ -28,7 +28,7 @@ impl ReadRefused {
     /// Stable reason.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::NoCase => "intermediate-needs-case",
+            Self::NoCase => "INTERMEDIATE_NEEDS_CASE",
             Self::Retention(error) => error.reason(),
         }
     }

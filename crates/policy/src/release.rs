@@ -43,8 +43,8 @@ impl ReleaseError {
     /// Stable reason.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Records(_) => "order-records",
-            Self::Window => "order-window",
+            Self::Records(_) => "ORDER_RECORDS",
+            Self::Window => "ORDER_WINDOW",
             Self::Quorum(error) => error.reason(),
         }
     }

@@ -106,7 +106,7 @@ impl RetentionError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Class(error) => error.reason(),
-            Self::Date(_) => "date-out-of-range",
+            Self::Date(_) => "DATE_OUT_OF_RANGE",
         }
     }
 }

@@ -34,8 +34,8 @@ impl ClockError {
     /// Stable reason.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::NoQuorum => "clock-no-quorum",
-            Self::Disagreement { .. } => "clock-disagreement",
+            Self::NoQuorum => "CLOCK_NO_QUORUM",
+            Self::Disagreement { .. } => "CLOCK_DISAGREEMENT",
         }
     }
 }

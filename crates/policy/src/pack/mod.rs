@@ -55,9 +55,9 @@ impl PackError {
     /// Stable reason.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Syntax(_) => "pack-syntax",
-            Self::Lint(_) => "pack-lint",
-            Self::Canonical => "pack-canonical",
+            Self::Syntax(_) => "PACK_SYNTAX",
+            Self::Lint(_) => "PACK_LINT",
+            Self::Canonical => "PACK_CANONICAL",
         }
     }
 }
@@ -75,7 +75,7 @@ pub struct ClassError {
 impl ClassError {
     /// Stable reason.
     pub const fn reason(&self) -> &'static str {
-        "record-class-unknown"
+        "RECORD_CLASS_UNKNOWN"
     }
 }
 

@@ -147,7 +147,7 @@ fn control_02_nothing_shortens_retention() {
     let ten_years_on = Millis::new(now.get() + 10 * YEAR);
     let witnesses = BTreeMap::from([("w1".to_owned(), now), ("w2".to_owned(), now)]);
     let error = TrustedNow::agree(ten_years_on, &witnesses, 1).expect_err("must refuse");
-    assert_eq!(error.reason(), "clock-disagreement");
+    assert_eq!(error.reason(), "CLOCK_DISAGREEMENT");
     // A pinned date stands even where the pack computes an earlier one.
     let pinned = DispositionCase {
         retain_until: ten_years_on,
@@ -197,7 +197,7 @@ fn extension_past_a_maximum_is_for_legal_to_settle() {
     );
     assert_eq!(
         extension("2032-11-23T06:00:01Z", &max),
-        Err("retention-conflict")
+        Err("RETENTION_CONFLICT")
     );
     assert!(extension("2032-11-23T06:00:01Z", &both(now)).is_ok());
     assert!(extension("2032-01-01T00:00:00Z", &[]).is_err());
@@ -206,7 +206,7 @@ fn extension_past_a_maximum_is_for_legal_to_settle() {
             "2032-01-01T00:00:00Z",
             &[signer("adam", &[Role::Administrator], now)]
         ),
-        Err("approvals-not-an-approver")
+        Err("APPROVALS_NOT_AN_APPROVER")
     );
 }
 

@@ -1,5 +1,8 @@
 //! Packs, decisions and access rules, tested through the public interface.
 
+mod access;
 mod cases;
 mod disposition;
+mod loading;
+mod notice;
 mod support;
