@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod checkpoint;
 mod merkle;
+mod note;
 mod oracle;
+mod witness;
