@@ -14,6 +14,7 @@ mod proof;
 mod prove;
 mod quorum;
 mod request;
+mod tile;
 mod tree;
 mod witness;
 mod witness_state;
@@ -31,6 +32,10 @@ pub use prove::{
 };
 pub use quorum::{Freshness, Quorum, QuorumConfigError, QuorumError, Witnessed};
 pub use request::{AddCheckpoint, MAX_CONSISTENCY_PROOF, RequestError};
+pub use tile::{
+    MAX_ENTRY, TILE_WIDTH, Tile, TileError, decode_bundle, decode_hashes, encode_bundle,
+    encode_hashes, new_bundles, new_tiles,
+};
 pub use tree::Tree;
 pub use witness::{Pending, Witness, WitnessRefusal, enrol};
 pub use witness_state::{Conflict, MAX_EVIDENCE, StartError};

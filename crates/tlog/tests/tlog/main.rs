@@ -6,4 +6,5 @@ mod checkpoint;
 mod merkle;
 mod note;
 mod oracle;
+mod tile;
 mod witness;
