@@ -97,7 +97,6 @@ pub enum LintError {
 }
 
 pub(super) fn check(raw: raw::Pack, texts: &PackTexts) -> Result<Model, LintError> {
-    check_bytes("pack.toml", &texts.pack)?;
     demand(is_name(&raw.id), "id", "1 to 63 of a-z, 0-9 and '-'")?;
     demand(raw.version >= 1, "version", "at least 1")?;
     demand(is_line(&raw.title), "title", "one line of text")?;
@@ -390,7 +389,7 @@ fn check_localised(languages: &[String], key: &str, texts: &Localised) -> Result
     )
 }
 
-fn check_bytes(name: &str, text: &str) -> Result<(), LintError> {
+pub(super) fn check_bytes(name: &str, text: &str) -> Result<(), LintError> {
     if text.len() > MAX_TEXT || text.contains(['\r', '\u{feff}']) {
         return Err(LintError::Bytes(name.to_owned()));
     }

@@ -85,6 +85,7 @@ impl Pack {
     /// # Errors
     /// When the TOML is not a pack's, or the pack contradicts itself.
     pub fn from_texts(texts: PackTexts) -> Result<Self, PackError> {
+        lint::check_bytes("pack.toml", &texts.pack)?;
         let raw: raw::Pack =
             toml::from_str(&texts.pack).map_err(|error| PackError::Syntax(Box::new(error)))?;
         let model = lint::check(raw, &texts)?;

@@ -5,4 +5,5 @@ mod cases;
 mod disposition;
 mod loading;
 mod notice;
+mod release;
 mod support;
