@@ -13,4 +13,5 @@ pub mod padding;
 pub mod pb;
 pub mod statement;
 pub mod stream;
+pub mod trust;
 pub mod wrap;

@@ -267,7 +267,7 @@ pub(crate) mod tests {
             ("tenants", |h| h.tenants[1] = "acme".into()),
             ("tenants", |h| h.tenants[0] = "Acme".into()),
             ("tenants", |h| {
-                h.tenants = (10..40).map(|i| i.to_string()).collect()
+                h.tenants = (10..40).map(|i| i.to_string()).collect();
             }),
             ("conversation", |h| h.conversation.push(0)),
             ("message_id", |h| h.message_id.clear()),
@@ -288,19 +288,19 @@ pub(crate) mod tests {
                 h.attachments.push(pb::AttachmentRef {
                     digest: vec![0; 32],
                     size: 15,
-                })
+                });
             }),
             ("attachments", |h| {
                 h.attachments.push(pb::AttachmentRef {
                     digest: vec![0; 31],
                     size: 24,
-                })
+                });
             }),
             ("attachments", |h| {
                 h.attachments.push(pb::AttachmentRef {
                     digest: vec![0; 32],
                     size: 1 << 40,
-                })
+                });
             }),
             ("attachments", |h| {
                 h.attachments = vec![

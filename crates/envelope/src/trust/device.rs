@@ -1,0 +1,51 @@
+//! Device certificates, and what devices sign.
+
+use greffe_types::{DeviceId, Millis, UserId, to_hex};
+
+use super::bundle::in_period;
+use super::{Bundle, ISSUER, TrustError, require};
+use crate::pb;
+use crate::statement::{Signed, Statement, public_key};
+
+/// Verifies a device's certificate: issued under the bundle, in its period and not revoked at archive-receipt time `at`.
+///
+/// # Errors
+/// [`TrustError`].
+pub fn verify_device_cert(
+    cert: &Signed<pb::DeviceCert>,
+    bundle: &Bundle,
+    at: Millis,
+) -> Result<(), TrustError> {
+    if cert.tenant != bundle.tenant().as_str() {
+        return Err(TrustError::Mismatch("tenant"));
+    }
+    cert.verify(ISSUER, &bundle.message().device_issuer)?;
+    require(UserId::new(cert.user.as_str()).is_ok(), "user")?;
+    require(cert.device.len() == 16, "device")?;
+    public_key("mls", &cert.mls_key)?;
+    public_key("envelope", &cert.envelope_key)?;
+    require(cert.mls_key != cert.envelope_key, "envelope_key")?;
+    in_period("device certificate", cert.not_before, cert.not_after, at)?;
+    if bundle.is_revoked(&cert.digest(), at) {
+        return Err(TrustError::Revoked);
+    }
+    Ok(())
+}
+
+/// The signer name of a device: its id in lower-case hexadecimal.
+pub fn device_signer(device: &DeviceId) -> String {
+    to_hex(device.as_bytes())
+}
+
+/// Verifies that the device of a certificate (itself verified by the caller) signed a statement with its envelope key.
+///
+/// # Errors
+/// [`TrustError::Statement`], [`TrustError::Field`].
+pub fn verify_by_device<M: Statement>(
+    signed: &Signed<M>,
+    cert: &pb::DeviceCert,
+) -> Result<(), TrustError> {
+    let device =
+        DeviceId::try_from(cert.device.as_slice()).map_err(|_| TrustError::Field("device"))?;
+    Ok(signed.verify(&device_signer(&device), &cert.envelope_key)?)
+}
