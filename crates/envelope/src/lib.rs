@@ -11,6 +11,7 @@ pub mod limits;
 pub mod opening;
 pub mod padding;
 pub mod pb;
+pub mod reshare;
 pub mod statement;
 pub mod stream;
 pub mod trust;

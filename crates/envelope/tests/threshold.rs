@@ -9,5 +9,7 @@
 mod ceremony;
 #[path = "threshold/opening.rs"]
 mod opening;
+#[path = "threshold/reshare.rs"]
+mod reshare;
 #[path = "threshold/support.rs"]
 mod support;

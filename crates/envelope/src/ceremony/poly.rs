@@ -1,7 +1,5 @@
 //! Polynomials over P-256's scalars as shares need them: evaluation, Lagrange, and both in the exponent.
 
-#![allow(dead_code, reason = "resharing deals polynomials out")]
-
 use rand_core::CryptoRng;
 use zeroize::{Zeroize, Zeroizing};
 

@@ -142,7 +142,6 @@ impl NodeShare {
         &self.scalar
     }
 
-    #[allow(dead_code, reason = "resharing hands the seed on")]
     pub(crate) fn kem_seed(&self) -> &Zeroizing<[u8; 64]> {
         &self.kem_seed
     }
