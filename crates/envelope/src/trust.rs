@@ -12,6 +12,7 @@ mod disclosure;
 mod journal;
 mod receipt;
 mod root;
+mod state;
 
 use greffe_types::Millis;
 
@@ -24,6 +25,7 @@ pub use disclosure::{
 pub use journal::{VerifiedEpoch, verify_key_record, verify_share_epoch};
 pub use receipt::{verify_range, verify_receipt, verify_void};
 pub use root::{ISSUER, ROOT, RootKey};
+pub use state::{Applied, TrustState};
 
 use crate::chain::ChainError;
 use crate::statement::StatementError;

@@ -36,6 +36,7 @@ pub fn key_id(tenant: &str, public_key: &[u8]) -> Digest {
 }
 
 /// A journaling public key ready for use. Parsing costs a table (some milliseconds): keep it, share it.
+#[derive(Clone)]
 pub struct JournalKey {
     tenant: String,
     key_id: Digest,
