@@ -115,6 +115,7 @@ impl World {
             bundle_version: 3,
             purpose: "journal".into(),
             expiry: 1_500_000,
+            notices: vec![],
         }
     }
 
