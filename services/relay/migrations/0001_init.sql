@@ -19,7 +19,8 @@ CREATE UNIQUE INDEX statement_scope ON statement (tenant, kind, scope, serial);
 -- How far this relay has followed the log.
 CREATE TABLE follower (
     tenant    TEXT    NOT NULL PRIMARY KEY, -- The tenant.
-    next_leaf BIGINT  NOT NULL, -- Index of the next leaf to look at. Grows.
+    next_leaf BIGINT  NOT NULL, -- Index of the next leaf to look at: size of the tree followed. Grows.
+    frontier  BLOB    NOT NULL, -- Hashes of that tree's complete subtrees, 32 bytes each, largest first. Replaced.
     fence     BIGINT  NOT NULL  -- Lease epoch of the writer. Replaced.
 );
 
@@ -155,6 +156,7 @@ CREATE TABLE commit_extra (
     welcome      BLOB   NOT NULL, -- MLS Welcome; empty when nobody is added. Emptied when all added devices have it.
     ratchet_tree BLOB   NOT NULL, -- Ratchet tree for the joiners. Emptied together with `welcome`.
     observer     BLOB   NOT NULL, -- The observer's snapshot before the commit. Emptied with the receipt.
+    epoch        BIGINT NOT NULL, -- MLS epoch before the commit.
     disclosure   BLOB   NOT NULL, -- Disclosure in force before the commit.
     mode         BIGINT NOT NULL, -- Mode before the commit.
     fence        BIGINT NOT NULL, -- Lease epoch of the writer. Replaced.
@@ -192,15 +194,6 @@ CREATE TABLE item_attachment (
     sequence     BIGINT NOT NULL, -- The item.
     fence        BIGINT NOT NULL, -- Lease epoch of the writer.
     PRIMARY KEY (tenant, conversation, digest, sequence)
-);
-
--- Refusals on their way to the log.
-CREATE TABLE refusal (
-    tenant TEXT   NOT NULL, -- The tenant.
-    id     BLOB   NOT NULL, -- 16 bytes from the refusal's digest: the same refusal again is one leaf.
-    entry  BLOB   NOT NULL, -- Protobuf of the Refusal. The row is deleted once it is logged.
-    fence  BIGINT NOT NULL, -- Lease epoch of the writer.
-    PRIMARY KEY (tenant, id)
 );
 
 -- Which replica writes. Every transaction checks that its own lease epoch is still the highest.

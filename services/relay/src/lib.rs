@@ -4,3 +4,4 @@
 //! its sender and delivered to its recipients only with the archive's receipt.
 
 pub mod session;
+pub mod store;

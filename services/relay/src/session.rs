@@ -62,6 +62,21 @@ pub enum SessionError {
     Expired,
 }
 
+impl SessionError {
+    /// Stable reason.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "SESSION_MISSING",
+            Self::Malformed => "SESSION_MALFORMED",
+            Self::Forged => "SESSION_FORGED",
+            Self::Issuer => "SESSION_ISSUER",
+            Self::Tenant => "SESSION_TENANT",
+            Self::Audience => "SESSION_AUDIENCE",
+            Self::Expired => "SESSION_EXPIRED",
+        }
+    }
+}
+
 /// Everything a token says.
 #[derive(Clone)]
 struct Claims<'a> {

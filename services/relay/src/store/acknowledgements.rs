@@ -1,0 +1,89 @@
+//! Acknowledgements of notices.
+
+use greffe_types::{ConversationId, DeviceId, Digest};
+use sqlx::{SqliteConnection, SqliteExecutor};
+
+use super::{Scope, device as device_id, digest, int, uint};
+
+/// Stores a logged acknowledgement; nothing happens when it is there.
+pub async fn insert(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    conversation: &ConversationId,
+    device: &DeviceId,
+    disclosure: &Digest,
+    log_index: u64,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO acknowledgement (tenant, conversation, device, disclosure, log_index, fence)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
+    .bind(disclosure.as_bytes().as_slice())
+    .bind(int(log_index))
+    .bind(scope.fence())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The log index of an acknowledgement, when there is one.
+pub async fn find(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+    device: &DeviceId,
+    disclosure: &Digest,
+) -> sqlx::Result<Option<u64>> {
+    let index: Option<i64> = sqlx::query_scalar(
+        "SELECT log_index FROM acknowledgement
+         WHERE tenant = $1 AND conversation = $2 AND device = $3 AND disclosure = $4",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
+    .bind(disclosure.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
+    Ok(index.map(uint))
+}
+
+/// The devices that have acknowledged a disclosure in a conversation.
+pub async fn devices(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+    disclosure: &Digest,
+) -> sqlx::Result<Vec<DeviceId>> {
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT device FROM acknowledgement
+         WHERE tenant = $1 AND conversation = $2 AND disclosure = $3",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(disclosure.as_bytes().as_slice())
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|bytes| device_id(bytes)).collect()
+}
+
+/// The disclosures that a device has acknowledged in a conversation.
+pub async fn disclosures(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+    device: &DeviceId,
+) -> sqlx::Result<Vec<Digest>> {
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT disclosure FROM acknowledgement
+         WHERE tenant = $1 AND conversation = $2 AND device = $3",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|bytes| digest(bytes)).collect()
+}

@@ -1,0 +1,184 @@
+//! Conversations: their state and the observer's snapshot.
+
+use greffe_types::{ConversationId, DeviceId, Digest, Millis};
+use sqlx::{SqliteConnection, SqliteExecutor};
+
+use super::{Scope, digest, int, uint};
+
+/// A conversation to create.
+#[derive(Debug, Clone)]
+pub struct NewConversation {
+    /// MLS group id.
+    pub conversation: ConversationId,
+    /// Who creates it.
+    pub created_by: DeviceId,
+    /// When.
+    pub created_at: Millis,
+    /// Digest of the group info.
+    pub origin: Digest,
+    /// Index of the log's leaf.
+    pub log_index: u64,
+    /// Mode, as the proto numbers it.
+    pub mode: i32,
+    /// SHA-256 of the disclosure's statement bytes.
+    pub disclosure: Digest,
+    /// MLS epoch.
+    pub epoch: u64,
+    /// The observer's snapshot.
+    pub observer: Vec<u8>,
+}
+
+/// A conversation's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationRow {
+    /// Mode, as the proto numbers it.
+    pub mode: i32,
+    /// SHA-256 of the disclosure's statement bytes.
+    pub disclosure: Digest,
+    /// MLS epoch.
+    pub epoch: u64,
+    /// Highest number given.
+    pub sequence: u64,
+    /// Highest number with a receipt.
+    pub released: u64,
+    /// Chain head at `released`.
+    pub head: Digest,
+    /// Digest of the group info it was created from.
+    pub origin: Digest,
+}
+
+/// Creates one; false when the id is taken.
+pub async fn insert(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    new: &NewConversation,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "INSERT INTO conversation
+           (tenant, conversation, created_by, created_at, origin, log_index, mode, disclosure,
+            epoch, sequence, released, head, observer, fence)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, $10, $11, $12) ON CONFLICT DO NOTHING",
+    )
+    .bind(scope.tenant())
+    .bind(new.conversation.as_bytes().as_slice())
+    .bind(new.created_by.as_bytes().as_slice())
+    .bind(int(new.created_at.get()))
+    .bind(new.origin.as_bytes().as_slice())
+    .bind(int(new.log_index))
+    .bind(i64::from(new.mode))
+    .bind(new.disclosure.as_bytes().as_slice())
+    .bind(int(new.epoch))
+    .bind(Digest::ZERO.as_bytes().as_slice())
+    .bind(&new.observer)
+    .bind(scope.fence())
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A conversation.
+pub async fn get(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+) -> sqlx::Result<Option<ConversationRow>> {
+    type Columns = (i64, Vec<u8>, i64, i64, i64, Vec<u8>, Vec<u8>);
+    let row: Option<Columns> = sqlx::query_as(
+        "SELECT mode, disclosure, epoch, sequence, released, head, origin FROM conversation
+         WHERE tenant = $1 AND conversation = $2",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
+    row.map(
+        |(mode, disclosure, epoch, sequence, released, head, origin)| {
+            Ok(ConversationRow {
+                mode: i32::try_from(mode).unwrap_or_default(),
+                disclosure: digest(&disclosure)?,
+                epoch: uint(epoch),
+                sequence: uint(sequence),
+                released: uint(released),
+                head: digest(&head)?,
+                origin: digest(&origin)?,
+            })
+        },
+    )
+    .transpose()
+}
+
+/// The observer's snapshot, with its epoch.
+pub async fn observer(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+) -> sqlx::Result<Option<(u64, Vec<u8>)>> {
+    let row: Option<(i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT epoch, observer FROM conversation WHERE tenant = $1 AND conversation = $2",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|(epoch, snapshot)| (uint(epoch), snapshot)))
+}
+
+/// Writes how far numbers were given and released, and the head.
+pub async fn advance(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    conversation: &ConversationId,
+    sequence: u64,
+    released: u64,
+    head: &Digest,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE conversation SET sequence = $3, released = $4, head = $5, fence = $6
+         WHERE tenant = $1 AND conversation = $2",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(int(sequence))
+    .bind(int(released))
+    .bind(head.as_bytes().as_slice())
+    .bind(scope.fence())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What a commit changes of a conversation.
+#[derive(Debug, Clone)]
+pub struct GroupState {
+    /// Epoch after it.
+    pub epoch: u64,
+    /// The observer's snapshot after it.
+    pub observer: Vec<u8>,
+    /// Disclosure in force after it.
+    pub disclosure: Digest,
+    /// Mode after it, as the proto numbers it.
+    pub mode: i32,
+}
+
+/// Moves a conversation to another group state.
+pub async fn set_group(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    conversation: &ConversationId,
+    state: &GroupState,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE conversation SET epoch = $3, observer = $4, disclosure = $5, mode = $6, fence = $7
+         WHERE tenant = $1 AND conversation = $2",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(int(state.epoch))
+    .bind(&state.observer)
+    .bind(state.disclosure.as_bytes().as_slice())
+    .bind(i64::from(state.mode))
+    .bind(scope.fence())
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,368 @@
+//! What took a number, its bytes, and the outbox: items without a receipt.
+
+use greffe_types::{ConversationId, DeviceId, Digest, MessageId};
+use sqlx::{SqliteConnection, SqliteExecutor};
+
+use super::{Scope, conversation as conversation_id, device as device_id, digest, int, uint};
+
+/// What an item is, as the proto numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An envelope.
+    Message = 1,
+    /// A commit.
+    Handshake = 2,
+    /// What the archive refused.
+    Void = 3,
+}
+
+impl Kind {
+    fn from_sql(value: i64) -> sqlx::Result<Self> {
+        match value {
+            1 => Ok(Self::Message),
+            2 => Ok(Self::Handshake),
+            3 => Ok(Self::Void),
+            _ => Err(sqlx::Error::Decode("an item of unknown kind".into())),
+        }
+    }
+}
+
+/// An item to sequence.
+#[derive(Debug, Clone)]
+pub struct NewItem {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Its number.
+    pub sequence: u64,
+    /// Message or handshake.
+    pub kind: Kind,
+    /// Envelope or handshake digest.
+    pub digest: Digest,
+    /// The header's message id.
+    pub message_id: Option<MessageId>,
+    /// The sending device.
+    pub device: DeviceId,
+    /// Its certificate.
+    pub certificate: Digest,
+    /// MLS epoch it was made in.
+    pub epoch: u64,
+    /// Disclosure in force when it was made.
+    pub disclosure: Digest,
+}
+
+/// Gives an item its number; false when its digest, message id, number or epoch's commit is taken.
+pub async fn insert(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    item: &NewItem,
+    payload: &[u8],
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "INSERT INTO item
+           (tenant, conversation, sequence, kind, digest, message_id, device, certificate, epoch,
+            disclosure, size, fence)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
+    )
+    .bind(scope.tenant())
+    .bind(item.conversation.as_bytes().as_slice())
+    .bind(int(item.sequence))
+    .bind(item.kind as i64)
+    .bind(item.digest.as_bytes().as_slice())
+    .bind(item.message_id.map(|id| id.to_vec()))
+    .bind(item.device.as_bytes().as_slice())
+    .bind(item.certificate.as_bytes().as_slice())
+    .bind(int(item.epoch))
+    .bind(item.disclosure.as_bytes().as_slice())
+    .bind(int(payload.len() as u64))
+    .bind(scope.fence())
+    .execute(&mut *conn)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query(
+        "INSERT INTO payload (tenant, conversation, sequence, payload, fence)
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(scope.tenant())
+    .bind(item.conversation.as_bytes().as_slice())
+    .bind(int(item.sequence))
+    .bind(payload)
+    .bind(scope.fence())
+    .execute(conn)
+    .await?;
+    Ok(true)
+}
+
+/// An item that was sequenced before, as a retry finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sequenced {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Its number.
+    pub sequence: u64,
+    /// Who sent it.
+    pub device: DeviceId,
+    /// The receipt, once there.
+    pub receipt: Option<Vec<u8>>,
+    /// The void, when the archive refused.
+    pub void: Option<Vec<u8>>,
+}
+
+/// Finds an item by its envelope or handshake digest.
+pub async fn by_digest(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    item: &Digest,
+) -> sqlx::Result<Option<Sequenced>> {
+    type Columns = (Vec<u8>, i64, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+    let row: Option<Columns> = sqlx::query_as(
+        "SELECT conversation, sequence, device, receipt, void FROM item
+         WHERE tenant = $1 AND digest = $2",
+    )
+    .bind(scope.tenant())
+    .bind(item.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
+    row.map(|(conversation, sequence, device, receipt, void)| {
+        Ok(Sequenced {
+            conversation: conversation_id(&conversation)?,
+            sequence: uint(sequence),
+            device: device_id(&device)?,
+            receipt,
+            void,
+        })
+    })
+    .transpose()
+}
+
+/// The digest of the envelope that took a message id.
+pub async fn digest_of_message(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+    message: &MessageId,
+) -> sqlx::Result<Option<Digest>> {
+    let found: Option<Vec<u8>> = sqlx::query_scalar(
+        "SELECT digest FROM item WHERE tenant = $1 AND conversation = $2 AND message_id = $3",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(message.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
+    found.map(|bytes| digest(&bytes)).transpose()
+}
+
+/// The chain head at a number; none when it has no receipt yet.
+pub async fn head_at(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+    sequence: u64,
+) -> sqlx::Result<Option<Digest>> {
+    let found: Option<Option<Vec<u8>>> = sqlx::query_scalar(
+        "SELECT head FROM item WHERE tenant = $1 AND conversation = $2 AND sequence = $3",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(int(sequence))
+    .fetch_optional(conn)
+    .await?;
+    found.flatten().map(|bytes| digest(&bytes)).transpose()
+}
+
+/// The archive's answer to an item.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Protobuf of the receipt.
+    pub receipt: Vec<u8>,
+    /// Protobuf of the void, when the archive refused.
+    pub void: Option<Vec<u8>>,
+    /// Chain head at the item.
+    pub head: Digest,
+}
+
+/// Stores the archive's answer; false when the item has one.
+pub async fn set_answer(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    conversation: &ConversationId,
+    sequence: u64,
+    answer: &Answer,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "UPDATE item SET receipt = $4, void = $5, head = $6, fence = $7,
+           kind = CASE WHEN $8 = 1 THEN 3 ELSE kind END
+         WHERE tenant = $1 AND conversation = $2 AND sequence = $3 AND receipt IS NULL",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(int(sequence))
+    .bind(&answer.receipt)
+    .bind(&answer.void)
+    .bind(answer.head.as_bytes().as_slice())
+    .bind(scope.fence())
+    .bind(i64::from(answer.void.is_some()))
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// An item on its way to the archive.
+#[derive(Debug, Clone)]
+pub struct OutboxRow {
+    /// The relay's own order.
+    pub id: u64,
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Its number.
+    pub sequence: u64,
+    /// Message or handshake.
+    pub kind: Kind,
+    /// The sending device.
+    pub device: DeviceId,
+    /// Its certificate.
+    pub certificate: Digest,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+/// Items without a receipt after a place in the relay's own order, in that order.
+pub async fn outbox(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    after: u64,
+    limit: u32,
+) -> sqlx::Result<Vec<OutboxRow>> {
+    type Columns = (i64, Vec<u8>, i64, i64, Vec<u8>, Vec<u8>, Vec<u8>);
+    let rows: Vec<Columns> = sqlx::query_as(
+        "SELECT i.id, i.conversation, i.sequence, i.kind, i.device, i.certificate, p.payload
+         FROM item i JOIN payload p
+           ON p.tenant = i.tenant AND p.conversation = i.conversation AND p.sequence = i.sequence
+         WHERE i.tenant = $1 AND i.receipt IS NULL AND i.id > $2 ORDER BY i.id LIMIT $3",
+    )
+    .bind(scope.tenant())
+    .bind(int(after))
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(
+            |(id, conversation, sequence, kind, device, certificate, payload)| {
+                Ok(OutboxRow {
+                    id: uint(id),
+                    conversation: conversation_id(&conversation)?,
+                    sequence: uint(sequence),
+                    kind: Kind::from_sql(kind)?,
+                    device: device_id(&device)?,
+                    certificate: digest(&certificate)?,
+                    payload,
+                })
+            },
+        )
+        .collect()
+}
+
+/// How many items wait for the archive, and their bytes.
+pub async fn backlog(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<(u64, u64)> {
+    let (count, size): (i64, i64) = sqlx::query_as(
+        "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM item
+         WHERE tenant = $1 AND receipt IS NULL",
+    )
+    .bind(scope.tenant())
+    .fetch_one(conn)
+    .await?;
+    Ok((uint(count), uint(size)))
+}
+
+/// An item as a mailbox reads it.
+#[derive(Debug, Clone)]
+pub struct MailRow {
+    /// Its number.
+    pub sequence: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// Disclosure in force when it was made.
+    pub disclosure: Digest,
+    /// Protobuf of the receipt.
+    pub receipt: Vec<u8>,
+    /// Protobuf of the void.
+    pub void: Option<Vec<u8>>,
+    /// Its bytes; none once every member had taken it in.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// Items with a receipt after a number and up to another, in order.
+pub async fn mail(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+    after: u64,
+    until: u64,
+    limit: u32,
+) -> sqlx::Result<Vec<MailRow>> {
+    type Columns = (i64, i64, Vec<u8>, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+    let rows: Vec<Columns> = sqlx::query_as(
+        "SELECT i.sequence, i.kind, i.disclosure, i.receipt, i.void, p.payload
+         FROM item i LEFT JOIN payload p
+           ON p.tenant = i.tenant AND p.conversation = i.conversation AND p.sequence = i.sequence
+         WHERE i.tenant = $1 AND i.conversation = $2 AND i.sequence > $3 AND i.sequence <= $4
+           AND i.receipt IS NOT NULL ORDER BY i.sequence LIMIT $5",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(int(after))
+    .bind(int(until))
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|(sequence, kind, disclosure, receipt, void, payload)| {
+            Ok(MailRow {
+                sequence: uint(sequence),
+                kind: Kind::from_sql(kind)?,
+                disclosure: digest(&disclosure)?,
+                receipt,
+                void,
+                payload,
+            })
+        })
+        .collect()
+}
+
+/// Drops the bytes of archived items up to a number; gives how many.
+pub async fn drop_payloads(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    conversation: &ConversationId,
+    until: u64,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "DELETE FROM payload WHERE tenant = $1 AND conversation = $2 AND sequence <= $3
+         AND sequence <= (SELECT released FROM conversation WHERE tenant = $1 AND conversation = $2)",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(int(until))
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Number of the commit that has no receipt yet, when there is one.
+pub async fn pending_commit(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+) -> sqlx::Result<Option<u64>> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT sequence FROM item WHERE tenant = $1 AND conversation = $2 AND kind = 2
+         AND receipt IS NULL",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.map(uint))
+}

@@ -1,0 +1,103 @@
+//! Root-signed statements, and how far the log was followed.
+
+use greffe_types::Digest;
+use sqlx::{SqliteConnection, SqliteExecutor};
+
+use super::{Scope, int, uint};
+
+/// A statement as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatementRow {
+    /// Its type.
+    pub kind: String,
+    /// What a later one supersedes.
+    pub scope: Vec<u8>,
+    /// Version, epoch or serial.
+    pub serial: u64,
+    /// Protobuf of the SignedStatement.
+    pub statement: Vec<u8>,
+    /// Index of the log's leaf.
+    pub log_index: u64,
+}
+
+/// Stores a statement; false when it, or another of its serial, is there.
+pub async fn insert(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    digest: &Digest,
+    row: &StatementRow,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "INSERT INTO statement (tenant, digest, kind, scope, serial, statement, log_index, fence)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+    )
+    .bind(scope.tenant())
+    .bind(digest.as_bytes().as_slice())
+    .bind(&row.kind)
+    .bind(&row.scope)
+    .bind(int(row.serial))
+    .bind(&row.statement)
+    .bind(int(row.log_index))
+    .bind(scope.fence())
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Every statement of the tenant, in the order of the log.
+pub async fn all(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<Vec<StatementRow>> {
+    let rows: Vec<(String, Vec<u8>, i64, Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT kind, scope, serial, statement, log_index FROM statement
+         WHERE tenant = $1 ORDER BY log_index",
+    )
+    .bind(scope.tenant())
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(row).collect())
+}
+
+fn row(
+    (kind, scope, serial, statement, log_index): (String, Vec<u8>, i64, Vec<u8>, i64),
+) -> StatementRow {
+    StatementRow {
+        kind,
+        scope,
+        serial: uint(serial),
+        statement,
+        log_index: uint(log_index),
+    }
+}
+
+/// How far the log was followed: size of the tree, and the hashes of its complete subtrees.
+pub async fn followed(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+) -> sqlx::Result<Option<(u64, Vec<u8>)>> {
+    let row: Option<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT next_leaf, frontier FROM follower WHERE tenant = $1")
+            .bind(scope.tenant())
+            .fetch_optional(conn)
+            .await?;
+    Ok(row.map(|(next, frontier)| (uint(next), frontier)))
+}
+
+/// Remembers it.
+pub async fn set_followed(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    next: u64,
+    frontier: &[u8],
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO follower (tenant, next_leaf, frontier, fence) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (tenant) DO UPDATE
+         SET next_leaf = excluded.next_leaf, frontier = excluded.frontier, fence = excluded.fence",
+    )
+    .bind(scope.tenant())
+    .bind(int(next))
+    .bind(frontier)
+    .bind(scope.fence())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
