@@ -32,25 +32,40 @@ generated!(
 /// Every file, message and RPC, as an encoded `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/greffe.bin"));
 
-/// Full names of every RPC of `DESCRIPTORS`, such as `/greffe.audit.v1.LogService/GetCheckpoint`, sorted.
-pub fn methods() -> Vec<String> {
+/// An RPC of the contracts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rpc {
+    /// Path of its calls, such as `/greffe.audit.v1.LogService/GetCheckpoint`.
+    pub path: String,
+    /// The caller sends more than one message.
+    pub client_streams: bool,
+    /// The answer is more than one message.
+    pub server_streams: bool,
+}
+
+/// Every RPC of `DESCRIPTORS`, sorted by path.
+pub fn rpcs() -> Vec<Rpc> {
     use prost::Message as _;
     let set = prost_types::FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
-    let mut names = Vec::new();
+    let mut rpcs = Vec::new();
     for file in &set.file {
         for service in &file.service {
             for method in &service.method {
-                names.push(format!(
-                    "/{}.{}/{}",
-                    file.package(),
-                    service.name(),
-                    method.name()
-                ));
+                rpcs.push(Rpc {
+                    path: format!("/{}.{}/{}", file.package(), service.name(), method.name()),
+                    client_streams: method.client_streaming(),
+                    server_streams: method.server_streaming(),
+                });
             }
         }
     }
-    names.sort();
-    names
+    rpcs.sort();
+    rpcs
+}
+
+/// Full names of every RPC of `DESCRIPTORS`, such as `/greffe.audit.v1.LogService/GetCheckpoint`, sorted.
+pub fn methods() -> Vec<String> {
+    rpcs().into_iter().map(|rpc| rpc.path).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 
 pub mod clock;
 pub mod config;
+pub mod db;
 pub mod errors;
 pub mod files;
+pub mod ready;
+pub mod serve;
 pub mod telemetry;
 pub mod tls;

@@ -1,0 +1,189 @@
+//! Transactions, group commit, and what a full disk looks like.
+
+use std::sync::LazyLock;
+
+use super::group::{Batch, GroupCommit, GroupError, GroupLimits};
+use super::*;
+
+static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrator = Migrator::DEFAULT;
+    migrator.migrations = vec![sqlx::migrate::Migration::new(
+        1,
+        "init".into(),
+        sqlx::migrate::MigrationType::Simple,
+        sqlx::SqlStr::from_static("CREATE TABLE item (n INTEGER PRIMARY KEY) STRICT"),
+        false,
+    )]
+    .into();
+    migrator
+});
+
+async fn open(options: DbOptions) -> (tempfile::TempDir, Database) {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Database::open(&folder.path().join("a.sqlite"), &MIGRATOR, options)
+        .await
+        .unwrap();
+    (folder, db)
+}
+
+async fn count(db: &Database) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM item")
+        .fetch_one(db.read())
+        .await
+        .unwrap()
+}
+
+struct Insert {
+    largest: usize,
+    settled: Vec<bool>,
+}
+
+impl Batch for Insert {
+    type Request = i64;
+    type Response = (i64, usize, Vec<bool>);
+
+    async fn apply(
+        &mut self,
+        tx: &mut SqliteConnection,
+        requests: Vec<i64>,
+    ) -> Result<Vec<Self::Response>, sqlx::Error> {
+        self.largest = self.largest.max(requests.len());
+        let mut answers = Vec::new();
+        for n in requests {
+            sqlx::query("INSERT INTO item (n) VALUES (?)")
+                .bind(n)
+                .execute(&mut *tx)
+                .await?;
+            answers.push((n, self.largest, self.settled.clone()));
+        }
+        Ok(answers)
+    }
+
+    fn settled(&mut self, committed: bool) {
+        self.settled.push(committed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_whole_or_nothing() {
+    let (_folder, db) = open(DbOptions {
+        secure_delete: true,
+    })
+    .await;
+    // In a task of its own: the future has to be Send.
+    let inner = db.clone();
+    tokio::spawn(async move {
+        let wanted = 7_i64;
+        let done: Result<i64, ServiceError> = inner
+            .run_tx("insert", async |tx: &mut SqliteConnection| {
+                sqlx::query("INSERT INTO item (n) VALUES (?)")
+                    .bind(wanted)
+                    .execute(&mut *tx)
+                    .await?;
+                Ok(wanted)
+            })
+            .await;
+        assert_eq!(done.unwrap(), 7);
+    })
+    .await
+    .unwrap();
+    let undone: Result<(), ServiceError> = db
+        .run_tx("undo", async |tx: &mut SqliteConnection| {
+            sqlx::query("INSERT INTO item (n) VALUES (8)")
+                .execute(&mut *tx)
+                .await?;
+            Err(sqlx::Error::RowNotFound.into())
+        })
+        .await;
+    assert_eq!(undone.unwrap_err().reason(), STORE_FAILED);
+    assert_eq!(count(&db).await, 1);
+    let write = sqlx::query("DELETE FROM item").execute(db.read()).await;
+    assert!(write.is_err(), "readers only read");
+    db.truncate_wal().await.unwrap();
+    db.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_requests_share_a_transaction() {
+    let (_folder, db) = open(DbOptions::default()).await;
+    let batch = Insert {
+        largest: 0,
+        settled: Vec::new(),
+    };
+    let group = GroupCommit::spawn("insert", db.clone(), batch, GroupLimits::default());
+    let answers = futures::future::join_all((0..300).map(|n| group.submit(n))).await;
+    for (n, answer) in (0..300).zip(&answers) {
+        assert_eq!(answer.as_ref().unwrap().0, n);
+    }
+    assert_eq!(count(&db).await, 300);
+    let largest = answers.iter().map(|a| a.as_ref().unwrap().1).max();
+    assert!(largest.unwrap() > 1, "they were gathered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_batch_fails_for_everybody() {
+    let (_folder, db) = open(DbOptions::default()).await;
+    let batch = Insert {
+        largest: 0,
+        settled: Vec::new(),
+    };
+    let group = GroupCommit::spawn(
+        "insert",
+        db.clone(),
+        batch,
+        GroupLimits {
+            max_batch: 8,
+            queue: 2,
+        },
+    );
+    // The writer is busy: the requests wait together, the third finds no place.
+    let outcome = db
+        .run_tx("hold", async |_tx: &mut SqliteConnection| {
+            let first = tokio::spawn({
+                let group = group.clone();
+                async move { group.submit(1).await }
+            });
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let waiting = [(2, 0), (2, 1)].map(|(n, _)| {
+                let group = group.clone();
+                tokio::spawn(async move { group.submit(n).await })
+            });
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let full = group.submit(3).await;
+            assert!(matches!(full, Err(GroupError::Overloaded)));
+            Ok::<_, sqlx::Error>((first, waiting))
+        })
+        .await
+        .unwrap();
+    let (first, waiting) = outcome;
+    first.await.unwrap().unwrap();
+    for answer in waiting {
+        let failed = answer.await.unwrap().unwrap_err();
+        assert!(matches!(failed, GroupError::Failed(_)));
+        assert_eq!(ServiceError::from(failed).reason(), STORE_FAILED);
+    }
+    assert_eq!(count(&db).await, 1);
+    let after = group.submit(4).await.unwrap();
+    assert_eq!(after.2, [true, false]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_39_a_full_disk_refuses_and_keeps_what_was_accepted() {
+    let (_folder, db) = open(DbOptions::default()).await;
+    sqlx::raw_sql("PRAGMA max_page_count = 3; CREATE TABLE big (x BLOB)")
+        .execute(&db.writer)
+        .await
+        .unwrap();
+    let refused: Result<(), ServiceError> = db
+        .run_tx("fill", async |tx: &mut SqliteConnection| {
+            sqlx::query("INSERT INTO big (x) VALUES (zeroblob(100000))")
+                .execute(&mut *tx)
+                .await?;
+            Ok(())
+        })
+        .await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.reason(), DISK_FULL);
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(count(&db).await, 0);
+}

@@ -1,0 +1,232 @@
+//! What stands in front of every handler: the rule of its RPC, the caller, a place among the calls, a deadline.
+
+use core::convert::Infallible;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+
+use greffe_policy::{AccessRules, CallRefused};
+use http::{Request, Response};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use super::auth::Authenticator;
+use super::ending::{Ending, stopping};
+use crate::config::Limits;
+use crate::errors::{Reason, ServiceError};
+use crate::{telemetry, tls};
+
+/// No RPC of that name.
+pub const UNKNOWN_METHOD: Reason = Reason::new("UNKNOWN_METHOD");
+/// No rule says who may call the RPC.
+pub const NO_ACCESS_RULE: Reason = Reason::new("NO_ACCESS_RULE");
+/// The RPC's rule does not name the caller.
+pub const CALLER_NOT_ALLOWED: Reason = Reason::new("CALLER_NOT_ALLOWED");
+/// The connection has no verified certificate.
+pub const NO_CERTIFICATE: Reason = Reason::new("NO_CERTIFICATE");
+/// More calls than one process takes on.
+pub const TOO_MANY_CALLS: Reason = Reason::new("TOO_MANY_CALLS");
+/// The call took longer than any may.
+pub const CALL_TOO_LONG: Reason = Reason::new("CALL_TOO_LONG");
+
+/// Whoever has a certificate of the tenant may ask these: they show nothing but the contract and whether we live.
+const OPEN: [&str; 2] = [
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.v1.ServerReflection/",
+];
+
+/// Of every RPC of the contracts, whether caller and server stream. The keys are labels of metrics.
+static RPCS: LazyLock<BTreeMap<String, greffe_api::Rpc>> = LazyLock::new(|| {
+    greffe_api::rpcs()
+        .into_iter()
+        .map(|rpc| (rpc.path.clone(), rpc))
+        .collect()
+});
+
+struct Gate {
+    access: &'static AccessRules,
+    auth: Arc<dyn Authenticator>,
+    calls: Semaphore,
+    deadline: Duration,
+    stop: CancellationToken,
+}
+
+/// Puts the gate in front of the routes.
+#[derive(Clone)]
+pub(super) struct AccessLayer(Arc<Gate>);
+
+impl AccessLayer {
+    pub(super) fn new(
+        access: &'static AccessRules,
+        auth: Arc<dyn Authenticator>,
+        limits: &Limits,
+        stop: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Gate {
+            access,
+            auth,
+            calls: Semaphore::new(limits.calls.min(Semaphore::MAX_PERMITS)),
+            deadline: limits.deadline(),
+            stop,
+        }))
+    }
+}
+
+impl<S> Layer<S> for AccessLayer {
+    type Service = Access<S>;
+
+    fn layer(&self, inner: S) -> Access<S> {
+        Access {
+            gate: self.0.clone(),
+            inner,
+        }
+    }
+}
+
+/// The routes behind the gate.
+#[derive(Clone)]
+pub(super) struct Access<S> {
+    gate: Arc<Gate>,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Access<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let gate = self.gate.clone();
+        // The one that was polled ready is the one to use.
+        let next = self.inner.clone();
+        let mut inner = core::mem::replace(&mut self.inner, next);
+        Box::pin(async move {
+            let begun = Instant::now();
+            let known = RPCS.get_key_value(request.uri().path());
+            let response = match gate.admit(&mut request).await {
+                Ok(()) => gate.serve(&mut inner, request, known.map(|k| k.1)).await,
+                Err(refusal) => Status::from(refusal).into_http(),
+            };
+            if let Some((method, _)) = known {
+                let code =
+                    Status::from_header_map(response.headers()).map_or(Code::Ok, |s| s.code());
+                telemetry::call(method, code, begun.elapsed());
+            }
+            Ok(response)
+        })
+    }
+}
+
+impl Gate {
+    /// Finds the rule, authenticates, checks, and leaves caller and permit with the request.
+    async fn admit(&self, request: &mut Request<Body>) -> Result<(), ServiceError> {
+        let path = request.uri().path().to_owned();
+        let peer = request
+            .extensions()
+            .get::<tls::Caller>()
+            .cloned()
+            .ok_or_else(|| {
+                ServiceError::new(
+                    Code::Unauthenticated,
+                    NO_CERTIFICATE,
+                    "a certificate is needed",
+                )
+            })?;
+        if OPEN.iter().any(|open| path.starts_with(open)) {
+            return Ok(());
+        }
+        let Some(kinds) = self.access.callers(&path) else {
+            self.auth
+                .refused(&path, &peer.id.to_string(), UNKNOWN_METHOD.as_str());
+            return Err(ServiceError::new(
+                Code::Unimplemented,
+                UNKNOWN_METHOD,
+                "not found",
+            ));
+        };
+        let caller = self
+            .auth
+            .authenticate(&path, kinds, &peer, request.headers())
+            .await
+            .inspect_err(|refusal| {
+                self.auth
+                    .refused(&path, &peer.id.to_string(), refusal.reason().as_str());
+            })?;
+        let permit = self.access.check(&path, &caller).map_err(|refused| {
+            self.auth
+                .refused(&path, &caller.to_string(), refused.reason());
+            let reason = match refused {
+                CallRefused::NoRule(_) => NO_ACCESS_RULE,
+                CallRefused::NotAllowed { .. } => CALLER_NOT_ALLOWED,
+            };
+            ServiceError::new(Code::PermissionDenied, reason, refused.to_string())
+        })?;
+        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(Arc::new(permit));
+        Ok(())
+    }
+
+    async fn serve<S>(
+        &self,
+        inner: &mut S,
+        request: Request<Body>,
+        rpc: Option<&greffe_api::Rpc>,
+    ) -> Response<Body>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    {
+        if self.stop.is_cancelled() {
+            return stopping().into_http();
+        }
+        // Held until the answer begins: a stream then costs its connection's limit, not this one.
+        let Ok(_place) = self.calls.try_acquire() else {
+            return Status::from(
+                ServiceError::new(
+                    Code::ResourceExhausted,
+                    TOO_MANY_CALLS,
+                    "too many calls at once",
+                )
+                .retry_after(Duration::from_millis(250)),
+            )
+            .into_http();
+        };
+        // A caller that streams decides itself how long it takes.
+        let bounded = rpc.is_some_and(|rpc| !rpc.client_streams);
+        let answer = inner.call(request);
+        let answered = if bounded {
+            tokio::time::timeout(self.deadline, answer).await
+        } else {
+            Ok(answer.await)
+        };
+        let Ok(Ok(response)) = answered else {
+            return Status::from(ServiceError::new(
+                Code::DeadlineExceeded,
+                CALL_TOO_LONG,
+                "the call took longer than any may",
+            ))
+            .into_http();
+        };
+        if rpc.is_none_or(|rpc| rpc.server_streams) {
+            return response.map(|body| Body::new(Ending::new(body, self.stop.clone())));
+        }
+        response
+    }
+}
