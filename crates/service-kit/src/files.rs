@@ -1,5 +1,6 @@
 //! Files that are there whole or not at all, and once there stay as they are.
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -7,7 +8,9 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::errors::Reason;
+use tonic::Code;
+
+use crate::errors::{Reason, ServiceError};
 
 /// The disk or its quota is full: nothing was accepted, try again once there is room.
 pub const DISK_FULL: Reason = Reason::new("DISK_FULL");
@@ -15,6 +18,27 @@ pub const DISK_FULL: Reason = Reason::new("DISK_FULL");
 pub const FILE_CONFLICT: Reason = Reason::new("FILE_CONFLICT");
 /// A file could not be read or written.
 pub const FILE_FAILED: Reason = Reason::new("FILE_FAILED");
+
+/// A file's failure as callers see it.
+impl From<FileError> for ServiceError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::DiskFull { .. } => Self::new(
+                Code::ResourceExhausted,
+                DISK_FULL,
+                "no space left; nothing was accepted",
+            )
+            .retry_after(Duration::from_secs(30)),
+            FileError::Conflict { .. } => Self::new(
+                Code::AlreadyExists,
+                FILE_CONFLICT,
+                "it is stored with other content",
+            ),
+            FileError::Io { .. } => Self::new(Code::Internal, FILE_FAILED, "a file failed"),
+        }
+        .because(error)
+    }
+}
 
 /// Why a file was not written.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +93,7 @@ pub enum Written {
 ///
 /// The folder has to exist. The same bytes again are fine, which makes retries after a crash safe.
 pub fn write_once(path: &Path, bytes: &[u8]) -> Result<Written, FileError> {
-    let written = place(path, bytes)?;
+    let written = place(path, bytes, 0o444)?;
     sync_folder(folder(path))?;
     Ok(written)
 }
@@ -80,13 +104,21 @@ pub fn write_once_all(files: &[(PathBuf, &[u8])]) -> Result<Vec<Written>, FileEr
     let mut outcome = Vec::with_capacity(files.len());
     let mut folders = BTreeSet::new();
     for (path, bytes) in files {
-        outcome.push(place(path, bytes)?);
+        outcome.push(place(path, bytes, 0o444)?);
         folders.insert(folder(path));
     }
     for folder in folders {
         sync_folder(folder)?;
     }
     Ok(outcome)
+}
+
+/// Writes a file for its owner's eyes only (mode 0600), durably; one that is there stays, and is a conflict unless it
+/// has the same bytes. Blocking.
+pub fn create_private(path: &Path, bytes: &[u8]) -> Result<Written, FileError> {
+    let written = place(path, bytes, 0o600)?;
+    sync_folder(folder(path))?;
+    Ok(written)
 }
 
 /// Replaces a file that may change: readers see the old bytes or the new ones. Durable when this returns. Blocking.
@@ -103,8 +135,8 @@ pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
         .map_err(|source| failed("sync the folder", folder, source))
 }
 
-fn place(path: &Path, bytes: &[u8]) -> Result<Written, FileError> {
-    let staged = stage(path, bytes, 0o444)?;
+fn place(path: &Path, bytes: &[u8], mode: u32) -> Result<Written, FileError> {
+    let staged = stage(path, bytes, mode)?;
     // A link, not a rename: it fails when the name is taken instead of replacing what is there.
     match fs::hard_link(&staged.0, path) {
         Ok(()) => Ok(Written::New),

@@ -31,6 +31,11 @@ impl Tree {
         Ok(Self { size, peaks })
     }
 
+    /// From a right edge as [`Self::peaks`] gave it; none unless it has one hash for each bit set in the size.
+    pub fn from_peaks(size: u64, peaks: Vec<Digest>) -> Option<Self> {
+        (peaks.len() == size.count_ones() as usize).then_some(Self { size, peaks })
+    }
+
     /// Adds a batch of leaf hashes; gives every hash that is now final, children before parents.
     pub fn append(&mut self, leaves: &[Digest]) -> Vec<(Node, Digest)> {
         let mut finished = Vec::with_capacity(leaves.len() * 2);
@@ -74,6 +79,11 @@ impl Tree {
     /// Number of leaves.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The right edge: roots of the perfect subtrees, largest first. With the size it is all that growing needs.
+    pub fn peaks(&self) -> &[Digest] {
+        &self.peaks
     }
 
     /// RFC 6962 root.

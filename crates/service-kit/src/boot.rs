@@ -1,0 +1,211 @@
+//! The start of every service: logs, data folder, identity, pinned root, trust.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use greffe_envelope::trust::{RootKey, TrustError, TrustState};
+use greffe_policy::AccessRules;
+use greffe_types::TenantId;
+use tonic::transport::Channel;
+
+use crate::append::Appender;
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::{ConfigError, Limits, PeerConfig, ServiceConfig};
+use crate::db::DbError;
+use crate::files::FileError;
+use crate::folder::{DataFolder, FolderError};
+use crate::ready::READY_FILE;
+use crate::secrets::SecretsError;
+use crate::serve::{Authenticator, ServeError, Server};
+use crate::telemetry::{self, TelemetryError};
+use crate::tls::{ConnectError, Identity, PeerKind, SpiffeError, SpiffeId, TlsError, connect_lazy};
+
+/// Why a service does not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its configuration.
+    #[error("the configuration is refused")]
+    Config(#[from] ConfigError),
+    /// Its log.
+    #[error("cannot start logging")]
+    Telemetry(#[from] TelemetryError),
+    /// Its data folder.
+    #[error("the data folder is refused")]
+    Folder(#[from] FolderError),
+    /// Its certificate.
+    #[error("the TLS identity is refused")]
+    Tls(#[from] TlsError),
+    /// Its certificate is another tenant's, or not a service's.
+    #[error("the certificate is for {found}, not for a service of tenant {tenant}")]
+    Identity {
+        /// Whose the certificate is.
+        found: Box<SpiffeId>,
+        /// Who is served.
+        tenant: TenantId,
+    },
+    /// The first bundle.
+    #[error("the first trust bundle is not the pinned root's")]
+    Trust(#[from] TrustError),
+    /// A peer's name cannot be one.
+    #[error("a peer cannot be named so")]
+    Peer(#[from] SpiffeError),
+    /// A peer's address cannot be one.
+    #[error("a peer cannot be reached")]
+    Connect(#[from] ConnectError),
+    /// Its database.
+    #[error("the database is refused")]
+    Database(#[from] DbError),
+    /// A file of its data folder.
+    #[error("a file of the data folder is refused")]
+    File(#[from] FileError),
+    /// Its secrets.
+    #[error("the secrets are refused")]
+    Secrets(#[from] SecretsError),
+    /// Its server.
+    #[error("the server stopped")]
+    Serve(#[from] ServeError),
+    /// What only this service checks.
+    #[error("{what}")]
+    Service {
+        /// What was being done.
+        what: &'static str,
+        /// Why it failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl StartError {
+    /// What only one service checks.
+    pub fn service(
+        what: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Service {
+            what,
+            source: source.into(),
+        }
+    }
+}
+
+/// The tenant's trust, shared by a service's tasks. A state whose holder panicked is still whole: changes are applied in
+/// one step after everything was verified.
+#[derive(Debug, Clone)]
+pub struct SharedTrust(Arc<RwLock<TrustState>>);
+
+impl SharedTrust {
+    /// Shares a state.
+    pub fn new(state: TrustState) -> Self {
+        Self(Arc::new(RwLock::new(state)))
+    }
+
+    /// To look something up. Not across an await.
+    pub fn read(&self) -> RwLockReadGuard<'_, TrustState> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To take a statement in. Not across an await.
+    pub fn write(&self) -> RwLockWriteGuard<'_, TrustState> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What every service starts with.
+#[derive(Debug)]
+pub struct Boot {
+    /// Who we are.
+    pub identity: Identity,
+    /// The pinned root.
+    pub root: RootKey,
+    /// What the root has vouched for; at first only the first bundle.
+    pub trust: SharedTrust,
+    /// The system's clock.
+    pub clock: SharedClock,
+    /// The data folder, ours alone.
+    pub data: PathBuf,
+    /// What one process takes on.
+    pub limits: Limits,
+    peers: BTreeMap<String, PeerConfig>,
+    _folder: DataFolder,
+}
+
+impl Boot {
+    /// Starts: nothing is served yet and nobody called.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(config: &ServiceConfig) -> Result<Self, StartError> {
+        match telemetry::init(&config.log) {
+            // Several services of one process share its log.
+            Ok(()) | Err(TelemetryError::Twice) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let identity = Identity::load(&config.tls)?;
+        let id = identity.id();
+        if id.kind() != PeerKind::Service || *id.tenant() != config.tenant {
+            return Err(StartError::Identity {
+                found: Box::new(id.clone()),
+                tenant: config.tenant.clone(),
+            });
+        }
+        let folder = DataFolder::open(&config.data, &config.tenant, id.name())?;
+        let root = config.root()?;
+        let trust = TrustState::new(root.clone(), config.first_bundle()?)?;
+        Ok(Self {
+            identity,
+            root,
+            trust: SharedTrust::new(trust),
+            clock: Arc::new(SystemClock),
+            data: config.data.clone(),
+            limits: config.limits.clone(),
+            peers: config.peers.clone(),
+            _folder: folder,
+        })
+    }
+
+    /// Our own name, such as `escrow-2`.
+    pub fn name(&self) -> &str {
+        self.identity.id().name()
+    }
+
+    /// The tenant served.
+    pub fn tenant(&self) -> &TenantId {
+        self.root.tenant()
+    }
+
+    /// A channel to the service of that name, where the configuration says it is. The first call connects. Needs a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] without such a peer, [`StartError::Peer`], [`StartError::Connect`].
+    pub fn channel(&self, name: &str) -> Result<Channel, StartError> {
+        let peer = self.peers.get(name).ok_or_else(|| ConfigError::Peer {
+            name: name.to_owned(),
+        })?;
+        let expected = SpiffeId::service(self.tenant(), name)?;
+        Ok(connect_lazy(peer, &expected, &self.identity)?)
+    }
+
+    /// The peers configured.
+    pub fn peers(&self) -> impl Iterator<Item = &str> {
+        self.peers.keys().map(String::as_str)
+    }
+
+    /// Appends to the log through the configured audit service.
+    ///
+    /// # Errors
+    /// As [`Boot::channel`].
+    pub fn appender(&self) -> Result<Appender, StartError> {
+        Ok(Appender::new(self.channel("audit")?, self.tenant()))
+    }
+
+    /// A server of this identity under the embedded access rules.
+    pub fn server(&self, auth: Arc<dyn Authenticator>) -> Server {
+        Server::new(&self.identity, &self.limits, AccessRules::embedded(), auth)
+    }
+
+    /// Where [`Server::run`] says that it listens.
+    pub fn ready_file(&self) -> PathBuf {
+        self.data.join(READY_FILE)
+    }
+}
