@@ -1,0 +1,198 @@
+//! The log's database: one function a query.
+
+use futures::TryStreamExt as _;
+use greffe_tlog::leaf_hash;
+use greffe_types::{Digest, Millis};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
+
+/// A row's bytes and hash contradict each other, or a number is out of range.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// The database failed.
+    #[error("the log's database")]
+    Database(#[from] sqlx::Error),
+    /// A stored leaf is no longer what was stored.
+    #[error("leaf {0} does not have the hash that was stored with it")]
+    Damaged(u64),
+}
+
+/// A stored leaf; its hash has been compared with its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    /// Index in the log.
+    pub(crate) index: u64,
+    /// Exact bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// RFC 6962 leaf hash.
+    pub(crate) hash: Digest,
+}
+
+/// What a new row holds.
+pub(crate) struct NewLeaf<'a> {
+    pub(crate) index: u64,
+    pub(crate) caller: &'a str,
+    pub(crate) id: &'a [u8; 16],
+    pub(crate) event: &'a Digest,
+    pub(crate) at: Millis,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// What an id was used for.
+pub(crate) struct Known {
+    pub(crate) index: u64,
+    pub(crate) event: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Which of the two checkpoints that are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Signed,
+    Published,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::Published => "published",
+        }
+    }
+}
+
+/// Number of leaves.
+pub(crate) async fn count(pool: &SqlitePool) -> Result<u64, sqlx::Error> {
+    let next: i64 = sqlx::query_scalar("/* count */ SELECT COALESCE(MAX(idx) + 1, 0) FROM leaf")
+        .fetch_one(pool)
+        .await?;
+    Ok(next.cast_unsigned())
+}
+
+/// Index after the last leaf, and that leaf's time.
+pub(crate) async fn end(tx: &mut SqliteConnection) -> Result<(u64, Millis), sqlx::Error> {
+    let last = sqlx::query("/* end */ SELECT idx, at FROM leaf ORDER BY idx DESC LIMIT 1")
+        .fetch_optional(tx)
+        .await?;
+    Ok(match last {
+        Some(row) => (unsigned(&row, 0)? + 1, Millis::new(unsigned(&row, 1)?)),
+        None => (0, Millis::default()),
+    })
+}
+
+/// What a caller has used an id for.
+pub(crate) async fn find(
+    tx: &mut SqliteConnection,
+    caller: &str,
+    id: &[u8; 16],
+) -> Result<Option<Known>, sqlx::Error> {
+    let row =
+        sqlx::query("/* find */ SELECT idx, event, leaf FROM leaf WHERE caller = ? AND id = ?")
+            .bind(caller)
+            .bind(id.as_slice())
+            .fetch_optional(tx)
+            .await?;
+    row.map(|row| {
+        Ok(Known {
+            index: unsigned(&row, 0)?,
+            event: row.try_get(1)?,
+            bytes: row.try_get(2)?,
+        })
+    })
+    .transpose()
+}
+
+/// Adds a leaf.
+pub(crate) async fn insert(
+    tx: &mut SqliteConnection,
+    leaf: &NewLeaf<'_>,
+) -> Result<(), sqlx::Error> {
+    let sql = "/* insert */ INSERT INTO leaf (idx, caller, id, event, at, leaf, hash) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    sqlx::query(sql)
+        .bind(leaf.index.cast_signed())
+        .bind(leaf.caller)
+        .bind(leaf.id.as_slice())
+        .bind(leaf.event.as_bytes().as_slice())
+        .bind(leaf.at.get().cast_signed())
+        .bind(leaf.bytes)
+        .bind(leaf_hash(leaf.bytes).as_bytes().as_slice())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Leaves from `start` to `end`, excluded, in order; stops once `most` bytes are reached, but gives at least one.
+pub(crate) async fn leaves(
+    pool: &SqlitePool,
+    start: u64,
+    end: u64,
+    most: usize,
+) -> Result<Vec<Leaf>, StoreError> {
+    let sql =
+        "/* leaves */ SELECT idx, leaf, hash FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx";
+    let mut rows = sqlx::query(sql)
+        .bind(start.cast_signed())
+        .bind(end.cast_signed())
+        .fetch(pool);
+    let (mut leaves, mut size) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        let index = unsigned(&row, 0)?;
+        let bytes: Vec<u8> = row.try_get(1)?;
+        let stored: Vec<u8> = row.try_get(2)?;
+        let hash = leaf_hash(&bytes);
+        // A gap would shift every later leaf: as bad as another content.
+        if index != start + leaves.len() as u64 || stored != hash.as_bytes() {
+            return Err(StoreError::Damaged(index));
+        }
+        size += bytes.len();
+        if size > most && !leaves.is_empty() {
+            break;
+        }
+        leaves.push(Leaf { index, bytes, hash });
+    }
+    Ok(leaves)
+}
+
+/// Index of the first leaf with a hash.
+pub(crate) async fn by_hash(pool: &SqlitePool, hash: &Digest) -> Result<Option<u64>, sqlx::Error> {
+    let index: Option<i64> =
+        sqlx::query_scalar("/* by_hash */ SELECT MIN(idx) FROM leaf WHERE hash = ?")
+            .bind(hash.as_bytes().as_slice())
+            .fetch_one(pool)
+            .await?;
+    Ok(index.map(i64::cast_unsigned))
+}
+
+/// The newest checkpoint of a kind.
+pub(crate) async fn checkpoint(
+    pool: &SqlitePool,
+    kind: Kind,
+) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    sqlx::query_scalar("/* checkpoint */ SELECT note FROM checkpoint WHERE kind = ?")
+        .bind(kind.as_str())
+        .fetch_optional(pool)
+        .await
+}
+
+/// Keeps a checkpoint; one of fewer leaves never replaces one of more.
+pub(crate) async fn put_checkpoint(
+    tx: &mut SqliteConnection,
+    kind: Kind,
+    size: u64,
+    note: &[u8],
+) -> Result<(), sqlx::Error> {
+    let sql = "/* put_checkpoint */ INSERT INTO checkpoint (kind, size, note) VALUES (?, ?, ?) \
+               ON CONFLICT (kind) DO UPDATE SET size = excluded.size, note = excluded.note \
+               WHERE excluded.size >= checkpoint.size";
+    sqlx::query(sql)
+        .bind(kind.as_str())
+        .bind(size.cast_signed())
+        .bind(note)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+fn unsigned(row: &SqliteRow, column: usize) -> Result<u64, sqlx::Error> {
+    Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
+}
