@@ -1,0 +1,183 @@
+//! What every use case works with: databases, objects, trust, the log, the key that signs receipts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLockReadGuard};
+
+use greffe_envelope::trust::{Bundle, TrustState};
+use greffe_policy::Pack;
+use greffe_service_kit::append::Appender;
+use greffe_service_kit::boot::SharedTrust;
+use greffe_service_kit::clock::SharedClock;
+use greffe_service_kit::db::Database;
+use greffe_types::{Digest, Millis, TenantId};
+use sqlx::SqliteConnection;
+use tokio::sync::{Mutex, Notify, watch};
+use tonic::transport::Channel;
+
+use crate::config::ArchiveConfig;
+use crate::error::ArchiveError;
+use crate::objects::Objects;
+use crate::receipt::ReceiptKey;
+use crate::store::{Scope, fences, outbox};
+
+/// The archive's parts. One for a process; shared by every task.
+#[derive(Debug)]
+pub struct App {
+    /// Tenant and the fencing epoch of this process: what every row carries.
+    pub scope: Scope,
+    /// Settings.
+    pub config: ArchiveConfig,
+    /// The main database.
+    pub db: Database,
+    /// The erasable store: wraps and the MLS messages that carry seeds. A database of its own.
+    pub wraps: Database,
+    /// Write-once objects: ciphertexts, handshakes, attachments.
+    pub objects: Objects,
+    /// What the root has vouched for, as the log has told.
+    pub trust: SharedTrust,
+    /// The time.
+    pub clock: SharedClock,
+    /// Appends to the log.
+    pub appender: Appender,
+    /// The audit service, for reads of the log.
+    pub audit: Channel,
+    /// Policy packs by digest.
+    pub packs: Packs,
+    /// Signs receipts, voids and ranges.
+    pub receipts: ReceiptKey,
+    /// Wakes tasks.
+    pub signals: Signals,
+    /// Held while a record comes to name attachments, and while unnamed ones are removed: never both at once.
+    pub naming: Mutex<()>,
+    /// Time of the newest log entry seen, in milliseconds.
+    pub logged_at: AtomicU64,
+}
+
+/// How tasks wake each other.
+#[derive(Debug)]
+pub struct Signals {
+    /// The outbox has new entries.
+    pub outbox: Notify,
+    /// There are new records to put into a batch.
+    pub records: Notify,
+    /// Counts how often outbox entries were answered.
+    pub logged: watch::Sender<u64>,
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self {
+            outbox: Notify::new(),
+            records: Notify::new(),
+            logged: watch::Sender::new(0),
+        }
+    }
+}
+
+/// Policy packs by the digest that bundles, disclosures and headers name.
+#[derive(Debug, Clone)]
+pub struct Packs(Arc<[Pack]>);
+
+impl Packs {
+    /// The embedded packs and others.
+    pub fn new(others: Vec<Pack>) -> Self {
+        let mut packs = Pack::all_embedded().to_vec();
+        packs.extend(others);
+        Self(packs.into())
+    }
+
+    /// A pack by its digest.
+    pub fn get(&self, digest: &[u8]) -> Option<&Pack> {
+        self.0
+            .iter()
+            .find(|pack| pack.digest().as_bytes() == digest)
+    }
+}
+
+impl App {
+    /// The tenant.
+    pub const fn tenant(&self) -> &TenantId {
+        &self.scope.tenant
+    }
+
+    /// Now.
+    pub fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
+    /// The trust bundle in force.
+    pub fn bundle(&self) -> Arc<Bundle> {
+        self.trust().bundle().clone()
+    }
+
+    /// What the root has vouched for. Not to be held across an await.
+    pub fn trust(&self) -> RwLockReadGuard<'_, TrustState> {
+        self.trust.read()
+    }
+
+    /// One transaction of the main database: refused when a newer archive process has taken over.
+    ///
+    /// # Errors
+    /// What `body` fails with; nothing is changed then.
+    pub async fn write<T, F>(&self, name: &'static str, body: F) -> Result<T, ArchiveError>
+    where
+        F: AsyncFnOnce(&mut SqliteConnection) -> Result<T, ArchiveError>,
+    {
+        self.db
+            .run_tx(name, async |conn: &mut SqliteConnection| {
+                fences::check(conn, &self.scope).await?;
+                body(conn).await
+            })
+            .await
+    }
+
+    /// Waits until an outbox entry, written before this is called, is in the log.
+    ///
+    /// # Errors
+    /// [`ArchiveError::NotLogged`] when the log refused it or its time ran out.
+    pub async fn logged(&self, id: &[u8; 16]) -> Result<outbox::Logged, ArchiveError> {
+        let mut answered = self.signals.logged.subscribe();
+        self.signals.outbox.notify_one();
+        loop {
+            answered.borrow_and_update();
+            match outbox::find(self.db.read(), &self.scope, id).await? {
+                Some(outbox::State::Logged(logged)) => return Ok(logged),
+                Some(outbox::State::Failed(reason)) => return Err(ArchiveError::NotLogged(reason)),
+                Some(outbox::State::Waiting) => {}
+                None => return Err(ArchiveError::Damaged("an outbox entry is gone")),
+            }
+            answered
+                .changed()
+                .await
+                .map_err(|_| ArchiveError::Stopping)?;
+        }
+    }
+
+    /// Notes the time of a log entry.
+    pub fn note_logged_at(&self, at: u64) {
+        self.logged_at.fetch_max(at, Ordering::Relaxed);
+    }
+
+    /// The bytes of an object, read off the async threads; their digest is verified.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Objects`].
+    pub async fn object(&self, digest: Digest) -> Result<Vec<u8>, ArchiveError> {
+        self.blocking(move |objects| objects.read(&digest)).await
+    }
+
+    /// Works on objects off the async threads.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Objects`].
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Objects) -> Result<T, crate::objects::ObjectError> + Send + 'static,
+    ) -> Result<T, ArchiveError> {
+        let objects = self.objects.clone();
+        tokio::task::spawn_blocking(move || work(&objects))
+            .await
+            .map_err(|_| ArchiveError::Stopping)?
+            .map_err(ArchiveError::from)
+    }
+}

@@ -1,0 +1,68 @@
+//! Settings of the archive.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use greffe_service_kit::config::ServiceConfig;
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What every service is told.
+    pub service: ServiceConfig,
+    /// What only the archive is told.
+    #[serde(default)]
+    pub archive: ArchiveConfig,
+}
+
+/// The `[archive]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArchiveConfig {
+    /// Folders of policy packs beside the embedded ones. A pack counts only when the trust bundle names its digest.
+    pub packs: Vec<PathBuf>,
+    /// Longest that receipts wait for others before their batch goes to the log, in milliseconds.
+    pub batch_ms: u64,
+    /// Hours after which a complete attachment that no record names is removed.
+    pub attachment_hours: u32,
+    /// Days after which the last backup of the wrap store has expired: a disposition's certificate names that date.
+    pub wrap_backup_days: u32,
+    /// How often decided dispositions and unnamed attachments are looked for, in milliseconds.
+    pub sweep_ms: u64,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        Self {
+            packs: Vec::new(),
+            batch_ms: 100,
+            attachment_hours: 24,
+            wrap_backup_days: 30,
+            sweep_ms: 60_000,
+        }
+    }
+}
+
+impl ArchiveConfig {
+    /// As a duration.
+    pub const fn batch_delay(&self) -> Duration {
+        Duration::from_millis(self.batch_ms)
+    }
+
+    /// As a duration.
+    pub const fn attachment_life(&self) -> Duration {
+        Duration::from_secs(self.attachment_hours as u64 * 3600)
+    }
+
+    /// As a duration.
+    pub const fn wrap_backup_life(&self) -> Duration {
+        Duration::from_secs(self.wrap_backup_days as u64 * 24 * 3600)
+    }
+
+    /// As a duration.
+    pub const fn sweep_interval(&self) -> Duration {
+        Duration::from_millis(self.sweep_ms)
+    }
+}

@@ -1,0 +1,131 @@
+//! How a planned batch becomes durable: objects, then the erasable store, then one transaction of the main database.
+//!
+//! A crash between them leaves objects or wraps that no row names; the relay's retry plans the same entry again and finds
+//! them. A receipt leaves the process only after the last of the three.
+
+use greffe_envelope::label::sha256;
+use greffe_envelope::pb::{self, log_entry::Event};
+use greffe_envelope::wrap::WrapView;
+use greffe_types::Digest;
+
+use super::plan::Planned;
+use crate::app::App;
+use crate::error::ArchiveError;
+use crate::objects::NewObject;
+use crate::store::{attachments, conversations, kem_uses, outbox, records, wraps};
+
+/// Stores a batch. The planned entries come back, for their answers.
+///
+/// # Errors
+/// [`ArchiveError`]; no row of the batch is there then.
+pub(super) async fn keep(app: &App, planned: Vec<Planned>) -> Result<Vec<Planned>, ArchiveError> {
+    let _naming = app.naming.lock().await;
+    let planned = put_objects(app, planned).await?;
+    put_wraps(app, &planned).await?;
+    app.write("ingest", async |conn| put_rows(app, conn, &planned).await)
+        .await?;
+    Ok(planned)
+}
+
+/// Content in write-once storage, fsynced and read back; attachments locked as long as the record that names them.
+async fn put_objects(app: &App, planned: Vec<Planned>) -> Result<Vec<Planned>, ArchiveError> {
+    app.blocking(move |objects| {
+        let new: Vec<NewObject<'_>> = planned
+            .iter()
+            .map(|p| NewObject {
+                digest: p.record.content,
+                bytes: &p.object,
+                retain_until: p.record.retain_until,
+            })
+            .collect();
+        objects.put(&new)?;
+        for p in &planned {
+            for attachment in &p.attachments {
+                objects.lock(attachment, p.record.retain_until)?;
+            }
+        }
+        Ok(planned)
+    })
+    .await
+}
+
+/// Wraps and MLS messages in the erasable store, committed, then read back and compared with what was signed.
+async fn put_wraps(app: &App, planned: &[Planned]) -> Result<(), ArchiveError> {
+    let erasable = || {
+        planned
+            .iter()
+            .filter_map(|p| Some((&p.record.digest, p.erasable.as_ref()?)))
+    };
+    if erasable().next().is_none() {
+        return Ok(());
+    }
+    app.wraps
+        .run_tx("ingest_wraps", async |conn| -> Result<(), ArchiveError> {
+            for (envelope, (sealed, mls_message)) in erasable() {
+                let kept = wraps::insert(conn, &app.scope, envelope, sealed, mls_message).await?;
+                if !kept {
+                    return Err(ArchiveError::Damaged(
+                        "wraps of a new record were destroyed",
+                    ));
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    for (envelope, (sealed, mls_message)) in erasable() {
+        let found = wraps::load(app.wraps.read(), &app.scope, envelope).await?;
+        let message = wraps::mls_message(app.wraps.read(), &app.scope, envelope).await?;
+        let same = digests(&found) == digests(sealed)
+            && message.is_some_and(|message| sha256(&message) == sha256(mls_message));
+        if !same {
+            return Err(ArchiveError::Damaged("wraps read back differ"));
+        }
+    }
+    Ok(())
+}
+
+/// What the envelope names of each wrap; a malformed one has none and is never equal to a signed one's.
+fn digests(sealed: &[pb::Wrap]) -> Vec<(&str, &[u8], Option<Digest>)> {
+    let digest = |wrap: &pb::Wrap| WrapView::parse(&wrap.sealed).ok().map(|view| view.digest());
+    sealed
+        .iter()
+        .map(|wrap| (wrap.tenant.as_str(), wrap.key_id.as_slice(), digest(wrap)))
+        .collect()
+}
+
+async fn put_rows(
+    app: &App,
+    conn: &mut sqlx::SqliteConnection,
+    planned: &[Planned],
+) -> Result<(), ArchiveError> {
+    let scope = &app.scope;
+    let mut last_set = None;
+    let mut after = std::collections::BTreeMap::new();
+    for p in planned {
+        let record = &p.record;
+        // Entries of a conversation come in runs with the same members.
+        if last_set != Some(record.member_set) {
+            records::keep_member_set(conn, scope, &record.member_set, &p.members).await?;
+            last_set = Some(record.member_set);
+        }
+        if let Some((digest, statement)) = record.certificate.as_ref().zip(p.certificate.as_ref()) {
+            records::keep_certificate(conn, scope, digest, statement).await?;
+        }
+        records::insert(conn, scope, record).await?;
+        for used in &p.kem {
+            kem_uses::insert(conn, scope, used, &record.digest).await?;
+        }
+        for (position, attachment) in p.attachments.iter().enumerate() {
+            attachments::name(conn, scope, record.record, position as u64, attachment).await?;
+        }
+        if let Some(void) = &record.void {
+            let id = outbox::append_id("void", &[&sha256(&void.statement).to_vec()]);
+            outbox::put(conn, scope, &id, Event::Statement(void.clone()), None).await?;
+        }
+        after.insert(record.conversation, p.conversation);
+    }
+    for conversation in after.values() {
+        conversations::save(conn, scope, conversation).await?;
+    }
+    Ok(())
+}

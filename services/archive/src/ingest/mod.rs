@@ -1,0 +1,394 @@
+//! Ingest: one task takes entries of all conversations, archives up to 512 of them at a time, and answers in order.
+//!
+//! It is the only writer of records, so it judges a batch before it opens a transaction and holds the database only for
+//! the rows. Another archive process that took over is found out by the fence, inside the transaction.
+
+pub mod entry;
+pub mod judge;
+mod keep;
+mod plan;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use greffe_api::archive as api;
+use greffe_service_kit::clock::not_behind;
+use greffe_service_kit::errors::ServiceError;
+use greffe_types::{ConversationId, Digest, Millis};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::app::App;
+use crate::error::ArchiveError;
+use crate::store::conversations::{self, Conversation};
+use crate::store::kem_uses::{self, KemUse};
+use crate::store::{attachments, records};
+
+use entry::{Entry, Kind};
+use judge::{Court, Known};
+use plan::{Looked, Outcome, Planned, Planner, retry_response};
+
+pub use plan::SEQUENCE_TAKEN;
+
+/// Most entries of one batch.
+const MAX_BATCH: usize = 512;
+/// Most bytes of ciphertext of one batch.
+const MAX_BATCH_BYTES: usize = 64 << 20;
+/// Most entries that wait.
+const QUEUE: usize = 1024;
+/// Conversations that the task remembers.
+const REMEMBERED: usize = 100_000;
+/// How far the archive's clock may be behind the newest log entry.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// What the relay is answered, or the refusal that ends its stream.
+pub type Answer = Result<api::IngestResponse, ServiceError>;
+
+struct Job {
+    entry: Entry,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Hands entries to the task. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Ingest {
+    /// Starts the task. It ends when every handle is gone.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn start(app: Arc<App>) -> Result<Self, ArchiveError> {
+        let (jobs, receiver) = mpsc::channel(QUEUE);
+        let worker = Worker {
+            relay_fence: conversations::relay_fence(app.db.read(), &app.scope).await?,
+            next_record: records::last(app.db.read(), &app.scope).await? + 1,
+            conversations: HashMap::new(),
+            app,
+        };
+        tokio::spawn(worker.run(receiver));
+        Ok(Self { jobs })
+    }
+
+    /// Queues an entry; the answer comes when it is durable. Entries are taken in the order of these calls.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Stopping`].
+    pub async fn submit(&self, entry: Entry) -> Result<oneshot::Receiver<Answer>, ArchiveError> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs
+            .send(Job { entry, answer })
+            .await
+            .map_err(|_| ArchiveError::Stopping)?;
+        Ok(answered)
+    }
+}
+
+struct Worker {
+    app: Arc<App>,
+    relay_fence: u64,
+    next_record: u64,
+    conversations: HashMap<ConversationId, Conversation>,
+}
+
+/// A batch while it is planned, off the async threads.
+struct Work {
+    entries: Vec<(Entry, Looked)>,
+    conversations: HashMap<ConversationId, Conversation>,
+    relay_fence: u64,
+    next_record: u64,
+    at: Millis,
+}
+
+/// A batch once it is planned.
+struct Done {
+    outcomes: Vec<Outcome>,
+    conversations: HashMap<ConversationId, Conversation>,
+    relay_fence: u64,
+    next_record: u64,
+}
+
+impl Worker {
+    async fn run(mut self, mut receiver: mpsc::Receiver<Job>) {
+        let mut waiting = VecDeque::new();
+        let mut fresh = Vec::with_capacity(MAX_BATCH);
+        loop {
+            let room = MAX_BATCH.saturating_sub(waiting.len());
+            if waiting.is_empty() {
+                if receiver.recv_many(&mut fresh, room).await == 0 {
+                    return;
+                }
+            } else {
+                while fresh.len() < room
+                    && let Ok(job) = receiver.try_recv()
+                {
+                    fresh.push(job);
+                }
+            }
+            waiting.extend(fresh.drain(..));
+            let batch = take_batch(&mut waiting);
+            let deferred = self.batch(batch).await;
+            for job in deferred.into_iter().rev() {
+                waiting.push_front(job);
+            }
+        }
+    }
+
+    /// Archives a batch and answers; gives back what has to be looked at again.
+    async fn batch(&mut self, batch: Vec<Job>) -> Vec<Job> {
+        let places: Vec<_> = batch
+            .iter()
+            .map(|job| (job.entry.conversation, job.entry.sequence))
+            .collect();
+        let (entries, mut answers): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|job| (job.entry, Some(job.answer)))
+            .unzip();
+        let mut give = |index: usize, answer: Answer| {
+            if let Some(sender) = answers.get_mut(index).and_then(Option::take) {
+                // A relay that has gone asks again.
+                let _gone = sender.send(answer);
+            }
+        };
+        let failed = |error: &ArchiveError| {
+            tracing::error!(error = %greffe_service_kit::errors::Causes(error), "nothing was archived");
+            matches!(error, ArchiveError::Fenced)
+        };
+        let planned = match self.plan(entries).await {
+            Ok(planned) => planned,
+            Err(error) => {
+                let fenced = failed(&error);
+                for (index, place) in places.iter().enumerate() {
+                    give(index, unavailable(place, fenced, &error));
+                }
+                return Vec::new();
+            }
+        };
+
+        let (mut indices, mut store, mut deferred) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, outcome) in planned.outcomes.into_iter().enumerate() {
+            match outcome {
+                Outcome::Answer(answer) => give(index, Ok(*answer)),
+                Outcome::Refuse(refusal) => {
+                    self.app.appender.append_refusal(
+                        "IngestService.Ingest",
+                        "relay",
+                        refusal.error.reason().as_str(),
+                        refusal.subject.as_bytes(),
+                    );
+                    give(index, Err(refusal.error));
+                }
+                Outcome::Defer(entry) => deferred.push((index, *entry)),
+                Outcome::Store(planned) => {
+                    indices.push(index);
+                    store.push(*planned);
+                }
+            }
+        }
+        if !store.is_empty() {
+            match keep::keep(&self.app, store).await {
+                Ok(kept) => {
+                    self.settle(
+                        planned.conversations,
+                        planned.relay_fence,
+                        planned.next_record,
+                    );
+                    self.app.signals.records.notify_one();
+                    self.app.signals.outbox.notify_one();
+                    for (index, planned) in indices.into_iter().zip(&kept) {
+                        give(index, Ok(Planned::answer(planned)));
+                    }
+                }
+                Err(error) => {
+                    let fenced = failed(&error);
+                    self.conversations.clear();
+                    for index in indices {
+                        if let Some(place) = places.get(index) {
+                            give(index, unavailable(place, fenced, &error));
+                        }
+                    }
+                }
+            }
+        }
+        deferred
+            .into_iter()
+            .filter_map(|(index, entry)| {
+                let answer = answers.get_mut(index).and_then(Option::take)?;
+                Some(Job { entry, answer })
+            })
+            .collect()
+    }
+
+    fn settle(
+        &mut self,
+        after: HashMap<ConversationId, Conversation>,
+        relay_fence: u64,
+        next_record: u64,
+    ) {
+        if self.conversations.len() + after.len() > REMEMBERED {
+            self.conversations.clear();
+        }
+        // What nothing is known of may yet be told by the log.
+        self.conversations
+            .extend(after.into_iter().filter(|(_, c)| c.chain.sequence > 0));
+        self.relay_fence = relay_fence;
+        self.next_record = next_record;
+    }
+
+    async fn plan(&self, entries: Vec<Entry>) -> Result<Done, ArchiveError> {
+        let at = self.app.now();
+        let logged = Millis::new(self.app.logged_at.load(Ordering::Relaxed));
+        if let Err(behind) = not_behind(at, logged, CLOCK_TOLERANCE) {
+            return Err(ServiceError::new(
+                tonic::Code::Unavailable,
+                greffe_service_kit::clock::CLOCK_BEHIND_LOG,
+                behind.to_string(),
+            )
+            .into());
+        }
+        let mut work = Work {
+            entries: Vec::with_capacity(entries.len()),
+            conversations: HashMap::new(),
+            relay_fence: self.relay_fence,
+            next_record: self.next_record,
+            at,
+        };
+        for entry in entries {
+            let conversation = self.conversation(&mut work, &entry.conversation).await?;
+            let looked = self.look_up(&entry, &conversation).await?;
+            work.entries.push((entry, looked));
+        }
+        let app = self.app.clone();
+        tokio::task::spawn_blocking(move || plan_all(&app, work))
+            .await
+            .map_err(|_| ArchiveError::Stopping)?
+    }
+
+    async fn conversation(
+        &self,
+        work: &mut Work,
+        id: &ConversationId,
+    ) -> Result<Conversation, ArchiveError> {
+        if let Some(known) = work.conversations.get(id) {
+            return Ok(*known);
+        }
+        let known = match self.conversations.get(id) {
+            Some(known) => *known,
+            None => conversations::find(self.app.db.read(), &self.app.scope, id)
+                .await?
+                .unwrap_or_else(|| Conversation::start(*id)),
+        };
+        work.conversations.insert(*id, known);
+        Ok(known)
+    }
+
+    async fn look_up(
+        &self,
+        entry: &Entry,
+        conversation: &Conversation,
+    ) -> Result<Looked, ArchiveError> {
+        let (db, scope) = (self.app.db.read(), &self.app.scope);
+        if entry.sequence <= conversation.chain.sequence {
+            let answered = records::answered(db, scope, &entry.conversation, entry.sequence)
+                .await?
+                .ok_or(ArchiveError::Damaged("a number without its record"))?;
+            return Ok(Looked::Answered(Box::new(answered)));
+        }
+        let mut known = Known {
+            duplicate: records::exists(db, scope, &entry.subject).await?,
+            ..Known::default()
+        };
+        if let Kind::Message(message) = &entry.kind {
+            for named in &message.envelope.header().message().attachments {
+                let size = match Digest::try_from(named.digest.as_slice()) {
+                    Ok(digest) => attachments::size(db, scope, &digest).await?,
+                    Err(_) => None,
+                };
+                known.attachments.push(size);
+            }
+            known.kem = kem_uses_of(message);
+            for used in &known.kem {
+                known.kem_used |= kem_uses::find(db, scope, used).await?.is_some();
+            }
+        }
+        Ok(Looked::New(known))
+    }
+}
+
+/// Up to [`MAX_BATCH_BYTES`] of what waits, and at least one.
+fn take_batch(waiting: &mut VecDeque<Job>) -> Vec<Job> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while let Some(job) = waiting.pop_front() {
+        bytes += match &job.entry.kind {
+            Kind::Message(message) => message.ciphertext.len(),
+            Kind::Handshake(handshake) => handshake.public_message.len(),
+            Kind::Malformed(_) => 0,
+        };
+        if bytes > MAX_BATCH_BYTES && !batch.is_empty() {
+            waiting.push_front(job);
+            break;
+        }
+        batch.push(job);
+    }
+    batch
+}
+
+/// Judges, chains and signs a batch. Blocks: signatures are verified here.
+fn plan_all(app: &App, work: Work) -> Result<Done, ArchiveError> {
+    let trust = app.trust();
+    let signer = app.receipts.name(trust.bundle(), work.at)?;
+    let mut planner = Planner {
+        court: Court {
+            trust: &trust,
+            packs: &app.packs,
+            at: work.at,
+        },
+        key: &app.receipts,
+        signer,
+        conversations: work.conversations,
+        relay_fence: work.relay_fence,
+        next_record: work.next_record,
+        kem: HashSet::new(),
+        subjects: HashSet::new(),
+    };
+    let mut outcomes = Vec::with_capacity(work.entries.len());
+    for (entry, looked) in work.entries {
+        outcomes.push(planner.plan(entry, looked));
+    }
+    Ok(Done {
+        outcomes,
+        conversations: planner.conversations,
+        relay_fence: planner.relay_fence,
+        next_record: planner.next_record,
+    })
+}
+
+/// What has to be unique of a message's wraps; a malformed wrap is refused by its own rule.
+fn kem_uses_of(message: &entry::Message) -> Vec<KemUse> {
+    let wraps = message.wraps.iter();
+    wraps
+        .filter_map(|wrap| {
+            let view = greffe_envelope::wrap::WrapView::parse(&wrap.sealed).ok()?;
+            Some(KemUse {
+                key_tenant: wrap.tenant.clone(),
+                key_id: wrap.key_id.clone(),
+                ciphertext: view.mlkem_digest(),
+            })
+        })
+        .collect()
+}
+
+/// Nothing was archived: the relay tries again, unless another archive process has taken over.
+fn unavailable(place: &(ConversationId, u64), fenced: bool, error: &ArchiveError) -> Answer {
+    if fenced {
+        return Err(ArchiveError::Fenced.into());
+    }
+    let reason = match error {
+        ArchiveError::Refused(refused) => refused.reason().as_str(),
+        _ => crate::error::STORE_UNAVAILABLE.as_str(),
+    };
+    Ok(retry_response(&place.0, place.1, reason))
+}

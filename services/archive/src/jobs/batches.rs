@@ -1,0 +1,131 @@
+//! Batches of receipts: each becomes one leaf of the log once the proofs of knowledge of its records were checked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use greffe_envelope::pb::{self, log_entry::Event};
+use greffe_service_kit::errors::Causes;
+use greffe_tlog::BatchTree;
+use tokio_util::sync::CancellationToken;
+
+use super::proofs::{self, Checked, Unchecked};
+use crate::app::App;
+use crate::error::ArchiveError;
+use crate::store::batches::{self, Unbatched};
+use crate::store::records::{self, Proof};
+use crate::store::{outbox, wraps};
+
+/// Most receipts of one batch.
+const MAX_BATCH: u32 = 2048;
+/// How long a failure is waited out.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Reason of the incident that a false proof is.
+pub const PROOF_INVALID: &str = "PROOF_INVALID";
+
+/// Runs until the service stops. Receipts wait for others a moment, so that one leaf stands for many.
+pub async fn run(app: Arc<App>, stop: CancellationToken) {
+    let work = async {
+        loop {
+            match make_batch(&app).await {
+                Ok(0) => {
+                    app.signals.records.notified().await;
+                    tokio::time::sleep(app.config.batch_delay()).await;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(causes = %Causes(&error), "no batch of receipts was made");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Makes a batch of the receipts that are in none; gives how many.
+///
+/// # Errors
+/// [`ArchiveError`]; nothing is changed then.
+pub async fn make_batch(app: &Arc<App>) -> Result<usize, ArchiveError> {
+    let (db, scope) = (app.db.read(), &app.scope);
+    let first = batches::next(db, scope).await?;
+    let receipts = batches::unbatched(db, scope, first, MAX_BATCH).await?;
+    if receipts.is_empty() {
+        return Ok(0);
+    }
+    let dense = receipts.iter().zip(first..).all(|(r, n)| r.record == n);
+    if !dense {
+        return Err(ArchiveError::Damaged("record numbers have a gap"));
+    }
+    let checked = check_proofs(app, &receipts).await?;
+    let failed: Vec<&Checked> = checked
+        .iter()
+        .filter(|c| c.proof == Proof::Failed)
+        .collect();
+    let before = receipts.iter().filter(|r| r.proof == Proof::Failed).count();
+    let count = receipts.len() as u64;
+    let tree = BatchTree::new(receipts.iter().map(|r| &r.receipt));
+    let leaf = pb::ReceiptBatch {
+        root: tree.root().to_vec(),
+        count,
+        first,
+        proofs_verified: count - (failed.len() + before) as u64,
+    };
+    let id = outbox::append_id("receipts", &[&first.to_be_bytes()]);
+    app.write("batch", async |conn| {
+        for c in &checked {
+            records::set_proof(conn, scope, c.record, c.proof).await?;
+        }
+        batches::insert(conn, scope, first, count, &id).await?;
+        for (index, receipt) in receipts.iter().enumerate() {
+            let path = tree
+                .path(index as u64)
+                .ok_or(ArchiveError::Damaged("a leaf outside of its batch"))?;
+            batches::keep_path(conn, scope, receipt.record, first, &path).await?;
+        }
+        for c in &failed {
+            let id = outbox::append_id("proof", &[c.envelope.as_bytes()]);
+            outbox::put(conn, scope, &id, incident(c), None).await?;
+        }
+        outbox::put(conn, scope, &id, Event::Receipts(leaf), None).await?;
+        Ok(())
+    })
+    .await?;
+    app.signals.outbox.notify_one();
+    Ok(receipts.len())
+}
+
+async fn check_proofs(
+    app: &Arc<App>,
+    receipts: &[Unbatched],
+) -> Result<Vec<Checked>, ArchiveError> {
+    let mut unchecked = Vec::new();
+    for receipt in receipts.iter().filter(|r| r.proof == Proof::Unchecked) {
+        unchecked.push(Unchecked {
+            record: receipt.record,
+            envelope: receipt.envelope.clone().unwrap_or_default(),
+            wraps: wraps::load(app.wraps.read(), &app.scope, &receipt.digest).await?,
+        });
+    }
+    if unchecked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let app = app.clone();
+    tokio::task::spawn_blocking(move || proofs::check(&app.trust(), &unchecked))
+        .await
+        .map_err(|_| ArchiveError::Stopping)
+}
+
+/// A proof that does not hold: the receipt stands, nodes will refuse to open the record, and everybody can see it.
+fn incident(checked: &Checked) -> Event {
+    tracing::error!(envelope = %checked.envelope, "a proof of knowledge does not hold");
+    Event::Refusal(pb::Refusal {
+        reason: PROOF_INVALID.to_owned(),
+        operation: "archive.proofs".to_owned(),
+        caller: checked.device.clone(),
+        subject: checked.envelope.to_vec(),
+    })
+}

@@ -1,0 +1,9 @@
+//! What runs beside the calls.
+
+pub mod batches;
+pub mod disposition;
+pub mod follow;
+pub mod outbox;
+pub mod proofs;
+pub mod sweep;
+pub mod trusted_time;

@@ -1,0 +1,144 @@
+//! Batches of receipts, and each receipt's way into the log.
+
+use greffe_envelope::pb;
+use greffe_types::Digest;
+use sqlx::{SqliteConnection, SqliteExecutor};
+
+use super::records::Proof;
+use super::{Scope, decode, digest, int, uint};
+
+/// A record that has a receipt and is in no batch yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unbatched {
+    /// The record.
+    pub record: u64,
+    /// What the chain took in: for a message, its envelope digest.
+    pub digest: Digest,
+    /// Exact bytes of the receipt statement.
+    pub receipt: Vec<u8>,
+    /// Whether there are proofs to check.
+    pub proof: Proof,
+    /// `EnvelopeBody` and signature, for a message.
+    pub envelope: Option<pb::SealedEnvelope>,
+}
+
+/// The first record that is in no batch.
+pub async fn next(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<u64> {
+    let next: Option<i64> = sqlx::query_scalar(
+        "SELECT first + count FROM batches WHERE tenant = $1 ORDER BY first DESC LIMIT 1",
+    )
+    .bind(scope.tenant())
+    .fetch_optional(conn)
+    .await?;
+    Ok(next.map_or(1, uint))
+}
+
+/// Records from a number on, in order.
+pub async fn unbatched(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    first: u64,
+    limit: u32,
+) -> sqlx::Result<Vec<Unbatched>> {
+    type Row = (i64, Vec<u8>, Vec<u8>, i64, Option<Vec<u8>>, Option<Vec<u8>>);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT record, digest, receipt, proof, body, signature FROM records
+         WHERE tenant = $1 AND record >= $2 ORDER BY record LIMIT $3",
+    )
+    .bind(scope.tenant())
+    .bind(int(first))
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|(record, entry, receipt, proof, body, signature)| {
+            let receipt: pb::SignedStatement = decode(&receipt)?;
+            Ok(Unbatched {
+                record: uint(record),
+                digest: digest(&entry)?,
+                receipt: receipt.statement,
+                proof: match proof {
+                    0 => Proof::None,
+                    2 => Proof::Verified,
+                    3 => Proof::Failed,
+                    _ => Proof::Unchecked,
+                },
+                envelope: body
+                    .zip(signature)
+                    .map(|(body, signature)| pb::SealedEnvelope { body, signature }),
+            })
+        })
+        .collect()
+}
+
+/// Notes a batch; `append` is its id in the outbox.
+pub async fn insert(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    first: u64,
+    count: u64,
+    append: &[u8; 16],
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO batches (tenant, first, count, append, fence) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(scope.tenant())
+    .bind(int(first))
+    .bind(int(count))
+    .bind(append.as_slice())
+    .bind(scope.fence())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Keeps a receipt's path in its batch.
+pub async fn keep_path(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    record: u64,
+    first: u64,
+    path: &[Digest],
+) -> sqlx::Result<()> {
+    let path: Vec<u8> = path.iter().flat_map(Digest::to_vec).collect();
+    sqlx::query(
+        "INSERT INTO receipt_paths (tenant, record, first, path, fence) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(scope.tenant())
+    .bind(int(record))
+    .bind(int(first))
+    .bind(path)
+    .bind(scope.fence())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A receipt's way into the log; none until its batch is there.
+pub async fn receipt_proof(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    record: u64,
+) -> sqlx::Result<Option<pb::ReceiptProof>> {
+    let row: Option<(i64, i64, Vec<u8>, i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT p.first, b.count, p.path, o.log_index, o.leaf
+         FROM receipt_paths p
+         JOIN batches b ON b.tenant = p.tenant AND b.first = p.first
+         JOIN outbox o ON o.tenant = b.tenant AND o.id = b.append
+         WHERE p.tenant = $1 AND p.record = $2 AND o.log_index IS NOT NULL AND o.leaf IS NOT NULL",
+    )
+    .bind(scope.tenant())
+    .bind(int(record))
+    .fetch_optional(conn)
+    .await?;
+    let Some((first, count, path, log_index, leaf)) = row else {
+        return Ok(None);
+    };
+    Ok(Some(pb::ReceiptProof {
+        batch_index: record.saturating_sub(uint(first)),
+        batch_size: uint(count),
+        batch_path: path.chunks(32).map(<[u8]>::to_vec).collect(),
+        log_index: uint(log_index),
+        log_entry: leaf,
+    }))
+}

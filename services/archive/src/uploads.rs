@@ -1,0 +1,160 @@
+//! Attachments on their way in: streamed to disk, complete and read back, or not there at all.
+
+use greffe_api::archive as api;
+use greffe_api::archive::put_attachment_request::Part;
+use greffe_service_kit::errors::{Reason, ServiceError};
+use greffe_types::{ConversationId, Digest};
+use tokio::sync::mpsc;
+use tonic::{Code, Status, Streaming};
+
+use crate::app::App;
+use crate::error::{ArchiveError, invalid};
+use crate::objects::ObjectError;
+use crate::store::attachments;
+
+/// Most bytes of an attachment's ciphertext: 5 GiB.
+pub const MAX_ATTACHMENT: u64 = 5 << 30;
+/// Most bytes of one part: 1 MiB.
+const MAX_CHUNK: usize = 1 << 20;
+/// Parts in memory.
+const PARTS: usize = 4;
+
+/// Larger than an attachment may be.
+pub const ATTACHMENT_TOO_LARGE: Reason = Reason::new("ATTACHMENT_TOO_LARGE");
+/// Size or digest are not those announced.
+pub const ATTACHMENT_MISMATCH: Reason = Reason::new("ATTACHMENT_MISMATCH");
+
+/// What is announced.
+struct Announced {
+    digest: Digest,
+    size: u64,
+    conversation: ConversationId,
+}
+
+/// To the thread that writes.
+enum Piece {
+    Bytes(Vec<u8>),
+    /// All came; without this the upload is dropped.
+    End,
+}
+
+/// Receives an attachment; gives its digest once it is durable and was read back.
+pub async fn receive(
+    app: &App,
+    mut parts: Streaming<api::PutAttachmentRequest>,
+) -> Result<Digest, Status> {
+    let first = parts.message().await?.and_then(|request| request.part);
+    let Some(Part::Start(start)) = first else {
+        return Err(invalid("part: the first one announces the attachment").into());
+    };
+    let announced = announced(&start)?;
+    let Announced {
+        digest,
+        size,
+        conversation,
+    } = announced;
+    // The row is there before the object: what an interrupted upload leaves behind is found by it.
+    app.write("begin_attachment", async |conn| {
+        let now = app.now();
+        Ok(attachments::begin(conn, &app.scope, &digest, size, &conversation, now).await?)
+    })
+    .await?;
+
+    let (pieces, mut received) = mpsc::channel(PARTS);
+    let objects = app.objects.clone();
+    let writing = tokio::task::spawn_blocking(move || -> Result<bool, ObjectError> {
+        let mut upload = objects.upload()?;
+        loop {
+            match received.blocking_recv() {
+                Some(Piece::Bytes(bytes)) => upload.write(&bytes, size)?,
+                Some(Piece::End) => return upload.finish(&digest, size).map(|()| true),
+                None => return Ok(false),
+            }
+        }
+    });
+    let sent = forward(&mut parts, &pieces).await;
+    drop(pieces);
+    let written = writing.await.map_err(|_| ArchiveError::Stopping)?;
+    sent?;
+    match written {
+        Ok(true) => {}
+        Ok(false) => return Err(ArchiveError::Stopping.into()),
+        Err(ObjectError::Size { expected, found }) => {
+            return Err(mismatch("size")
+                .with("expected", expected)
+                .with("found", found)
+                .into());
+        }
+        Err(ObjectError::Digest { .. }) => return Err(mismatch("digest").into()),
+        Err(error) => return Err(ArchiveError::from(error).into()),
+    }
+    complete(app, &digest, size).await?;
+    Ok(digest)
+}
+
+/// Hands every part on; an upload that failed no longer takes any, and its own error says why.
+async fn forward(
+    parts: &mut Streaming<api::PutAttachmentRequest>,
+    pieces: &mpsc::Sender<Piece>,
+) -> Result<(), Status> {
+    while let Some(request) = parts.message().await? {
+        let Some(Part::Chunk(bytes)) = request.part else {
+            return Err(invalid("part: bytes, after the announcement").into());
+        };
+        if bytes.len() > MAX_CHUNK {
+            return Err(invalid("chunk: at most 1 MiB").into());
+        }
+        if pieces.send(Piece::Bytes(bytes)).await.is_err() {
+            return Ok(());
+        }
+    }
+    let _failed = pieces.send(Piece::End).await;
+    Ok(())
+}
+
+/// Notes that it is complete, unless the sweep took it between.
+async fn complete(app: &App, digest: &Digest, size: u64) -> Result<(), ArchiveError> {
+    let _naming = app.naming.lock().await;
+    let noted = app.objects.contains(digest)
+        && app
+            .write("complete_attachment", async |conn| {
+                Ok(attachments::complete(conn, &app.scope, digest, size, app.now()).await?)
+            })
+            .await?;
+    if noted {
+        Ok(())
+    } else {
+        Err(ServiceError::new(
+            Code::Unavailable,
+            crate::error::STORE_UNAVAILABLE,
+            "the upload took too long and was removed; send it again",
+        )
+        .into())
+    }
+}
+
+fn announced(start: &api::AttachmentStart) -> Result<Announced, ServiceError> {
+    if start.size > MAX_ATTACHMENT {
+        return Err(ServiceError::new(
+            Code::InvalidArgument,
+            ATTACHMENT_TOO_LARGE,
+            "an attachment's ciphertext has at most 5 GiB",
+        ));
+    }
+    Ok(Announced {
+        digest: Digest::try_from(start.digest.as_slice())
+            .map_err(|_| invalid("start.digest: 32 bytes"))?,
+        size: start.size,
+        conversation: ConversationId::try_from(start.conversation.as_slice())
+            .map_err(|_| invalid("start.conversation: 16 bytes"))?,
+    })
+}
+
+fn mismatch(what: &'static str) -> ServiceError {
+    ServiceError::new(
+        Code::InvalidArgument,
+        ATTACHMENT_MISMATCH,
+        "what came is not what was announced; nothing was kept",
+    )
+    .with("what", what)
+}
