@@ -1,0 +1,151 @@
+//! Carrying dispositions out: wraps first, then the tombstone, then the objects. Every step may be interrupted and repeated.
+//!
+//! ```text
+//! decided → wraps destroyed, journal emptied → tombstone in the log → objects removed → gone
+//! ```
+//! The tombstone's entry is written only once the wraps are gone for good: the log never says so too early. Objects go last,
+//! because without wraps they say nothing, and wraps without objects would still be keys.
+
+use core::time::Duration;
+
+use greffe_envelope::pb::Tombstone;
+use greffe_envelope::pb::log_entry::Event;
+use greffe_service_kit::errors::Causes;
+use greffe_types::{Digest, Millis};
+
+use crate::app::App;
+use crate::error::ArchiveError;
+use crate::store::dispositions::{self, Disposition, Step};
+use crate::store::{decode, outbox, wraps};
+
+/// How often emptying the journal is tried while readers are in the way, and how long between.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Goes on with every disposition that was interrupted.
+///
+/// # Errors
+/// Only when the database cannot be read: one disposition that fails does not keep the others, and is tried again.
+pub async fn sweep(app: &App) -> Result<(), ArchiveError> {
+    let mut conn = app.db.read().acquire().await?;
+    let unfinished = dispositions::unfinished(&mut conn, &app.scope).await?;
+    drop(conn);
+    for record in unfinished {
+        if let Err(error) = carry_out(app, record).await {
+            tracing::warn!(record, causes = %Causes(&error), "a disposition was interrupted");
+        }
+    }
+    Ok(())
+}
+
+/// Carries a decided disposition out, from wherever it stands to its end.
+///
+/// # Errors
+/// When a step fails; what was done stays done, and a later call goes on from there.
+pub async fn carry_out(app: &App, record: u64) -> Result<(), ArchiveError> {
+    while step(app, record).await? {}
+    Ok(())
+}
+
+/// Takes the next step; false when none is left.
+///
+/// # Errors
+/// As [`carry_out`].
+pub async fn step(app: &App, record: u64) -> Result<bool, ArchiveError> {
+    let mut conn = app.db.read().acquire().await?;
+    let found = dispositions::get(&mut conn, &app.scope, record).await?;
+    drop(conn);
+    let Some(disposition) = found else {
+        return Ok(false);
+    };
+    match disposition.step {
+        Step::Live | Step::Gone => return Ok(false),
+        Step::Decided => destroy_wraps(app, &disposition).await?,
+        Step::WrapsDestroyed => await_tombstone(app, &disposition).await?,
+        Step::Logged => remove_objects(app, &disposition).await?,
+    }
+    Ok(true)
+}
+
+async fn destroy_wraps(app: &App, disposition: &Disposition) -> Result<(), ArchiveError> {
+    let digest = name(&disposition.digest)?;
+    let at = app.now();
+    app.wraps
+        .run_tx("destroy_wraps", async |conn| {
+            wraps::destroy(conn, &app.scope, &digest, at)
+                .await
+                .map_err(ArchiveError::from)
+        })
+        .await?;
+    empty_journal(app).await?;
+    let tombstone: Tombstone = decode(&disposition.tombstone)?;
+    let append = append(disposition)?;
+    app.write("disposition_wraps", async |conn| {
+        let (from, to) = (Step::Decided, Step::WrapsDestroyed);
+        if dispositions::advance(conn, &app.scope, disposition.record, from, to).await? {
+            let event = Event::Tombstone(tombstone);
+            outbox::put(conn, &app.scope, &append, event, None).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Nothing that was destroyed may stay in the write-ahead log.
+async fn empty_journal(app: &App) -> Result<(), ArchiveError> {
+    for _ in 1..TRIES {
+        if app.wraps.truncate_wal().await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(app.wraps.truncate_wal().await?)
+}
+
+async fn await_tombstone(app: &App, disposition: &Disposition) -> Result<(), ArchiveError> {
+    app.logged(&append(disposition)?).await?;
+    app.write("disposition_logged", async |conn| {
+        let (from, to) = (Step::WrapsDestroyed, Step::Logged);
+        dispositions::advance(conn, &app.scope, disposition.record, from, to).await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn remove_objects(app: &App, disposition: &Disposition) -> Result<(), ArchiveError> {
+    // No record may come to name an attachment while it is found to be nobody's and removed.
+    let naming = app.naming.lock().await;
+    let free = app
+        .write("disposition_objects", async |conn| {
+            Ok(dispositions::release_objects(conn, &app.scope, disposition).await?)
+        })
+        .await?;
+    let free = free
+        .iter()
+        .map(|d| name(d))
+        .collect::<Result<Vec<_>, _>>()?;
+    // The decision was made by a trusted time; every record that named the object has been decided on.
+    let now = app.now().max(Millis::new(disposition.decided_at));
+    app.blocking(move |objects| {
+        free.iter()
+            .try_for_each(|object| objects.remove(object, now))
+    })
+    .await?;
+    drop(naming);
+    app.write("disposition_gone", async |conn| {
+        let (from, to) = (Step::Logged, Step::Gone);
+        dispositions::advance(conn, &app.scope, disposition.record, from, to).await?;
+        Ok(())
+    })
+    .await
+}
+
+fn name(bytes: &[u8]) -> Result<Digest, ArchiveError> {
+    Digest::try_from(bytes).map_err(|_| ArchiveError::Damaged("a digest of a disposition"))
+}
+
+fn append(disposition: &Disposition) -> Result<[u8; 16], ArchiveError> {
+    let id = disposition.append.as_slice();
+    id.try_into()
+        .map_err(|_| ArchiveError::Damaged("a disposition's append id"))
+}

@@ -1,0 +1,116 @@
+//! For people: search, records, ranges, acts on matters, holds, retention and records, orders and what they release.
+//!
+//! Every call carries a person-token; every act, order and approval carries the signature of the person who answers for it.
+//! What is read is written down before it is answered, and so is what is refused.
+
+mod acts;
+mod auth;
+mod matters;
+mod orders;
+mod page;
+mod range;
+mod records;
+mod refusal;
+mod rpc;
+mod signers;
+
+use std::sync::Arc;
+
+use greffe_api::archive::archive_service_server::ArchiveServiceServer;
+use greffe_api::archive::order_service_server::OrderServiceServer;
+use greffe_envelope::pb;
+use greffe_envelope::statement::decode_strict;
+use greffe_service_kit::errors::{Causes, Reason, ServiceError};
+use tonic::Code;
+
+pub use auth::{AUDIENCE, ArchiveAuth, MAX_TOKEN_LIFE, PERSON_TOKEN};
+pub(crate) use refusal::clock as clock_refusal;
+pub use rpc::People;
+
+use crate::app::App;
+use crate::error::ArchiveError;
+use crate::store::access;
+
+/// The services that people call.
+pub fn services(app: &Arc<App>) -> (ArchiveServiceServer<People>, OrderServiceServer<People>) {
+    let people = People::new(app.clone());
+    (
+        ArchiveServiceServer::new(people.clone()),
+        OrderServiceServer::new(people),
+    )
+}
+
+/// A person who calls, by the name of the roster.
+#[derive(Debug, Clone)]
+pub(crate) struct Person {
+    /// The name.
+    pub(crate) name: String,
+}
+
+impl App {
+    /// Writes down that a person read something.
+    async fn note_read(
+        &self,
+        person: &Person,
+        action: &'static str,
+        count: u64,
+        subject: &[u8],
+    ) -> Result<[u8; 16], ArchiveError> {
+        let id = fresh()?;
+        let access = pb::Access {
+            person: person.name.clone(),
+            action: action.to_owned(),
+            count,
+            subject: subject.to_vec(),
+        };
+        self.write("note_read", async |conn| {
+            Ok(access::read(conn, &self.scope, &id, access).await?)
+        })
+        .await?;
+        self.signals.outbox.notify_one();
+        Ok(id)
+    }
+
+    /// Writes down that a person was refused something. A failure to do so is ours to see, not the caller's.
+    async fn note_refusal(&self, operation: &str, caller: &str, reason: Reason, subject: &[u8]) {
+        let refusal = pb::Refusal {
+            reason: reason.to_string(),
+            operation: operation.to_owned(),
+            caller: caller.to_owned(),
+            subject: subject.to_vec(),
+        };
+        let written = async {
+            let id = fresh()?;
+            self.write("note_refusal", async |conn| {
+                Ok(access::refused(conn, &self.scope, &id, refusal).await?)
+            })
+            .await
+        };
+        match written.await {
+            Ok(()) => self.signals.outbox.notify_one(),
+            Err(error) => {
+                tracing::error!(causes = %Causes(&error), "a refusal could not be written down");
+            }
+        }
+    }
+}
+
+/// Fresh random bytes.
+fn fresh<const N: usize>() -> Result<[u8; N], ServiceError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        ServiceError::new(
+            Code::Internal,
+            Reason::new("NO_RANDOMNESS"),
+            "the machine gives no random bytes",
+        )
+        .because(error)
+    })?;
+    Ok(bytes)
+}
+
+/// A statement that the archive stored.
+fn stored(bytes: &[u8]) -> Result<pb::SignedStatement, ArchiveError> {
+    decode_strict("signed-statement", bytes)
+        .map_err(|_| ArchiveError::Damaged("a stored statement"))
+}

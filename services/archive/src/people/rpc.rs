@@ -1,0 +1,205 @@
+//! The calls of people: each is authenticated before it comes here, answered by its use case, and written down when refused.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use greffe_api::archive as api;
+use greffe_api::archive::archive_service_server::ArchiveService;
+use greffe_api::archive::order_service_server::OrderService;
+use greffe_policy::Caller;
+use greffe_service_kit::errors::ServiceError;
+use greffe_service_kit::serve::caller;
+use tonic::{Code, Request, Response, Status};
+
+use super::orders::{AttachmentStream, RecordStream};
+use super::refusal::CALLER_NOT_A_PERSON;
+use super::{Person, acts, matters, orders, range, records};
+use crate::app::App;
+use crate::error::ArchiveError;
+
+/// `ArchiveService` and `OrderService`.
+#[derive(Debug, Clone)]
+pub struct People(Arc<App>);
+
+impl People {
+    /// Over an archive.
+    pub const fn new(app: Arc<App>) -> Self {
+        Self(app)
+    }
+
+    /// Answers a call; a refusal gets its entry in the log before the caller hears of it.
+    async fn answer<T>(
+        &self,
+        operation: &'static str,
+        person: &Person,
+        subject: &[u8],
+        work: impl Future<Output = Result<T, ArchiveError>> + Send,
+    ) -> Result<Response<T>, Status> {
+        match work.await {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(error) => {
+                let error = ServiceError::from(error);
+                if is_refusal(error.code()) {
+                    let caller = format!("person:{}", person.name);
+                    self.0
+                        .note_refusal(operation, &caller, error.reason(), digest_of(subject))
+                        .await;
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Whether the caller was refused, as against us failing or asking for patience.
+const fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unauthenticated
+    )
+}
+
+/// A refusal's subject is a digest or an id; anything longer is not worth the log's room.
+const fn digest_of(subject: &[u8]) -> &[u8] {
+    if subject.len() <= 32 { subject } else { &[] }
+}
+
+fn person<T>(request: &Request<T>) -> Result<Person, ServiceError> {
+    match caller(request)? {
+        Caller::Person { name, .. } => Ok(Person { name: name.clone() }),
+        _ => Err(CALLER_NOT_A_PERSON.refuse()),
+    }
+}
+
+#[tonic::async_trait]
+impl ArchiveService for People {
+    async fn search_records(
+        &self,
+        request: Request<api::SearchRecordsRequest>,
+    ) -> Result<Response<api::SearchRecordsResponse>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let work = records::search(&self.0, &person, &request);
+        self.answer("SearchRecords", &person, &[], work).await
+    }
+
+    async fn get_record(
+        &self,
+        request: Request<api::GetRecordRequest>,
+    ) -> Result<Response<api::GetRecordResponse>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let work = records::get(&self.0, &person, &request);
+        self.answer("GetRecord", &person, &request.digest, work)
+            .await
+    }
+
+    async fn get_range(
+        &self,
+        request: Request<api::GetRangeRequest>,
+    ) -> Result<Response<api::GetRangeResponse>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let work = range::get(&self.0, &person, &request);
+        self.answer("GetRange", &person, &request.conversation, work)
+            .await
+    }
+
+    async fn act(
+        &self,
+        request: Request<api::ActRequest>,
+    ) -> Result<Response<api::ActResponse>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let subject = request
+            .acts
+            .first()
+            .map(|act| greffe_envelope::label::sha256(&act.statement).to_vec())
+            .unwrap_or_default();
+        let work = acts::act(&self.0, &person, request);
+        self.answer("Act", &person, &subject, work).await
+    }
+
+    async fn list_matters(
+        &self,
+        request: Request<api::ListMattersRequest>,
+    ) -> Result<Response<api::ListMattersResponse>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let work = matters::list(&self.0, &request);
+        self.answer("ListMatters", &person, &[], work).await
+    }
+}
+
+#[tonic::async_trait]
+impl OrderService for People {
+    type FetchRecordsStream = RecordStream;
+    type FetchAttachmentStream = AttachmentStream;
+
+    async fn file_order(
+        &self,
+        request: Request<api::FileOrderRequest>,
+    ) -> Result<Response<api::FileOrderResponse>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let subject = request
+            .order
+            .as_ref()
+            .map(|order| greffe_envelope::label::sha256(&order.statement).to_vec())
+            .unwrap_or_default();
+        let work = orders::file(&self.0, &person, request);
+        self.answer("FileOrder", &person, &subject, work).await
+    }
+
+    async fn approve_order(
+        &self,
+        request: Request<api::ApproveOrderRequest>,
+    ) -> Result<Response<api::ApproveOrderResponse>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let subject = request
+            .approval
+            .as_ref()
+            .map(|approval| greffe_envelope::label::sha256(&approval.statement).to_vec())
+            .unwrap_or_default();
+        let work = orders::approve(&self.0, &person, request);
+        self.answer("ApproveOrder", &person, &subject, work).await
+    }
+
+    async fn get_order(
+        &self,
+        request: Request<api::GetOrderRequest>,
+    ) -> Result<Response<api::GetOrderResponse>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let work = orders::get(&self.0, &request);
+        self.answer("GetOrder", &person, &request.order, work).await
+    }
+
+    async fn list_orders(
+        &self,
+        request: Request<api::ListOrdersRequest>,
+    ) -> Result<Response<api::ListOrdersResponse>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let work = orders::list(&self.0, &request);
+        self.answer("ListOrders", &person, &[], work).await
+    }
+
+    async fn fetch_records(
+        &self,
+        request: Request<api::FetchRecordsRequest>,
+    ) -> Result<Response<RecordStream>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let work = orders::records(&self.0, &person, &request);
+        self.answer("FetchRecords", &person, &request.order, work)
+            .await
+    }
+
+    async fn fetch_attachment(
+        &self,
+        request: Request<api::FetchAttachmentRequest>,
+    ) -> Result<Response<AttachmentStream>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let work = orders::attachment(&self.0, &person, &request);
+        self.answer("FetchAttachment", &person, &request.digest, work)
+            .await
+    }
+}

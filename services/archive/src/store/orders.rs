@@ -1,0 +1,290 @@
+//! Orders to open records: their lists, approvals, and where they stand in the log.
+
+use greffe_types::{Digest, OrderId};
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use super::{Scope, int, uint};
+
+/// An order as it is stored.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its id.
+    pub id: Vec<u8>,
+    /// Order of filing.
+    pub number: u64,
+    /// Order digest.
+    pub digest: Vec<u8>,
+    /// `SignedStatement` "order".
+    pub statement: Vec<u8>,
+    /// First instant at which it no longer stands.
+    pub expiry: u64,
+    /// Id in the outbox, once the approvals suffice.
+    pub append: Option<Vec<u8>>,
+    /// Salt of its leaf, when sealed.
+    pub salt: Option<Vec<u8>>,
+    /// Index of its leaf, once there.
+    pub log_index: Option<u64>,
+}
+
+const SELECT: &str = "SELECT r.id, r.number, r.digest, r.statement, r.expiry, r.append, r.salt, o.log_index
+     FROM orders r LEFT JOIN outbox o ON o.tenant = r.tenant AND o.id = r.append WHERE r.tenant = $1";
+
+fn stored(row: &SqliteRow) -> sqlx::Result<Stored> {
+    Ok(Stored {
+        id: row.try_get("id")?,
+        number: uint(row.try_get("number")?),
+        digest: row.try_get("digest")?,
+        statement: row.try_get("statement")?,
+        expiry: uint(row.try_get("expiry")?),
+        append: row.try_get("append")?,
+        salt: row.try_get("salt")?,
+        log_index: row.try_get::<Option<i64>, _>("log_index")?.map(uint),
+    })
+}
+
+/// An order to file.
+#[derive(Debug, Clone, Copy)]
+pub struct New<'a> {
+    /// Its id.
+    pub id: OrderId,
+    /// Order digest.
+    pub digest: Digest,
+    /// `SignedStatement` "order".
+    pub statement: &'a [u8],
+    /// When it is filed.
+    pub filed_at: u64,
+    /// First instant at which it no longer stands.
+    pub expiry: u64,
+    /// Its records, sorted.
+    pub records: &'a [Digest],
+}
+
+/// Files an order and its list; false when its id or digest is taken.
+pub async fn file(conn: &mut SqliteConnection, scope: &Scope, new: &New<'_>) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "INSERT INTO orders (tenant, id, number, digest, statement, filed_at, expiry, fence)
+         SELECT $1, $2, COALESCE(MAX(number), 0) + 1, $3, $4, $5, $6, $7 FROM orders WHERE tenant = $1
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(scope.tenant())
+    .bind(new.id.as_bytes().as_slice())
+    .bind(new.digest.as_bytes().as_slice())
+    .bind(new.statement)
+    .bind(int(new.filed_at))
+    .bind(int(new.expiry))
+    .bind(scope.fence())
+    .execute(&mut *conn)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    for (position, record) in (0_i64..).zip(new.records) {
+        sqlx::query(
+            "INSERT INTO order_records (tenant, id, position, digest, fence) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(scope.tenant())
+        .bind(new.id.as_bytes().as_slice())
+        .bind(position)
+        .bind(record.as_bytes().as_slice())
+        .bind(scope.fence())
+        .execute(&mut *conn)
+        .await?;
+    }
+    Ok(true)
+}
+
+/// An order by id.
+pub async fn by_id(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    id: &[u8],
+) -> sqlx::Result<Option<Stored>> {
+    one(conn, scope, "r.id", id).await
+}
+
+/// An order by digest.
+pub async fn by_digest(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    digest: &[u8],
+) -> sqlx::Result<Option<Stored>> {
+    one(conn, scope, "r.digest", digest).await
+}
+
+async fn one(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    column: &'static str,
+    value: &[u8],
+) -> sqlx::Result<Option<Stored>> {
+    let sql = format!("{SELECT} AND {column} = $2");
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(scope.tenant())
+        .bind(value)
+        .fetch_optional(conn)
+        .await?
+        .map(|row| stored(&row))
+        .transpose()
+}
+
+/// Orders after one, by filing.
+pub async fn page(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    after: u64,
+    limit: u32,
+) -> sqlx::Result<Vec<Stored>> {
+    let sql = format!("{SELECT} AND r.number > $2 ORDER BY r.number LIMIT $3");
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(scope.tenant())
+        .bind(int(after))
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?
+        .iter()
+        .map(stored)
+        .collect()
+}
+
+/// Digests of an order's records, sorted.
+pub async fn records(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    id: &[u8],
+) -> sqlx::Result<Vec<Vec<u8>>> {
+    sqlx::query_scalar(
+        "SELECT digest FROM order_records WHERE tenant = $1 AND id = $2 ORDER BY position",
+    )
+    .bind(scope.tenant())
+    .bind(id)
+    .fetch_all(conn)
+    .await
+}
+
+/// Whether a record is one of an order's.
+pub async fn names(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    id: &[u8],
+    record: &Digest,
+) -> sqlx::Result<bool> {
+    let found: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM order_records WHERE tenant = $1 AND id = $2 AND digest = $3",
+    )
+    .bind(scope.tenant())
+    .bind(id)
+    .bind(record.as_bytes().as_slice())
+    .fetch_one(conn)
+    .await?;
+    Ok(found > 0)
+}
+
+/// The packs that an order's records are kept by, each once.
+pub async fn packs(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    id: &[u8],
+) -> sqlx::Result<Vec<Vec<u8>>> {
+    sqlx::query_scalar(
+        "SELECT DISTINCT r.policy_digest FROM order_records o
+         JOIN records r ON r.tenant = o.tenant AND r.digest = o.digest AND r.kind <> 3
+         WHERE o.tenant = $1 AND o.id = $2 AND r.policy_digest IS NOT NULL",
+    )
+    .bind(scope.tenant())
+    .bind(id)
+    .fetch_all(conn)
+    .await
+}
+
+/// Statements and signers of an order's approvals, sorted by person.
+pub async fn approvals(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    id: &[u8],
+) -> sqlx::Result<Vec<(String, Vec<u8>)>> {
+    sqlx::query_as(
+        "SELECT person, statement FROM approvals WHERE tenant = $1 AND id = $2 ORDER BY person",
+    )
+    .bind(scope.tenant())
+    .bind(id)
+    .fetch_all(conn)
+    .await
+}
+
+/// Adds an approval; false when the person has approved already.
+pub async fn approve(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    id: &[u8],
+    person: &str,
+    statement: &[u8],
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "INSERT INTO approvals (tenant, id, person, statement, fence) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (tenant, id, person) DO NOTHING",
+    )
+    .bind(scope.tenant())
+    .bind(id)
+    .bind(person)
+    .bind(statement)
+    .bind(scope.fence())
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Takes out the approval of somebody who may no longer act: what is released is exactly what stands here.
+pub async fn withdraw(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    id: &[u8],
+    person: &str,
+) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM approvals WHERE tenant = $1 AND id = $2 AND person = $3")
+        .bind(scope.tenant())
+        .bind(id)
+        .bind(person)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Notes that the approvals suffice and which append tells the log.
+pub async fn release(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    id: &[u8],
+    append: &[u8],
+    salt: Option<&[u8]>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE orders SET append = $3, salt = $4, fence = $5
+         WHERE tenant = $1 AND id = $2 AND append IS NULL",
+    )
+    .bind(scope.tenant())
+    .bind(id)
+    .bind(append)
+    .bind(salt)
+    .bind(scope.fence())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The matter of some order that names a record and has not run out: the case that the record may be read for.
+pub async fn matter_statement(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    record: &Digest,
+    now: u64,
+) -> sqlx::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar(
+        "SELECT r.statement FROM orders r JOIN order_records o ON o.tenant = r.tenant AND o.id = r.id
+         WHERE r.tenant = $1 AND o.digest = $2 AND r.expiry > $3 LIMIT 1",
+    )
+    .bind(scope.tenant())
+    .bind(record.as_bytes().as_slice())
+    .bind(int(now))
+    .fetch_optional(conn)
+    .await
+}

@@ -1,0 +1,176 @@
+//! Single records for people: their statements, their way into the log, and the numbers of a conversation.
+
+use greffe_envelope::pb;
+use greffe_types::{ConversationId, Digest};
+use sqlx::{FromRow as _, Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use super::search::Summary;
+use super::{Scope, int, uint};
+
+/// A record with everything that its row holds.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Its header.
+    pub summary: Summary,
+    /// `EnvelopeBody` bytes; none once disposed of.
+    pub body: Option<Vec<u8>>,
+    /// The sender's signature; none once disposed of.
+    pub signature: Option<Vec<u8>>,
+    /// Digest of the sender's certificate.
+    pub certificate: Option<Vec<u8>>,
+    /// Name of the object with its ciphertext.
+    pub content: Option<Vec<u8>>,
+    /// The pack its retention was computed by.
+    pub policy_digest: Option<Vec<u8>>,
+    /// `SignedStatement` "receipt".
+    pub receipt: Vec<u8>,
+}
+
+fn record(row: &SqliteRow) -> sqlx::Result<Record> {
+    Ok(Record {
+        summary: Summary::from_row(row)?,
+        body: row.try_get("body")?,
+        signature: row.try_get("signature")?,
+        certificate: row.try_get("certificate")?,
+        content: row.try_get("content")?,
+        policy_digest: row.try_get("policy_digest")?,
+        receipt: row.try_get("receipt")?,
+    })
+}
+
+/// A record by envelope or handshake digest. Voids have none of their own: they may repeat.
+pub async fn by_digest(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    digest: &Digest,
+) -> sqlx::Result<Option<Record>> {
+    sqlx::query("SELECT * FROM records WHERE tenant = $1 AND digest = $2 AND kind <> 3")
+        .bind(scope.tenant())
+        .bind(digest.as_bytes().as_slice())
+        .fetch_optional(conn)
+        .await?
+        .map(|row| record(&row))
+        .transpose()
+}
+
+/// A record by the archive's own number.
+pub async fn by_number(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    number: u64,
+) -> sqlx::Result<Option<Record>> {
+    sqlx::query("SELECT * FROM records WHERE tenant = $1 AND record = $2")
+        .bind(scope.tenant())
+        .bind(int(number))
+        .fetch_optional(conn)
+        .await?
+        .map(|row| record(&row))
+        .transpose()
+}
+
+/// Whether a digest is a message's that has not been disposed of, and by which pack it is kept.
+pub async fn live_pack(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    digest: &Digest,
+) -> sqlx::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar(
+        "SELECT policy_digest FROM records
+         WHERE tenant = $1 AND digest = $2 AND kind = 1 AND disposal = 0 AND policy_digest IS NOT NULL",
+    )
+    .bind(scope.tenant())
+    .bind(digest.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await
+}
+
+/// The certificate of that digest, as a `SignedStatement`.
+pub async fn certificate(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    digest: &[u8],
+) -> sqlx::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar("SELECT statement FROM certificates WHERE tenant = $1 AND digest = $2")
+        .bind(scope.tenant())
+        .bind(digest)
+        .fetch_optional(conn)
+        .await
+}
+
+/// The highest number of a conversation; none when the archive does not know it.
+pub async fn highest(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    conversation: &ConversationId,
+) -> sqlx::Result<Option<u64>> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT sequence FROM conversations WHERE tenant = $1 AND conversation = $2",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.map(uint))
+}
+
+/// The receipt of a number, as a `SignedStatement`.
+pub async fn receipt_of(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    conversation: &ConversationId,
+    sequence: u64,
+) -> sqlx::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar(
+        "SELECT receipt FROM records WHERE tenant = $1 AND conversation = $2 AND sequence = $3",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(int(sequence))
+    .fetch_optional(conn)
+    .await
+}
+
+/// What took each number between two, both included, in order.
+pub async fn entries(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    conversation: &ConversationId,
+    (first, last): (u64, u64),
+) -> sqlx::Result<Vec<pb::RangeEntry>> {
+    let rows: Vec<(i32, Vec<u8>)> = sqlx::query_as(
+        "SELECT kind, digest FROM records
+         WHERE tenant = $1 AND conversation = $2 AND sequence >= $3 AND sequence <= $4
+         ORDER BY sequence",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(int(first))
+    .bind(int(last))
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(kind, digest)| pb::RangeEntry { kind, digest })
+        .collect())
+}
+
+/// Moves a record's retention to a later date, if it still stands where the decision saw it.
+pub async fn extend(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    record: u64,
+    (from, to): (u64, u64),
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "UPDATE records SET retain_until = $4, fence = $5
+         WHERE tenant = $1 AND record = $2 AND retain_until = $3 AND disposal = 0",
+    )
+    .bind(scope.tenant())
+    .bind(int(record))
+    .bind(int(from))
+    .bind(int(to))
+    .bind(scope.fence())
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
