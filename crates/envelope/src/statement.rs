@@ -93,6 +93,7 @@ statements! {
     DeviceLogin = "device-login",
     PersonAct = "person-act",
     Report = "report",
+    ProductionStatement = "production",
 }
 
 /// A statement whose bytes were decoded strictly. Its signatures are not verified until [`Signed::verify`] says so.

@@ -1,0 +1,24 @@
+//! Productions: what a reader's machine writes from opened records, and the verifier that needs no network and no clock.
+//!
+//! A production is a folder. `FORMAT.md` in it, which is `format.md` beside this file, describes every file; that text is the
+//! specification of this crate. Two things make it hold:
+//!
+//! - everything a person reads (`messages.jsonl`, `messages/`, `attachments/`'s names, `index.html`, `custody.json`, `FORMAT.md`)
+//!   follows from what is in `evidence/`, so the verifier makes it anew and compares bytes;
+//! - `evidence/` is signatures, hash paths and ciphertext with its key, so the verifier recomputes it up to the tenant root.
+//!
+//! The manifest names every file, and the reader signs the manifest: nothing can be left out, added or exchanged later.
+
+mod error;
+mod evidence;
+mod layout;
+mod manifest;
+mod opened;
+mod render;
+mod verify;
+mod write;
+
+pub use error::WriteError;
+pub use evidence::{LogProof, Production, Record};
+pub use verify::{Finding, Report, verify};
+pub use write::{Producer, write};

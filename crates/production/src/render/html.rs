@@ -1,0 +1,136 @@
+//! `index.html`: the page to begin with; no script, nothing fetched.
+
+use core::fmt::Write as _;
+
+use super::{attachment_path, conversation, custody, mode, time};
+use crate::evidence::Production;
+use crate::layout;
+use crate::opened::Opened;
+
+/// Characters of a text that the index shows.
+const EXCERPT: usize = 240;
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1b1f24;background:#fff}\
+h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}\
+table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.4rem .6rem;border-bottom:1px solid #d8dee4}\
+th{background:#f3f5f7;font-weight:600}td.n{white-space:nowrap}dl{display:grid;grid-template-columns:10rem 1fr;gap:.2rem 1rem}\
+dt{color:#57606a}dd{margin:0;overflow-wrap:anywhere}.t{white-space:pre-wrap;overflow-wrap:anywhere}a{color:#0a58a8}";
+
+pub(super) fn index(production: &Production, records: &[Opened]) -> Result<String, String> {
+    let order = custody::order(production)?;
+    let mut page = String::new();
+    let mut put = |text: &str| page.push_str(text);
+    put(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n",
+    );
+    put(&format!(
+        "<title>Production of {} records, {}</title>\n<style>{STYLE}</style>\n",
+        records.len(),
+        escape(&order.tenant)
+    ));
+    put(&format!(
+        "<h1>Production of {} records of {}</h1>\n<dl>\n",
+        records.len(),
+        escape(&order.tenant)
+    ));
+    for (name, value) in [
+        ("Purpose", escape(&order.purpose)),
+        ("Requested by", escape(&order.requester)),
+        ("Approved by", approvers(production)?),
+        ("Read by", escape(&order.reader)),
+        ("Order", order.digest().to_string()),
+        ("Log entry", production.order_proof.index.to_string()),
+    ] {
+        put(&format!("<dt>{name}</dt><dd>{value}</dd>\n"));
+    }
+    put(
+        "</dl>\n<p>Files: <a href=\"messages.jsonl\">messages.jsonl</a>, <a href=\"custody.json\">custody.json</a>, <a href=\"manifest.json\">manifest.json</a>, <a href=\"FORMAT.md\">FORMAT.md</a>. Verify with <code>greffe verify FOLDER --root root.pub</code>.</p>\n",
+    );
+    let mut last = None;
+    for (number, record) in (1..).zip(records) {
+        let of = &record.header().conversation;
+        if last.as_ref() != Some(of) {
+            if last.is_some() {
+                put("</table>\n");
+            }
+            put(&format!(
+                "<h2>Conversation {}</h2>\n<table>\n<tr><th>No.</th><th>Sent (UTC)</th><th>Sender</th><th>Message</th><th>Files</th></tr>\n",
+                conversation(of)
+            ));
+            last = Some(of.clone());
+        }
+        put(&row(number, record));
+    }
+    if last.is_some() {
+        put("</table>\n");
+    }
+    put("</html>\n");
+    Ok(page)
+}
+
+fn row(number: usize, record: &Opened) -> String {
+    let content = &record.content;
+    let text = String::from_utf8_lossy(&content.text);
+    let mut shown: String = text.chars().take(EXCERPT).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    let subject = if content.subject.is_empty() {
+        String::new()
+    } else {
+        format!("<strong>{}</strong><br>", escape(&content.subject))
+    };
+    let mut files = format!("<a href=\"{}\">EML</a>", layout::eml(number));
+    for (index, inside) in content.attachments.iter().enumerate() {
+        let name = if inside.name.is_empty() {
+            "unnamed"
+        } else {
+            &inside.name
+        };
+        // Writing to a string does not fail.
+        let _ = write!(
+            files,
+            "<br><a href=\"{}\">{}</a>",
+            attachment_path(number, record, index),
+            escape(name)
+        );
+    }
+    format!(
+        "<tr><td class=\"n\">{}</td><td class=\"n\">{}<br>{}</td><td>{}</td><td class=\"t\">{subject}{}</td><td>{files}</td></tr>\n",
+        record.receipt.sequence,
+        time(record.header().sent_at),
+        mode(record),
+        escape(&record.header().sender_user),
+        escape(&shown),
+    )
+}
+
+fn approvers(production: &Production) -> Result<String, String> {
+    let mut names = Vec::new();
+    for raw in &production.order.approvals {
+        let approval = greffe_envelope::statement::Signed::<greffe_envelope::pb::Approval>::decode(
+            raw.clone(),
+        )
+        .map_err(|e| e.to_string())?;
+        names.push(escape(&approval.person));
+    }
+    Ok(names.join(", "))
+}
+
+/// Text for HTML; control characters other than line ends become the replacement character.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}

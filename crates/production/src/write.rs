@@ -1,0 +1,233 @@
+//! Writes a production: complete and signed, or not at all.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::SigningKey;
+use greffe_envelope::pb;
+use greffe_envelope::statement::Signed;
+use greffe_types::{ConversationId, Digest, Millis, to_hex};
+use prost::Message as _;
+
+use crate::error::WriteError;
+use crate::evidence::{LogProof, Production};
+use crate::layout;
+use crate::manifest::{Manifest, sha256};
+use crate::opened::Opened;
+use crate::render;
+
+/// Who hands the production over.
+#[derive(Clone, Copy)]
+pub struct Producer<'a> {
+    /// The reader's name in the roster.
+    pub name: &'a str,
+    /// The reader's signing key.
+    pub key: &'a SigningKey,
+    /// When, by the reader's clock.
+    pub at: Millis,
+}
+
+impl core::fmt::Debug for Producer<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Producer")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes a production into a folder that does not exist yet. It appears under its name only when it is complete and
+/// durable; an interrupted one leaves nothing but a folder beside it whose name begins with a dot.
+///
+/// # Errors
+/// [`WriteError`]; the folder is not there then.
+pub fn write(
+    folder: &Path,
+    mut production: Production,
+    producer: Producer<'_>,
+) -> Result<(), WriteError> {
+    if folder.exists() {
+        return Err(WriteError::Exists(folder.to_owned()));
+    }
+    let records = open_all(&mut production)?;
+    let invalid = |problem: String| WriteError::Record { record: 0, problem };
+    let mut files = files(&production, &records).map_err(invalid)?;
+    let manifest = Manifest::of(&files).encode();
+    let order = production
+        .order
+        .order
+        .as_ref()
+        .map(|o| sha256(&o.statement));
+    let statement = pb::ProductionStatement {
+        tenant: records
+            .first()
+            .map(|r| r.receipt.tenant.clone())
+            .unwrap_or_default(),
+        reader: producer.name.to_owned(),
+        order: order.unwrap_or_default().to_vec(),
+        manifest: sha256(&manifest).to_vec(),
+        records: records.len() as u64,
+        at: producer.at.get(),
+    };
+    let statement = Signed::sign(statement, &[(producer.name, producer.key)]);
+    files.insert(layout::MANIFEST.to_owned(), manifest);
+    files.insert(
+        layout::STATEMENT.to_owned(),
+        statement.raw().encode_to_vec(),
+    );
+    place(folder, &files)
+}
+
+/// Sorts the records by conversation and number and opens each.
+fn open_all(production: &mut Production) -> Result<Vec<Opened>, WriteError> {
+    let mut opened = Vec::with_capacity(production.records.len());
+    for (number, record) in (1..).zip(production.records.drain(..)) {
+        let view = Opened::new(&record).map_err(|problem| WriteError::Record {
+            record: number,
+            problem,
+        })?;
+        opened.push((view, record));
+    }
+    opened.sort_by_key(|(view, _)| view.place());
+    let (views, records) = opened.into_iter().unzip();
+    production.records = records;
+    Ok(views)
+}
+
+/// Every file but manifest and statement, by path; `records` are the production's, opened, in their order.
+pub(crate) fn files(
+    production: &Production,
+    records: &[Opened],
+) -> Result<BTreeMap<String, Vec<u8>>, String> {
+    let mut files = render::all(production, records)?;
+    let mut put = |path: String, bytes: Vec<u8>| files.insert(path, bytes);
+    for raw in &production.bundles {
+        let bundle = Signed::<pb::TrustBundle>::decode(raw.clone()).map_err(|e| e.to_string())?;
+        put(layout::bundle(bundle.version), raw.encode_to_vec());
+    }
+    for raw in &production.disclosures {
+        put(
+            layout::disclosure(sha256(&raw.statement)),
+            raw.encode_to_vec(),
+        );
+    }
+    for raw in &production.ranges {
+        let range = Signed::<pb::RangeStatement>::decode(raw.clone()).map_err(|e| e.to_string())?;
+        let conversation =
+            ConversationId::try_from(range.conversation.as_slice()).map_err(|e| e.to_string())?;
+        put(
+            layout::range(&conversation.to_string(), range.first),
+            raw.encode_to_vec(),
+        );
+    }
+    put(layout::ORDER.to_owned(), production.order.encode_to_vec());
+    let mut digests: Vec<Digest> = records.iter().map(|r| r.envelope.digest()).collect();
+    digests.sort();
+    put(
+        layout::ORDER_RECORDS.to_owned(),
+        lines(digests.iter().map(ToString::to_string)),
+    );
+    put(
+        layout::ORDER_LEAF.to_owned(),
+        production.order_proof.leaf.clone(),
+    );
+    put(
+        layout::ORDER_PATH.to_owned(),
+        log_path(&production.order_proof),
+    );
+    put(layout::CHECKPOINT.to_owned(), production.checkpoint.clone());
+    for (number, record) in (1..).zip(&production.records) {
+        let parts: [Vec<u8>; 8] = [
+            record.envelope.encode_to_vec(),
+            record.certificate.encode_to_vec(),
+            record.receipt.encode_to_vec(),
+            path(
+                record.batch_index,
+                Some(record.batch_size),
+                &record.batch_path,
+            ),
+            record.log.leaf.clone(),
+            log_path(&record.log),
+            record.ciphertext.clone(),
+            lines([to_hex(&*record.key)].into_iter()),
+        ];
+        for (name, bytes) in layout::RECORD_FILES.into_iter().zip(parts) {
+            put(layout::record(number, name), bytes);
+        }
+    }
+    Ok(files)
+}
+
+fn lines(lines: impl Iterator<Item = String>) -> Vec<u8> {
+    lines
+        .fold(String::new(), |text, line| text + &line + "\n")
+        .into_bytes()
+}
+
+fn log_path(proof: &LogProof) -> Vec<u8> {
+    path(proof.index, None, &proof.path)
+}
+
+/// `index N`, `size N` where the tree is not the checkpoint's, then a hash a line, lowest first.
+fn path(index: u64, size: Option<u64>, hashes: &[Digest]) -> Vec<u8> {
+    let head = [format!("index {index}")].into_iter();
+    let size = size.map(|size| format!("size {size}"));
+    lines(
+        head.chain(size)
+            .chain(hashes.iter().map(ToString::to_string)),
+    )
+}
+
+/// Writes into a folder beside, then gives it its name.
+fn place(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), WriteError> {
+    let staging = staging(folder);
+    if staging.exists() {
+        fs::remove_dir_all(&staging).map_err(WriteError::io(&staging))?;
+    }
+    let written = write_files(&staging, files)
+        .and_then(|()| fs::rename(&staging, folder).map_err(WriteError::io(folder)));
+    if written.is_err() {
+        // What is left would only take room; that it cannot be removed changes nothing about the error.
+        let _ = fs::remove_dir_all(&staging);
+    }
+    written?;
+    let parent = folder
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."));
+    fs::File::open(parent)
+        .and_then(|f| f.sync_all())
+        .map_err(WriteError::io(parent))
+}
+
+fn staging(folder: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!(".{name}.part"))
+}
+
+fn write_files(staging: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), WriteError> {
+    let mut folders = std::collections::BTreeSet::from([staging.to_owned()]);
+    fs::create_dir_all(staging).map_err(WriteError::io(staging))?;
+    for (path, bytes) in files {
+        let path = staging.join(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(WriteError::io(parent))?;
+            folders.extend(
+                parent
+                    .ancestors()
+                    .take_while(|p| p.starts_with(staging))
+                    .map(Path::to_owned),
+            );
+        }
+        let mut file = fs::File::create(&path).map_err(WriteError::io(&path))?;
+        file.write_all(bytes).map_err(WriteError::io(&path))?;
+        file.sync_all().map_err(WriteError::io(&path))?;
+    }
+    for folder in folders {
+        fs::File::open(&folder)
+            .and_then(|f| f.sync_all())
+            .map_err(WriteError::io(&folder))?;
+    }
+    Ok(())
+}
