@@ -72,15 +72,15 @@ pub async fn name(
     Ok(())
 }
 
-/// Archived items that name an attachment.
+/// Archived items that name an attachment, each with the disclosure it was made under.
 pub async fn named_by(
     conn: impl SqliteExecutor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     digest: &Digest,
-) -> sqlx::Result<Vec<u64>> {
-    let rows: Vec<i64> = sqlx::query_scalar(
-        "SELECT a.sequence FROM item_attachment a JOIN item i
+) -> sqlx::Result<Vec<(u64, Digest)>> {
+    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT a.sequence, i.disclosure FROM item_attachment a JOIN item i
            ON i.tenant = a.tenant AND i.conversation = a.conversation AND i.sequence = a.sequence
          WHERE a.tenant = $1 AND a.conversation = $2 AND a.digest = $3 AND i.receipt IS NOT NULL
            AND i.kind = 1",
@@ -90,7 +90,9 @@ pub async fn named_by(
     .bind(digest.as_bytes().as_slice())
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(uint).collect())
+    rows.into_iter()
+        .map(|(sequence, disclosure)| Ok((uint(sequence), digest_of(&disclosure)?)))
+        .collect()
 }
 
 /// Staged attachments that nobody will ask for: taken in by all members, or never named before `named_until`.
@@ -118,22 +120,27 @@ pub async fn done_with(
         .collect()
 }
 
-/// Says that an attachment's file is gone.
+/// Says that an attachment's file goes; false when it is wanted again: uploaded anew, or named by an item on its way.
 pub async fn unstage(
     conn: &mut SqliteConnection,
     scope: &Scope,
     conversation: &ConversationId,
     digest: &Digest,
-) -> sqlx::Result<()> {
-    sqlx::query(
+    named_until: Millis,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(
         "UPDATE attachment SET staged = 0, fence = $4
-         WHERE tenant = $1 AND conversation = $2 AND digest = $3",
+         WHERE tenant = $1 AND conversation = $2 AND digest = $3 AND uploaded_at < $5
+         AND NOT EXISTS (SELECT 1 FROM item_attachment a JOIN payload p
+           ON p.tenant = a.tenant AND p.conversation = a.conversation AND p.sequence = a.sequence
+           WHERE a.tenant = $1 AND a.conversation = $2 AND a.digest = $3)",
     )
     .bind(scope.tenant())
     .bind(conversation.as_bytes().as_slice())
     .bind(digest.as_bytes().as_slice())
     .bind(scope.fence())
+    .bind(int(named_until.get()))
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }

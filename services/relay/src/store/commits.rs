@@ -83,6 +83,25 @@ pub async fn get(
     .transpose()
 }
 
+/// The disclosure that was in force before the first commit after a number; none when no commit follows.
+pub async fn disclosure_before_next(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+    sequence: u64,
+) -> sqlx::Result<Option<Digest>> {
+    let found: Option<Vec<u8>> = sqlx::query_scalar(
+        "SELECT disclosure FROM commit_extra
+         WHERE tenant = $1 AND conversation = $2 AND sequence > $3 ORDER BY sequence LIMIT 1",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(int(sequence))
+    .fetch_optional(conn)
+    .await?;
+    found.map(|bytes| digest(&bytes)).transpose()
+}
+
 /// Forgets the snapshot before a commit: the archive has taken it.
 pub async fn settle(
     conn: &mut SqliteConnection,

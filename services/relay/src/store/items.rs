@@ -172,6 +172,62 @@ pub async fn head_at(
     found.flatten().map(|bytes| digest(&bytes)).transpose()
 }
 
+/// What the archive's answer to an item is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Envelope or handshake digest.
+    pub digest: Digest,
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes of its payload.
+    pub size: u64,
+}
+
+/// The item of a number that has no receipt yet.
+pub async fn unanswered(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+    sequence: u64,
+) -> sqlx::Result<Option<Entry>> {
+    let row: Option<(Vec<u8>, i64, i64)> = sqlx::query_as(
+        "SELECT digest, kind, size FROM item
+         WHERE tenant = $1 AND conversation = $2 AND sequence = $3 AND receipt IS NULL",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(int(sequence))
+    .fetch_optional(conn)
+    .await?;
+    row.map(|(bytes, kind, size)| {
+        Ok(Entry {
+            digest: digest(&bytes)?,
+            kind: Kind::from_sql(kind)?,
+            size: uint(size),
+        })
+    })
+    .transpose()
+}
+
+/// Whether a commit above a number has no receipt yet.
+pub async fn commit_pending(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    conversation: &ConversationId,
+    released: u64,
+) -> sqlx::Result<bool> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT sequence FROM item WHERE tenant = $1 AND conversation = $2 AND sequence > $3
+         AND kind = 2 AND receipt IS NULL LIMIT 1",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(int(released))
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.is_some())
+}
+
 /// The archive's answer to an item.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -276,6 +332,24 @@ pub async fn backlog(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Resu
     Ok((uint(count), uint(size)))
 }
 
+/// The receipt of an item that the archive took in; none while there is none, or when it was refused.
+pub async fn receipt(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+    sequence: u64,
+) -> sqlx::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar(
+        "SELECT receipt FROM item WHERE tenant = $1 AND conversation = $2 AND sequence = $3
+         AND receipt IS NOT NULL AND void IS NULL",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(int(sequence))
+    .fetch_optional(conn)
+    .await
+}
+
 /// An item as a mailbox reads it.
 #[derive(Debug, Clone)]
 pub struct MailRow {
@@ -365,4 +439,22 @@ pub async fn pending_commit(
     .fetch_optional(conn)
     .await?;
     Ok(found.map(uint))
+}
+
+/// Whether something of a conversation was made while a disclosure was in force.
+pub async fn made_under(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+    disclosure: &Digest,
+) -> sqlx::Result<bool> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM item WHERE tenant = $1 AND conversation = $2 AND disclosure = $3 LIMIT 1",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(disclosure.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.is_some())
 }

@@ -140,6 +140,22 @@ pub async fn stays(
     rows.into_iter().map(row).collect()
 }
 
+/// Every conversation that a device is or was in.
+pub async fn conversations_with(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    device: &DeviceId,
+) -> sqlx::Result<Vec<ConversationId>> {
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT DISTINCT conversation FROM member WHERE tenant = $1 AND device = $2",
+    )
+    .bind(scope.tenant())
+    .bind(device.as_bytes().as_slice())
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|bytes| conversation_id(bytes)).collect()
+}
+
 /// A page of the conversations a device is in now, after one of them.
 pub async fn conversations_of(
     conn: impl SqliteExecutor<'_>,

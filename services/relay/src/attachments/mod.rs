@@ -1,0 +1,215 @@
+//! Attachments: carried to the archive as they come, with a copy here until every member has the message.
+//!
+//! A message may name an attachment once the archive has said that it is durable and read back, and the copy here is
+//! durable too. Neither side trusts the other's digest: both hash what they stored.
+
+mod staging;
+mod upload;
+
+use std::sync::Arc;
+
+use greffe_api::relay as api;
+use greffe_service_kit::clock::SharedClock;
+use greffe_service_kit::db::Database;
+use greffe_types::{ConversationId, Digest};
+use sqlx::SqliteConnection;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+pub use staging::{Staging, StagingError};
+
+use crate::error::RelayError;
+use crate::session::Session;
+use crate::store::{Scope, acknowledgements, attachments, conversations, lease, members};
+
+/// Most bytes of an attachment's ciphertext: 5 GiB.
+pub const MAX_SIZE: u64 = 5 << 30;
+/// Most bytes of a chunk.
+const MAX_CHUNK: usize = 1 << 20;
+/// Bytes of a chunk that we send.
+const CHUNK: usize = 256 << 10;
+/// Transfers at once, each with a few chunks in memory.
+const TRANSFERS: usize = 64;
+
+/// Attachments on their way in and out.
+pub struct Attachments {
+    db: Database,
+    scope: Scope,
+    clock: SharedClock,
+    archive: Channel,
+    staging: Staging,
+    transfers: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Attachments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Attachments")
+    }
+}
+
+/// What a DownloadAttachment call answers.
+pub type Chunks = ReceiverStream<Result<api::DownloadAttachmentResponse, Status>>;
+
+/// An attachment that a device announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Announced {
+    conversation: ConversationId,
+    digest: Digest,
+    size: u64,
+}
+
+impl Attachments {
+    /// With a folder to stage them in.
+    pub fn new(
+        db: Database,
+        scope: Scope,
+        clock: SharedClock,
+        archive: Channel,
+        staging: Staging,
+    ) -> Self {
+        Self {
+            db,
+            scope,
+            clock,
+            archive,
+            staging,
+            transfers: Arc::new(Semaphore::new(TRANSFERS)),
+        }
+    }
+
+    /// Carries an attachment to the archive and stages it: complete in both, or in neither.
+    ///
+    /// # Errors
+    /// Refusals; nothing is complete then, and the same upload may come again.
+    pub async fn upload(
+        &self,
+        session: &Session,
+        mut parts: Streaming<api::UploadAttachmentRequest>,
+    ) -> Result<Digest, RelayError> {
+        let announced = announced(&mut parts).await?;
+        self.check_member(session, &announced.conversation).await?;
+        let _transfer = self.transfer()?;
+        upload::carry(&self.archive, &self.staging, announced, parts).await?;
+        let now = self.clock.now();
+        let (scope, a) = (&self.scope, announced);
+        self.db
+            .run_tx("attachment", async |conn: &mut SqliteConnection| {
+                if !lease::holds(&mut *conn, scope).await? {
+                    return Err(RelayError::Fenced);
+                }
+                attachments::insert(conn, scope, &a.conversation, &a.digest, a.size, now).await?;
+                Ok(())
+            })
+            .await?;
+        Ok(announced.digest)
+    }
+
+    /// Gives a member an attachment of a message that was sequenced while it was one.
+    ///
+    /// # Errors
+    /// [`RelayError::NoAttachment`] when there is none for this device, or no longer.
+    pub async fn download(
+        &self,
+        session: &Session,
+        conversation: ConversationId,
+        digest: Digest,
+    ) -> Result<Chunks, RelayError> {
+        self.check_named(session, &conversation, &digest).await?;
+        let transfer = self.transfer()?;
+        let mut file = self.staging.open(&conversation, &digest).await?;
+        let (sender, receiver) = mpsc::channel(4);
+        tokio::spawn(async move {
+            let _transfer = transfer;
+            loop {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                let read = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await;
+                let part = match read {
+                    Ok(0) => return,
+                    Ok(_) => Ok(api::DownloadAttachmentResponse { chunk }),
+                    Err(error) => {
+                        let error = RelayError::Staging(StagingError::Io("read", error));
+                        Err(Status::from(error))
+                    }
+                };
+                let failed = part.is_err();
+                if sender.send(part).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Ok(ReceiverStream::new(receiver))
+    }
+
+    fn transfer(&self) -> Result<tokio::sync::OwnedSemaphorePermit, RelayError> {
+        let transfer = self.transfers.clone().try_acquire_owned();
+        transfer.map_err(|_| RelayError::Busy("too many attachments are on their way"))
+    }
+
+    /// Uploading needs what sending needs.
+    async fn check_member(
+        &self,
+        session: &Session,
+        conversation: &ConversationId,
+    ) -> Result<(), RelayError> {
+        let (db, scope) = (self.db.read(), &self.scope);
+        let row = conversations::get(db, scope, conversation)
+            .await?
+            .ok_or(RelayError::NoConversation)?;
+        let stays = members::stays(db, scope, &session.device, Some(conversation)).await?;
+        if !stays.iter().any(|stay| stay.until_seq.is_none()) {
+            return Err(RelayError::NoConversation);
+        }
+        acknowledgements::find(db, scope, conversation, &session.device, &row.disclosure)
+            .await?
+            .map(drop)
+            .ok_or(RelayError::NotAcknowledged)
+    }
+
+    /// A message that the device may have names the attachment.
+    async fn check_named(
+        &self,
+        session: &Session,
+        conversation: &ConversationId,
+        digest: &Digest,
+    ) -> Result<(), RelayError> {
+        let (db, scope) = (self.db.read(), &self.scope);
+        let named = attachments::named_by(db, scope, conversation, digest).await?;
+        let stays = members::stays(db, scope, &session.device, Some(conversation)).await?;
+        let acknowledged =
+            acknowledgements::disclosures(db, scope, conversation, &session.device).await?;
+        let covered = named.iter().any(|(sequence, disclosure)| {
+            acknowledged.contains(disclosure)
+                && stays.iter().any(|stay| {
+                    stay.from_seq < *sequence
+                        && stay.until_seq.is_none_or(|until| *sequence <= until)
+                })
+        });
+        if covered {
+            Ok(())
+        } else {
+            Err(RelayError::NoAttachment)
+        }
+    }
+}
+
+async fn announced(
+    parts: &mut Streaming<api::UploadAttachmentRequest>,
+) -> Result<Announced, RelayError> {
+    let first = parts.message().await.ok().flatten().and_then(|p| p.part);
+    let Some(api::upload_attachment_request::Part::Start(start)) = first else {
+        return Err(RelayError::Field("start"));
+    };
+    if start.size == 0 || start.size > MAX_SIZE {
+        return Err(RelayError::Field("start.size"));
+    }
+    Ok(Announced {
+        conversation: ConversationId::try_from(start.conversation.as_slice())
+            .map_err(|_| RelayError::Field("start.conversation"))?,
+        digest: Digest::try_from(start.digest.as_slice())
+            .map_err(|_| RelayError::Field("start.digest"))?,
+        size: start.size,
+    })
+}

@@ -1,0 +1,124 @@
+//! Mailboxes: what each device has not taken in yet, read by cursor over its conversations' items.
+//!
+//! A message is stored once, whoever gets it. A cursor moves when the device says that it has durably taken the item in; what
+//! it has not acknowledged comes again on its next call. Payloads are dropped when the last cursor has passed them.
+
+mod acks;
+mod cache;
+mod delivery;
+mod hub;
+mod place;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use greffe_api::relay as api;
+use greffe_service_kit::boot::SharedTrust;
+use greffe_service_kit::clock::SharedClock;
+use greffe_service_kit::db::Database;
+use greffe_types::{ConversationId, DeviceId};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::attachments::Staging;
+use crate::error::RelayError;
+use crate::pipeline::lock;
+use crate::session::Session;
+use crate::store::Scope;
+use acks::{Ack, Acks};
+use cache::Cache;
+use hub::Hub;
+
+/// Deliveries between a mailbox and its connection.
+const OUTGOING: usize = 256;
+/// Largest window of unacknowledged deliveries.
+const MAX_WINDOW: u32 = 4096;
+
+/// The mailboxes of a relay.
+pub struct Mailbox {
+    db: Database,
+    scope: Scope,
+    clock: SharedClock,
+    trust: SharedTrust,
+    hub: Hub,
+    cache: Cache,
+    acks: Mutex<Option<mpsc::Sender<Ack>>>,
+    tasks: Mutex<tokio::task::JoinSet<()>>,
+}
+
+impl std::fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mailbox")
+    }
+}
+
+/// What a Receive call answers.
+pub type Deliveries = ReceiverStream<Result<api::ReceiveResponse, Status>>;
+
+impl Mailbox {
+    /// Opens them; acknowledgements are stored, and payloads and staged attachments that nobody waits for any more are
+    /// dropped, until [`Mailbox::stop`].
+    pub fn start(
+        db: Database,
+        scope: Scope,
+        clock: SharedClock,
+        trust: SharedTrust,
+        staging: Staging,
+    ) -> Arc<Self> {
+        let (sender, waiting) = mpsc::channel(acks::QUEUE);
+        let mut tasks = tokio::task::JoinSet::new();
+        let keeper = Acks::new(db.clone(), scope.clone(), clock.clone(), staging);
+        tasks.spawn(keeper.run(waiting));
+        Arc::new(Self {
+            db,
+            scope,
+            clock,
+            trust,
+            hub: Hub::default(),
+            cache: Cache::default(),
+            acks: Mutex::new(Some(sender)),
+            tasks: Mutex::new(tasks),
+        })
+    }
+
+    /// Opens a device's mailbox: the first request has to name a window.
+    ///
+    /// # Errors
+    /// [`RelayError::Field`] without a window of 1 to 4096.
+    pub async fn receive(
+        self: &Arc<Self>,
+        session: Session,
+        mut requests: Streaming<api::ReceiveRequest>,
+    ) -> Result<Deliveries, RelayError> {
+        let first = requests.message().await.ok().flatten().and_then(|r| r.part);
+        let window = match first {
+            Some(api::receive_request::Part::Window(window @ 1..=MAX_WINDOW)) => window,
+            _ => return Err(RelayError::Field("window")),
+        };
+        let acks = lock(&self.acks).clone().ok_or(RelayError::Stopping)?;
+        let (sender, receiver) = mpsc::channel(OUTGOING);
+        let delivery =
+            delivery::Delivery::new(self.clone(), session, window as usize, acks, sender);
+        tokio::spawn(delivery.run(requests));
+        Ok(ReceiverStream::new(receiver))
+    }
+
+    /// Conversations have items with a receipt up to these numbers.
+    pub fn released(&self, latest: &HashMap<ConversationId, u64>) {
+        self.hub.released(latest);
+    }
+
+    /// Something else has changed for these devices: a stay began or ended, a notice was acknowledged.
+    pub fn wake<'a>(&self, devices: impl IntoIterator<Item = &'a DeviceId>) {
+        self.hub.wake(devices);
+    }
+
+    /// Stores the acknowledgements that have come, and stops. Open mailboxes end.
+    pub async fn stop(&self) {
+        lock(&self.acks).take();
+        self.hub.close();
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
+        while tasks.join_next().await.is_some() {}
+    }
+}

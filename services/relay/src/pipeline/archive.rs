@@ -1,0 +1,333 @@
+//! The outbox to the archive: one Ingest stream, items in the order of their numbers, many on their way.
+//!
+//! Nothing is remembered here but what is on its way: a stream that breaks, an archive that asks to try again, or a restart
+//! begins anew with the items that have no receipt, and the archive answers what it knows with the receipt it gave.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use greffe_api::archive as api;
+use greffe_api::archive::ingest_service_client::IngestServiceClient;
+use greffe_api::relay::DeliveredMessage;
+use greffe_types::{ConversationId, Digest};
+use prost::Message as _;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use super::{Core, lock};
+use crate::error::RelayError;
+use crate::store::items::{Kind, OutboxRow};
+use crate::store::{commits, conversations, items, members};
+
+/// Items of one read of the outbox.
+const PAGE: u32 = 32;
+/// Items on their way.
+const ITEMS: usize = 256;
+/// KiB of them.
+const KIB: usize = 32 * 1024;
+/// How long an archive that asks to try again may take to answer what else is on its way.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long we wait before we look again without having been woken.
+const IDLE: Duration = Duration::from_secs(1);
+/// First and longest pause between two streams.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// A handshake of 1 MiB and its disclosure, or a message with its certificate.
+const MAX_MESSAGE: usize = 4 << 20;
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the archive ended the stream")]
+    Closed,
+    #[error("the archive's stream failed")]
+    Stream(#[from] Status),
+    #[error("the archive asks to try again: {0}")]
+    Retry(String),
+    #[error("the outbox cannot be read")]
+    Outbox(#[from] RelayError),
+    #[error("answers were lost on our side")]
+    Resume,
+}
+
+/// Carries items to the archive until told to stop.
+pub(super) async fn run(
+    core: Arc<Core>,
+    archive: Channel,
+    answers: mpsc::Sender<api::IngestResponse>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut pause = BACKOFF.0;
+    loop {
+        let stream = Stream {
+            core: &core,
+            client: IngestServiceClient::new(archive.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+            items: Arc::new(Semaphore::new(ITEMS)),
+            bytes: Arc::new(Semaphore::new(KIB)),
+            way: Mutex::default(),
+            answered: Mutex::new(false),
+        };
+        let ended = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            ended = stream.carry(&answers) => ended,
+        };
+        // One that worked for a while starts again at once.
+        if *lock(&stream.answered) {
+            pause = BACKOFF.0;
+        }
+        match ended {
+            Ended::Resume => {}
+            ended => {
+                tracing::warn!(why = %greffe_service_kit::errors::Causes(&ended), "no stream to the archive");
+            }
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(BACKOFF.1);
+    }
+}
+
+/// Permits of an item on its way.
+type Held = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+struct Stream<'a> {
+    core: &'a Core,
+    client: IngestServiceClient<Channel>,
+    items: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    way: Mutex<HashMap<(ConversationId, u64), Held>>,
+    answered: Mutex<bool>,
+}
+
+impl Stream<'_> {
+    async fn carry(&self, answers: &mpsc::Sender<api::IngestResponse>) -> Ended {
+        let (sender, receiver) = mpsc::channel(8);
+        let drain = Notify::new();
+        let fill = async {
+            tokio::select! {
+                ended = self.fill(sender) => ended,
+                () = drain.notified() => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Err(error) = fill => Ended::Outbox(error),
+            ended = self.read(ReceiverStream::new(receiver), answers, &drain) => ended,
+            () = self.core.resume.notified() => Ended::Resume,
+        }
+    }
+
+    /// Sends what has no receipt, in the order it was sequenced in, and then what comes.
+    async fn fill(&self, sender: mpsc::Sender<api::IngestRequest>) -> Result<(), RelayError> {
+        let (db, scope) = (self.core.db.read(), &self.core.scope);
+        let mut after = 0;
+        let mut checked = HashSet::new();
+        let mut present = Present::default();
+        loop {
+            let rows = items::outbox(db, scope, after, PAGE).await?;
+            if rows.is_empty() {
+                // A permit of the notification is kept, so what came since the read is not missed.
+                let sequenced = self.core.sequenced.notified();
+                let _ = tokio::time::timeout(IDLE, sequenced).await;
+                continue;
+            }
+            for row in rows {
+                after = row.id;
+                let id = row.conversation;
+                if checked.insert(id) {
+                    self.compare(&id).await?;
+                }
+                if self.core.stalled(&id).is_some() {
+                    continue;
+                }
+                let kib = u32::try_from(row.payload.len() / 1024 + 1).unwrap_or(u32::MAX);
+                let request = self.request(row, &mut present).await?;
+                let permits = (
+                    self.items.clone().acquire_owned().await,
+                    self.bytes.clone().acquire_many_owned(kib).await,
+                );
+                let (Ok(item), Ok(bytes)) = permits else {
+                    return Err(RelayError::Stopping);
+                };
+                lock(&self.way).insert((id, request.sequence), (item, bytes));
+                if sender.send(request).await.is_err() {
+                    // The reader says why.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    /// Hands every answer on; ends when the archive does, or asks to try again and nothing else is on its way.
+    async fn read(
+        &self,
+        requests: ReceiverStream<api::IngestRequest>,
+        answers: &mpsc::Sender<api::IngestResponse>,
+        drain: &Notify,
+    ) -> Ended {
+        let mut responses = match self.client.clone().ingest(requests).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return Ended::Stream(status),
+        };
+        let mut again: Option<(String, tokio::time::Instant)> = None;
+        loop {
+            let next = match &again {
+                None => responses.message().await,
+                Some((reason, deadline)) => {
+                    let retry = || Ended::Retry(reason.clone());
+                    if lock(&self.way).is_empty() {
+                        return retry();
+                    }
+                    match tokio::time::timeout_at(*deadline, responses.message()).await {
+                        Ok(next) => next,
+                        Err(_) => return retry(),
+                    }
+                }
+            };
+            let response = match next {
+                Ok(Some(response)) => response,
+                Ok(None) => return Ended::Closed,
+                Err(status) => return Ended::Stream(status),
+            };
+            if let Ok(id) = ConversationId::try_from(response.conversation.as_slice()) {
+                lock(&self.way).remove(&(id, response.sequence));
+            }
+            if !response.retry_reason.is_empty() {
+                drain.notify_one();
+                let deadline = tokio::time::Instant::now() + DRAIN;
+                again.get_or_insert((response.retry_reason, deadline));
+                continue;
+            }
+            *lock(&self.answered) = true;
+            if answers.send(response).await.is_err() {
+                return Ended::Closed;
+            }
+        }
+    }
+
+    /// Whether the archive holds of a conversation what we know it to hold: a database restored from an older copy, here
+    /// or there, would otherwise give numbers twice.
+    async fn compare(&self, id: &ConversationId) -> Result<(), RelayError> {
+        let request = api::GetConversationStateRequest {
+            conversation: id.to_vec(),
+        };
+        let state = match self.client.clone().get_conversation_state(request).await {
+            Ok(state) => state.into_inner(),
+            Err(status) => {
+                tracing::warn!(%status, "the archive does not say what it holds");
+                return Err(RelayError::Busy("the archive does not answer"));
+            }
+        };
+        let row = conversations::get(self.core.db.read(), &self.core.scope, id)
+            .await?
+            .ok_or(RelayError::Damaged("conversation of an item"))?;
+        if state.sequence < row.released {
+            self.core
+                .stall(*id, "the archive has lost what it gave receipts for");
+        } else if state.sequence > row.sequence {
+            self.core
+                .stall(*id, "the archive holds numbers that were never given here");
+        } else if state.sequence == row.released
+            && row.released > 0
+            && state.head != row.head.as_bytes()
+        {
+            self.core.stall(*id, "the archive holds another chain");
+        }
+        Ok(())
+    }
+
+    async fn request(
+        &self,
+        row: OutboxRow,
+        present: &mut Present,
+    ) -> Result<api::IngestRequest, RelayError> {
+        let core = self.core;
+        let participants = present.at(core, &row).await?;
+        let entry = match row.kind {
+            Kind::Handshake => {
+                let disclosure = disclosure_after(core, &row).await?;
+                let trust = core.trust.read();
+                let disclosure = trust
+                    .disclosure(&disclosure)
+                    .ok_or(RelayError::Damaged("disclosure of a commit"))?;
+                api::ingest_request::Entry::Handshake(api::IngestHandshake {
+                    public_message: row.payload,
+                    sender_device: row.device.to_vec(),
+                    disclosure: Some(disclosure.signed().raw().clone()),
+                })
+            }
+            Kind::Message | Kind::Void => {
+                let message = DeliveredMessage::decode(row.payload.as_slice())
+                    .map_err(|_| RelayError::Damaged("payload"))?;
+                let cert = core
+                    .devices
+                    .get(&row.certificate)
+                    .ok_or(RelayError::Damaged("certificate of an item"))?;
+                api::ingest_request::Entry::Message(api::IngestMessage {
+                    envelope: message.envelope,
+                    wraps: message.wraps,
+                    ciphertext: message.ciphertext,
+                    mls_message: message.mls_message,
+                    device_cert: Some(cert.raw().clone()),
+                })
+            }
+        };
+        Ok(api::IngestRequest {
+            conversation: row.conversation.to_vec(),
+            sequence: row.sequence,
+            fence: core.scope.fence,
+            entry: Some(entry),
+            participants,
+        })
+    }
+}
+
+/// The disclosure in force after a commit.
+async fn disclosure_after(core: &Core, row: &OutboxRow) -> Result<Digest, RelayError> {
+    let (db, scope, id) = (core.db.read(), &core.scope, &row.conversation);
+    if let Some(next) = commits::disclosure_before_next(db, scope, id, row.sequence).await? {
+        return Ok(next);
+    }
+    let conversation = conversations::get(db, scope, id).await?;
+    let conversation = conversation.ok_or(RelayError::Damaged("conversation of an item"))?;
+    Ok(conversation.disclosure)
+}
+
+/// Who takes part, read again after every commit.
+#[derive(Default)]
+struct Present(HashMap<ConversationId, Vec<api::Participant>>);
+
+impl Present {
+    async fn at(
+        &mut self,
+        core: &Core,
+        row: &OutboxRow,
+    ) -> Result<Vec<api::Participant>, RelayError> {
+        let id = row.conversation;
+        if row.kind != Kind::Handshake
+            && let Some(known) = self.0.get(&id)
+        {
+            return Ok(known.clone());
+        }
+        let members = members::at(core.db.read(), &core.scope, &id, row.sequence).await?;
+        let participants: Vec<_> = members
+            .into_iter()
+            .map(|(user, device)| api::Participant {
+                user,
+                device: device.to_vec(),
+            })
+            .collect();
+        if row.kind == Kind::Handshake {
+            // Who it removes takes part in it, but not in what follows.
+            self.0.remove(&id);
+        } else {
+            self.0.insert(id, participants.clone());
+        }
+        Ok(participants)
+    }
+}

@@ -1,0 +1,383 @@
+//! The hot path: cheap checks, proof of knowledge, a number, the archive's receipt, release.
+//!
+//! ```text
+//! check     reads only: encoding, session, membership, notice, disclosure, signature, chain, attachments
+//! proofs    a lane for each conversation's hash: batches of proofs of knowledge on the blocking pool, order kept
+//! sequence  ONE transaction for what waits: number, item, payload (the outbox to the archive), member's counter
+//! archive   one Ingest stream, in the order of the numbers, taken up again from items without a receipt
+//! release   receipts verified, stored in one transaction; then senders are answered and mailboxes woken
+//! ```
+//!
+//! What survives a power cut: everything from `sequence` on. A sender without an answer sends the same envelope again and
+//! gets the stored receipt, or waits for it. A commit is a barrier: until it is archived nothing else of its conversation
+//! gets a number, so a commit that the archive refuses can be undone.
+
+mod archive;
+mod check;
+mod commit;
+mod load;
+mod proofs;
+mod refusal;
+mod release;
+mod sequence;
+mod waiters;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use greffe_api::relay as api;
+use greffe_envelope::pb;
+use greffe_service_kit::boot::SharedTrust;
+use greffe_service_kit::clock::SharedClock;
+use greffe_service_kit::db::Database;
+use greffe_types::{ConversationId, Digest};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+pub use commit::{AddedMember, Commit};
+pub use refusal::MessageRefusal;
+
+use crate::devices::Devices;
+use crate::error::RelayError;
+use crate::mailbox::Mailbox;
+use crate::session::Session;
+use crate::store::{Scope, items};
+use load::Load;
+use proofs::Lanes;
+use sequence::Job;
+use waiters::Waiters;
+
+/// Jobs that may wait between two stages.
+const QUEUE: usize = 1024;
+
+/// What the pipeline works with.
+pub struct Deps {
+    /// The relay's database.
+    pub db: Database,
+    /// Whose rows, and under which lease.
+    pub scope: Scope,
+    /// The time.
+    pub clock: SharedClock,
+    /// The tenant's trust, kept current by the log's follower.
+    pub trust: SharedTrust,
+    /// Registered certificates.
+    pub devices: Arc<Devices>,
+    /// The archive.
+    pub archive: Channel,
+    /// Whom to wake.
+    pub mailbox: Arc<Mailbox>,
+    /// Takes refusals to the log.
+    pub record: Recorder,
+    /// Items that may wait for the archive.
+    pub backlog_items: u64,
+    /// Bytes of them.
+    pub backlog_bytes: u64,
+}
+
+/// Takes a refusal to the log without waiting: operation, caller, stable reason, subject.
+pub type Recorder = Arc<dyn Fn(&'static str, String, &'static str, Option<Digest>) + Send + Sync>;
+
+/// How a sequenced item ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled {
+    /// Its number.
+    pub sequence: u64,
+    /// The archive's receipt.
+    pub receipt: pb::SignedStatement,
+    /// The void, when the archive refused.
+    pub void: Option<pb::SignedStatement>,
+}
+
+/// How a job ends: settled, or refused without a number.
+pub(crate) type Answer = Result<Arc<Settled>, RelayError>;
+
+/// What the stages share.
+pub(crate) struct Core {
+    pub(crate) db: Database,
+    pub(crate) scope: Scope,
+    clock: SharedClock,
+    trust: SharedTrust,
+    mailbox: Arc<Mailbox>,
+    record: Recorder,
+    devices: Arc<Devices>,
+    load: Arc<Load>,
+    waiters: Waiters,
+    /// Something was sequenced.
+    sequenced: Notify,
+    /// Answers were lost on our side: ask the archive again.
+    resume: Notify,
+    /// Conversations whose archive and relay contradict each other, and how.
+    stalled: Mutex<HashMap<ConversationId, &'static str>>,
+}
+
+/// The hot path; dropping it does not stop it, [`Pipeline::stop`] does.
+pub struct Pipeline {
+    core: Arc<Core>,
+    lanes: Lanes,
+    stop: watch::Sender<bool>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pipeline")
+    }
+}
+
+impl Pipeline {
+    /// Starts every stage; what was sequenced before and has no receipt goes to the archive first.
+    ///
+    /// # Errors
+    /// [`RelayError::Database`].
+    pub async fn start(deps: Deps) -> Result<Self, RelayError> {
+        let (count, bytes) = items::backlog(deps.db.read(), &deps.scope).await?;
+        let core = Arc::new(Core {
+            devices: deps.devices,
+            load: Arc::new(Load::new(
+                (deps.backlog_items, deps.backlog_bytes),
+                (count, bytes),
+            )),
+            waiters: Waiters::default(),
+            sequenced: Notify::new(),
+            resume: Notify::new(),
+            stalled: Mutex::default(),
+            db: deps.db,
+            scope: deps.scope,
+            clock: deps.clock,
+            trust: deps.trust,
+            mailbox: deps.mailbox,
+            record: deps.record,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let (jobs, waiting) = mpsc::channel(QUEUE);
+        let (answers, answered) = mpsc::channel(QUEUE);
+        let lanes = Lanes::start(&core, jobs, &mut tasks);
+        tasks.spawn(sequence::run(core.clone(), waiting));
+        tasks.spawn(release::run(core.clone(), answered));
+        tasks.spawn(archive::run(core.clone(), deps.archive, answers, stopped));
+        Ok(Self {
+            core,
+            lanes,
+            stop,
+            tasks: Mutex::new(tasks),
+        })
+    }
+
+    /// Takes one message of a device as far as the proof of knowledge; what comes back gives its answer. Messages of one
+    /// device have to be handed in one after the other: their counters are dense.
+    ///
+    /// # Errors
+    /// [`RelayError::Busy`] and failures of our own, which end the stream; refusals are answers.
+    pub async fn accept(
+        &self,
+        session: &Session,
+        request: api::SendRequest,
+    ) -> Result<Pending, RelayError> {
+        let digest = refusal::digest_of(&request);
+        let refused = match self.check_and_queue(session, request).await {
+            Ok(answer) => return Ok(Pending { digest, answer }),
+            Err(error) if refusal::ends_stream(&error) => return Err(error),
+            Err(error) => error,
+        };
+        self.core.refused("Send", session, &refused, Some(digest));
+        let (sender, answer) = oneshot::channel();
+        // The receiver is at hand.
+        let _ = sender.send(Err(refused));
+        Ok(Pending { digest, answer })
+    }
+
+    async fn check_and_queue(
+        &self,
+        session: &Session,
+        request: api::SendRequest,
+    ) -> Result<oneshot::Receiver<Answer>, RelayError> {
+        let (sender, answer) = oneshot::channel();
+        match check::check(&self.core, session, request).await? {
+            check::Outcome::Known(digest, conversation, device) => {
+                self.core
+                    .wait_for(digest, conversation, device, sender)
+                    .await?;
+            }
+            check::Outcome::Checked(message) => {
+                let room = self.core.load.room(message.payload.len()).await?;
+                let job = Job::message(*message, sender, room, session.clone());
+                self.lanes.push(job).await?;
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Gives a commit a number behind every earlier message of its conversation, and waits for the archive. The same commit
+    /// again answers the same.
+    ///
+    /// # Errors
+    /// [`RelayError::EpochStale`] when another commit was first, [`RelayError::CommitPending`], [`RelayError::Voided`] when
+    /// the archive refused it: the conversation is then in the epoch it was in.
+    pub async fn submit_commit(
+        &self,
+        session: &Session,
+        commit: Commit,
+    ) -> Result<Arc<Settled>, RelayError> {
+        let (sender, answer) = oneshot::channel();
+        let room = self.core.load.room(commit.commit.len()).await?;
+        let digest = commit.digest();
+        let job = Job::commit(commit, sender, room, session.clone());
+        self.lanes.push(job).await?;
+        let settled = answer.await.map_err(|_| RelayError::Stopping)??;
+        match &settled.void {
+            None => Ok(settled),
+            Some(void) => Err(RelayError::Voided(refusal::void_reason(void, digest))),
+        }
+    }
+
+    /// A commit that was sequenced before, with its receipt when there is one; waits for it otherwise.
+    ///
+    /// # Errors
+    /// Failures of our own.
+    pub async fn known_commit(
+        &self,
+        session: &Session,
+        conversation: ConversationId,
+        digest: Digest,
+    ) -> Result<Option<Arc<Settled>>, RelayError> {
+        let known = items::by_digest(self.core.db.read(), &self.core.scope, &digest).await?;
+        let Some(known) = known else {
+            return Ok(None);
+        };
+        if known.conversation != conversation || known.device != session.device {
+            return Err(RelayError::Conflict);
+        }
+        let (sender, answer) = oneshot::channel();
+        self.core
+            .wait_for(digest, conversation, session.device, sender)
+            .await?;
+        answer.await.map_err(|_| RelayError::Stopping)?.map(Some)
+    }
+
+    /// Stops: what has no number is refused as busy, what is on its way to the archive stays in the outbox.
+    pub async fn stop(&self) {
+        self.stop.send_replace(true);
+        self.lanes.close();
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// How many items wait for the archive, and their bytes.
+    pub fn backlog(&self) -> (u64, u64) {
+        self.core.load.backlog()
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// A message on its way.
+#[derive(Debug)]
+pub struct Pending {
+    digest: Digest,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Pending {
+    /// Its answer, once there is one.
+    ///
+    /// # Errors
+    /// Failures of our own, which end the stream.
+    pub async fn answer(self) -> Result<api::SendResponse, RelayError> {
+        let answer = self.answer.await.map_err(|_| RelayError::Stopping)?;
+        match answer {
+            Ok(settled) => Ok(api::SendResponse {
+                envelope: self.digest.to_vec(),
+                sequence: settled.sequence,
+                receipt: Some(settled.receipt.clone()),
+                void: settled.void.clone(),
+                reason: String::new(),
+                message: String::new(),
+            }),
+            Err(error) if refusal::ends_stream(&error) => Err(error),
+            Err(error) => Ok(api::SendResponse {
+                envelope: self.digest.to_vec(),
+                reason: error.reason().to_owned(),
+                message: error.to_string(),
+                ..Default::default()
+            }),
+        }
+    }
+}
+
+impl Core {
+    /// Answers with the stored receipt, or once there is one.
+    async fn wait_for(
+        &self,
+        digest: Digest,
+        conversation: ConversationId,
+        device: greffe_types::DeviceId,
+        sender: oneshot::Sender<Answer>,
+    ) -> Result<(), RelayError> {
+        // First wait, then look: a release in between finds the waiter.
+        let ticket = self.waiters.add(digest, sender);
+        let known = items::by_digest(self.db.read(), &self.scope, &digest).await?;
+        let known = known.filter(|k| k.conversation == conversation && k.device == device);
+        let answer = match known {
+            None => Err(RelayError::Conflict),
+            Some(known) => match settled(&known)? {
+                Some(settled) => Ok(Arc::new(settled)),
+                None => return Ok(()),
+            },
+        };
+        if let Some(sender) = self.waiters.take(digest, ticket) {
+            let _ = sender.send(answer);
+        }
+        Ok(())
+    }
+
+    fn stalled(&self, conversation: &ConversationId) -> Option<&'static str> {
+        lock(&self.stalled).get(conversation).copied()
+    }
+
+    /// Nothing of this conversation moves any more until somebody has looked at it.
+    fn stall(&self, conversation: ConversationId, why: &'static str) {
+        tracing::error!(%conversation, why, "relay and archive contradict each other: the conversation is stopped");
+        lock(&self.stalled).insert(conversation, why);
+    }
+
+    fn refused(
+        &self,
+        operation: &'static str,
+        session: &Session,
+        error: &RelayError,
+        subject: Option<Digest>,
+    ) {
+        if error.is_recorded() {
+            let caller = session.device.to_string();
+            (self.record)(operation, caller, error.reason(), subject);
+        }
+    }
+}
+
+/// How a sequenced item ended, if it has.
+fn settled(known: &items::Sequenced) -> Result<Option<Settled>, RelayError> {
+    let Some(receipt) = &known.receipt else {
+        return Ok(None);
+    };
+    let void = known.void.as_deref().map(statement).transpose()?;
+    Ok(Some(Settled {
+        sequence: known.sequence,
+        receipt: statement(receipt)?,
+        void,
+    }))
+}
+
+/// A stored statement.
+pub(crate) fn statement(bytes: &[u8]) -> Result<pb::SignedStatement, RelayError> {
+    prost::Message::decode(bytes).map_err(|_| RelayError::Damaged("statement"))
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

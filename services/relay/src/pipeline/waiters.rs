@@ -1,0 +1,54 @@
+//! Senders that wait for the end of an item, by its digest.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use greffe_types::Digest;
+use tokio::sync::oneshot;
+
+use super::{Answer, Settled, lock};
+
+/// Who waits; a retry waits beside the first.
+#[derive(Default)]
+pub(super) struct Waiters(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    next: u64,
+    waiting: HashMap<Digest, Vec<(u64, oneshot::Sender<Answer>)>>,
+}
+
+impl Waiters {
+    /// Waits; the ticket takes the sender back.
+    pub(super) fn add(&self, digest: Digest, sender: oneshot::Sender<Answer>) -> u64 {
+        let mut inner = lock(&self.0);
+        inner.next += 1;
+        let ticket = inner.next;
+        let waiting = inner.waiting.entry(digest).or_default();
+        // A retry whose caller has gone leaves nothing behind.
+        waiting.retain(|(_, sender)| !sender.is_closed());
+        waiting.push((ticket, sender));
+        ticket
+    }
+
+    /// Takes one back.
+    pub(super) fn take(&self, digest: Digest, ticket: u64) -> Option<oneshot::Sender<Answer>> {
+        let mut inner = lock(&self.0);
+        let waiting = inner.waiting.get_mut(&digest)?;
+        let at = waiting.iter().position(|(held, _)| *held == ticket)?;
+        let (_, sender) = waiting.swap_remove(at);
+        if waiting.is_empty() {
+            inner.waiting.remove(&digest);
+        }
+        Some(sender)
+    }
+
+    /// Answers everybody who waits for an item.
+    pub(super) fn settle(&self, digest: Digest, settled: &Arc<Settled>) {
+        let waiting = lock(&self.0).waiting.remove(&digest).unwrap_or_default();
+        for (_, sender) in waiting {
+            // One who has gone asks again.
+            let _ = sender.send(Ok(settled.clone()));
+        }
+    }
+}
