@@ -190,6 +190,12 @@ impl CallError {
     }
 }
 
+/// The reason of a refusal of ours, if it is one.
+pub fn refusal_of(status: &Status) -> Option<String> {
+    let info = status.get_error_details().error_info().cloned()?;
+    (info.domain == DOMAIN).then_some(info.reason)
+}
+
 impl From<Status> for CallError {
     fn from(status: Status) -> Self {
         // Details that do not decode leave the code and message: a peer cannot make us fail with them.
