@@ -6,7 +6,8 @@ mod directory;
 mod publish;
 mod report;
 
-use std::sync::{Arc, PoisonError};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use greffe_envelope::pb;
 use greffe_envelope::trust::VerifiedDisclosure;
@@ -16,22 +17,37 @@ use greffe_service_kit::boot::{Boot, SharedTrust, StartError};
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::{Database, DbOptions};
 use greffe_service_kit::secrets::Secrets;
-use greffe_types::{ConversationId, Digest, Millis};
+use greffe_types::{ConversationId, Digest, Millis, TenantId};
+use sqlx::SqliteConnection;
 use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
-pub use commit::Commit;
+pub use commit::Submitted;
+pub use conversation::{Place, View};
+pub use directory::Claimed;
+pub use publish::TrustView;
 
+use crate::attachments::{Attachments, Staging};
 use crate::config::RelayConfig;
-use crate::conversations::{Conversations, Locked};
 use crate::devices::Devices;
 use crate::disclosures::LoggedDisclosures;
 use crate::error::RelayError;
-use crate::notify::Notifier;
+use crate::mailbox::Mailbox;
+use crate::pipeline::{Deps, Pipeline, Recorder};
 use crate::session::{Session, Sessions};
-use crate::store::{self, Scope};
+use crate::store::conversations::ConversationRow;
+use crate::store::{self, Scope, conversations, members};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+
+/// What a relay is put together from.
+struct Parts {
+    trust: SharedTrust,
+    clock: SharedClock,
+    appender: Appender,
+    archive: Channel,
+    data: PathBuf,
+}
 
 /// The relay. Use cases are methods on it, by file: `directory`, `publish`, `conversation`, `commit`, `report`.
 #[derive(Debug)]
@@ -50,68 +66,108 @@ pub struct App {
     pub devices: Arc<Devices>,
     /// The way into the audit log.
     pub appender: Appender,
-    /// The archive.
-    pub archive: Channel,
     /// Issues and checks sessions.
     pub sessions: Sessions,
-    /// Conversations in memory, each behind its own lock.
-    pub conversations: Conversations,
+    /// What observers and key packages are judged by.
+    pub mls: greffe_mls::Trust,
     /// Policy packs that this binary knows.
     pub packs: &'static [Pack],
-    /// Wakes mailboxes.
-    pub notifier: Notifier,
+    /// Mailboxes that are open.
+    pub mailbox: Arc<Mailbox>,
+    /// Attachments on their way in and out.
+    pub attachments: Attachments,
+    /// Sequencing, archiving, release.
+    pub pipeline: Pipeline,
     /// Statements are published one after the other.
     publishing: tokio::sync::Mutex<()>,
 }
 
 impl App {
-    /// Opens the database, takes the lease, and takes in what is stored.
+    /// Opens the database, takes the lease, takes in what is stored, and starts the pipeline.
     ///
     /// # Errors
     /// When the data folder, its secrets or a peer's settings cannot be used.
     pub async fn open(boot: &Boot, config: RelayConfig) -> Result<Arc<Self>, StartError> {
         let path = boot.data.join("relay.db");
         let db = Database::open(&path, &MIGRATIONS, DbOptions::default()).await?;
-        let tenant = boot.root.tenant().clone();
-        let scope = db
-            .run_tx("take_lease", async |conn| {
-                store::lease::take(conn, &tenant).await
+        let secret = Secrets::open(&boot.data)?.get_or_create("session", 32)?;
+        let parts = Parts {
+            trust: boot.trust.clone(),
+            clock: boot.clock.clone(),
+            appender: boot.appender()?,
+            archive: boot.channel("archive")?,
+            data: boot.data.clone(),
+        };
+        Self::assemble(boot.tenant(), db, &secret, parts, config)
+            .await
+            .map_err(|error| StartError::service("the relay's stored state is refused", error))
+    }
+
+    async fn assemble(
+        tenant: &TenantId,
+        db: Database,
+        secret: &[u8],
+        parts: Parts,
+        config: RelayConfig,
+    ) -> Result<Arc<Self>, RelayError> {
+        let scope: Scope = db
+            .run_tx("take_lease", async |conn: &mut SqliteConnection| {
+                store::lease::take(conn, tenant).await
             })
-            .await
-            .map_err(StartError::other)?;
-        let trust = boot.trust.clone();
-        for row in store::statements::all(db.read(), &scope)
-            .await
-            .map_err(StartError::other)?
-        {
-            publish::take_in(&trust, &row).map_err(StartError::other)?;
+            .await?;
+        for row in store::statements::all(db.read(), &scope).await? {
+            publish::take_in(&parts.trust, &row)?;
         }
-        let stored = store::devices::all_certs(db.read(), &scope)
-            .await
-            .map_err(StartError::other)?;
-        let devices =
-            Arc::new(Devices::new(trust.clone(), stored).map_err(StartError::other)?);
+        let stored = store::devices::all_certs(db.read(), &scope).await?;
+        let devices = Arc::new(Devices::new(parts.trust.clone(), stored)?);
         let mls = greffe_mls::Trust {
-            disclosures: Arc::new(LoggedDisclosures::new(trust.clone())),
+            disclosures: Arc::new(LoggedDisclosures::new(parts.trust.clone())),
             devices: devices.clone(),
         };
-        let secret = Secrets::open(&boot.data)?.get_or_create("session", 32)?;
         let secret: [u8; 32] = secret
-            .as_slice()
             .try_into()
-            .map_err(|_| StartError::other(RelayError::Damaged("session secret")))?;
+            .map_err(|_| RelayError::Damaged("session secret"))?;
+        let staging = Staging::open_folder(&parts.data)?;
+        let mailbox = Mailbox::start(
+            db.clone(),
+            scope.clone(),
+            parts.clock.clone(),
+            parts.trust.clone(),
+            staging.clone(),
+        );
+        let attachments = Attachments::new(
+            db.clone(),
+            scope.clone(),
+            parts.clock.clone(),
+            parts.archive.clone(),
+            staging,
+        );
+        let pipeline = Pipeline::start(Deps {
+            db: db.clone(),
+            scope: scope.clone(),
+            clock: parts.clock.clone(),
+            trust: parts.trust.clone(),
+            devices: devices.clone(),
+            archive: parts.archive.clone(),
+            mailbox: mailbox.clone(),
+            record: recorder(parts.appender.clone()),
+            backlog_items: config.backlog_items,
+            backlog_bytes: config.backlog_bytes,
+        })
+        .await?;
         Ok(Arc::new(Self {
-            conversations: Conversations::new(mls, config.conversations),
             db,
-            sessions: Sessions::new(scope.tenant.clone(), Zeroizing::new(secret)),
+            sessions: Sessions::new(tenant.clone(), Zeroizing::new(secret)),
             scope,
-            clock: boot.clock.clone(),
-            trust,
+            clock: parts.clock,
+            trust: parts.trust,
             devices,
-            appender: Appender::new(boot.channel("audit")?),
-            archive: boot.channel("archive")?,
+            appender: parts.appender,
+            mls,
             packs: Pack::all_embedded(),
-            notifier: Notifier::new(),
+            mailbox,
+            attachments,
+            pipeline,
             publishing: tokio::sync::Mutex::new(()),
             config,
         }))
@@ -122,29 +178,49 @@ impl App {
         self.clock.now()
     }
 
-    /// A conversation, locked: whoever validates or sequences something of it holds this. See [`Locked`].
-    ///
-    /// # Errors
-    /// [`RelayError::NoConversation`].
-    pub async fn lock(&self, id: &ConversationId) -> Result<Locked, RelayError> {
-        self.conversations.lock(&self.db, &self.scope, id).await
-    }
-
-    /// As [`App::lock`], for a member device.
+    /// A conversation's row, for a member.
     ///
     /// # Errors
     /// [`RelayError::NoConversation`], also when the device is not in it.
-    pub async fn lock_as_member(
+    pub async fn conversation_of(
         &self,
-        id: &ConversationId,
         session: &Session,
-    ) -> Result<Locked, RelayError> {
-        let locked = self.lock(id).await?;
-        if locked.members.contains_key(&session.device) {
-            Ok(locked)
+        id: &ConversationId,
+    ) -> Result<ConversationRow, RelayError> {
+        let row = conversations::get(self.db.read(), &self.scope, id)
+            .await?
+            .ok_or(RelayError::NoConversation)?;
+        let stays = members::stays(self.db.read(), &self.scope, &session.device, Some(id)).await?;
+        if stays.last().is_some_and(|stay| stay.until_seq.is_none()) {
+            Ok(row)
         } else {
             Err(RelayError::NoConversation)
         }
+    }
+
+    /// A transaction of this replica, as long as it holds the lease.
+    ///
+    /// # Errors
+    /// [`RelayError::Fenced`], and those of the work.
+    pub async fn write<T>(
+        &self,
+        name: &'static str,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, RelayError>,
+    ) -> Result<T, RelayError> {
+        self.db
+            .run_tx(name, async |conn: &mut SqliteConnection| {
+                if !store::lease::holds(&mut *conn, &self.scope).await? {
+                    return Err(RelayError::Fenced);
+                }
+                work(conn).await
+            })
+            .await
+    }
+
+    /// Takes a refusal to the log without waiting.
+    pub fn record_refusal(&self, operation: &str, caller: &str, reason: &str, subject: &[u8]) {
+        self.appender
+            .append_refusal(operation, caller, reason, subject);
     }
 
     /// A disclosure that the log has.
@@ -152,7 +228,7 @@ impl App {
     /// # Errors
     /// [`RelayError::Damaged`]: no conversation names one that was not taken in.
     pub fn disclosure(&self, digest: &Digest) -> Result<Arc<VerifiedDisclosure>, RelayError> {
-        let trust = self.trust.read().unwrap_or_else(PoisonError::into_inner);
+        let trust = self.trust.read();
         trust
             .disclosure(digest)
             .cloned()
@@ -178,4 +254,12 @@ impl App {
             _ => Err(RelayError::ModeNotAllowed),
         }
     }
+}
+
+/// How the pipeline takes refusals to the log.
+fn recorder(appender: Appender) -> Recorder {
+    Arc::new(move |operation, caller, reason, subject| {
+        let subject = subject.map(|digest: Digest| digest.to_vec());
+        appender.append_refusal(operation, &caller, reason, &subject.unwrap_or_default());
+    })
 }

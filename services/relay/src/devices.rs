@@ -30,7 +30,7 @@ impl Devices {
         let certs = stored
             .iter()
             .map(|bytes| {
-                let cert = Signed::decode_bytes(bytes)
+                let cert = Signed::<pb::DeviceCert>::decode_bytes(bytes)
                     .map_err(|_| RelayError::Damaged("device certificate"))?;
                 Ok((cert.digest(), Arc::new(cert)))
             })
@@ -75,7 +75,7 @@ impl Devices {
         cert: &Signed<pb::DeviceCert>,
         at: Millis,
     ) -> Result<(), greffe_envelope::trust::TrustError> {
-        let trust = self.trust.read().unwrap_or_else(PoisonError::into_inner);
+        let trust = self.trust.read();
         trust.verify_device_cert(cert, at)
     }
 }

@@ -1,7 +1,5 @@
 //! The journaling extension judged by the log: only what this tenant's root signed and the log has is a disclosure.
 
-use std::sync::PoisonError;
-
 use greffe_envelope::trust::VerifiedDisclosure;
 use greffe_envelope::{label, pb};
 use greffe_mls::{DisclosureError, DisclosureInfo, DisclosureVerifier};
@@ -24,7 +22,7 @@ impl DisclosureVerifier for LoggedDisclosures {
         let statement = pb::SignedStatement::decode(extension)
             .map_err(|_| DisclosureError::new("it is not a signed statement"))?;
         let digest = label::sha256(&statement.statement);
-        let trust = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let trust = self.0.read();
         let known = trust
             .disclosure(&digest)
             .ok_or_else(|| DisclosureError::new("it is not in the log"))?;
@@ -38,7 +36,7 @@ impl DisclosureVerifier for LoggedDisclosures {
     }
 
     fn verify_current(&self, disclosure: &DisclosureInfo) -> Result<(), DisclosureError> {
-        let trust = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let trust = self.0.read();
         let order = disclosure
             .standing_order
             .map_or_else(Vec::new, |o| o.to_vec());

@@ -4,9 +4,12 @@ use core::time::Duration;
 
 use greffe_envelope::trust::TrustError;
 use greffe_mls::{MlsError, Refusal};
+use greffe_service_kit::append::AppendError;
 use greffe_service_kit::errors::{Reason, ServiceError};
 use tonic::{Code, Status};
 
+use crate::attachments::StagingError;
+use crate::pipeline::MessageRefusal;
 use crate::session::SessionError;
 
 /// Why a call was not carried out.
@@ -115,12 +118,30 @@ pub enum RelayError {
     /// Another replica has taken over.
     #[error("another replica serves this tenant now")]
     Fenced,
+    /// A message gets no number.
+    #[error("{0}")]
+    Message(#[from] MessageRefusal),
+    /// No such attachment for this device, or no longer.
+    #[error("there is no such attachment for this device, or every member has had its message")]
+    NoAttachment,
+    /// An attachment cannot be staged.
+    #[error("{0}")]
+    Staging(#[from] StagingError),
+    /// The archive did not take an attachment.
+    #[error("the archive did not take the attachment: upload it again")]
+    Archive(#[source] Box<Status>),
+    /// Relay and archive contradict each other about a conversation: an operator has to look.
+    #[error("the conversation is stopped: relay and archive contradict each other")]
+    Stalled,
+    /// The relay is stopping.
+    #[error("the relay is stopping")]
+    Stopping,
     /// Too much is under way.
     #[error("the relay is busy: {0}")]
     Busy(&'static str),
     /// The audit log did not take an entry in.
-    #[error("the audit log cannot be reached: nothing was changed")]
-    Log(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the audit log refused the entry: nothing was changed")]
+    Log(#[source] AppendError),
     /// The database.
     #[error("the relay's database failed")]
     Database(#[from] sqlx::Error),
@@ -172,8 +193,15 @@ impl RelayError {
             Self::Voided(_) => (FailedPrecondition, "ARCHIVE_REFUSED"),
             Self::Conflict => (AlreadyExists, "IDEMPOTENCY_CONFLICT"),
             Self::Fenced => (Unavailable, "FENCED"),
+            Self::Message(why) => (InvalidArgument, why.reason()),
+            Self::NoAttachment => (NotFound, "ATTACHMENT_UNKNOWN"),
+            Self::Staging(StagingError::Differs(_)) => (InvalidArgument, "ATTACHMENT_MISMATCH"),
+            Self::Staging(StagingError::Io(..)) => (Internal, "STAGING_FAILED"),
+            Self::Archive(_) => (Unavailable, "ARCHIVE_UNAVAILABLE"),
+            Self::Stalled => (Code::DataLoss, "CONVERSATION_STALLED"),
+            Self::Stopping => (Unavailable, "SERVICE_STOPPING"),
             Self::Busy(_) => (ResourceExhausted, "BUSY"),
-            Self::Log(_) => (Unavailable, "LOG_UNAVAILABLE"),
+            Self::Log(_) => (FailedPrecondition, "LOG_REFUSED"),
             Self::Database(_) => (Internal, "DATABASE_FAILED"),
             Self::Damaged(_) => (Internal, "STATE_DAMAGED"),
             Self::Observer(_) => (Internal, "OBSERVER_FAILED"),
@@ -189,6 +217,9 @@ impl RelayError {
     /// Whether the refusal is an act that the log records: what an honest client does not do. Races, overload and
     /// failures of our own are not.
     pub fn is_recorded(&self) -> bool {
+        if let Self::Message(why) = self {
+            return why.is_recorded();
+        }
         !matches!(
             self,
             Self::EpochStale { .. }
@@ -197,6 +228,10 @@ impl RelayError {
                 | Self::NotInForce
                 | Self::Voided(_)
                 | Self::Fenced
+                | Self::Stopping
+                | Self::Stalled
+                | Self::Staging(StagingError::Io(..))
+                | Self::Archive(_)
                 | Self::Busy(_)
                 | Self::Log(_)
                 | Self::Database(_)
@@ -227,7 +262,7 @@ impl From<RelayError> for ServiceError {
             RelayError::EpochStale { current } => made.with("epoch", current),
             RelayError::Voided(why) => made.with("reason", why),
             RelayError::CommitPending => made.retry_after(Duration::from_millis(50)),
-            RelayError::Busy(_) | RelayError::Log(_) => {
+            RelayError::Busy(_) | RelayError::Stopping => {
                 made.retry_after(Duration::from_millis(250))
             }
             _ => made,
@@ -247,6 +282,7 @@ impl From<RelayError> for Status {
 
 #[cfg(test)]
 mod tests {
+    use greffe_service_kit::append::AppendError;
     use greffe_service_kit::errors::CallError;
 
     use super::*;

@@ -3,5 +3,71 @@
 //! It sees routing headers and ciphertext; never content, content keys or journaling shares. A message is acknowledged to
 //! its sender and delivered to its recipients only with the archive's receipt.
 
+pub mod app;
+pub mod attachments;
+pub mod auth;
+pub mod config;
+pub mod devices;
+pub mod disclosures;
+pub mod error;
+mod follow;
+mod jobs;
+pub mod mailbox;
+pub mod pipeline;
+pub mod rpc;
 pub mod session;
 pub mod store;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use greffe_api::relay::directory_service_server::DirectoryServiceServer;
+use greffe_api::relay::relay_service_server::RelayServiceServer;
+use greffe_service_kit::boot::{Boot, StartError};
+
+pub use config::Config;
+
+use app::App;
+use auth::DeviceSessions;
+use rpc::Rpc;
+
+/// Largest message of the relay's RPCs: a commit with its Welcome and tree.
+const MESSAGE: usize = 4 << 20;
+
+/// Keys that the service makes in its own folder before an operator names them in the trust bundle: none. The secret of its
+/// sessions is made at the first start and known to nobody else.
+pub const KEYS: &[(&str, &str)] = &[];
+
+/// Runs the relay until `stop`.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+    let boot = Boot::start(&config.service)?;
+    let app = App::open(&boot, config.relay).await?;
+    let rpc = Rpc::new(app.clone());
+    let server = boot
+        .server(Arc::new(DeviceSessions::new(app.clone())))
+        .add(DirectoryServiceServer::new(rpc.clone()).max_decoding_message_size(MESSAGE))
+        .add(
+            RelayServiceServer::new(rpc)
+                .max_decoding_message_size(MESSAGE)
+                .max_encoding_message_size(MESSAGE),
+        );
+    let stopping = server.stopping();
+    let follower = follow::follower(&app, boot.channel("audit")?)
+        .await
+        .map_err(|error| StartError::service("the log cannot be followed", error))?;
+    let following = tokio::spawn(follow::run(app.clone(), follower));
+    let sweeping = tokio::spawn(jobs::run(app.clone()));
+    let outcome = server
+        .run(config.service.listen, &boot.ready_file(), stop)
+        .await;
+    stopping.cancel();
+    following.abort();
+    sweeping.abort();
+    app.mailbox.stop().await;
+    app.pipeline.stop().await;
+    app.db.close().await;
+    outcome.map_err(StartError::from)
+}

@@ -1,0 +1,203 @@
+//! An archive in memory: it checks numbers, extends chains, and signs receipts and voids.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use ed25519_dalek::SigningKey;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use greffe_api::archive::ingest_request::Entry;
+use greffe_api::archive::ingest_service_server::{IngestService, IngestServiceServer};
+use greffe_api::archive::put_attachment_request::Part;
+use greffe_api::archive::*;
+use greffe_envelope::chain::{ChainState, handshake_digest, void_digest};
+use greffe_envelope::envelope::envelope_digest;
+use greffe_envelope::label::sha256;
+use greffe_envelope::pb;
+use greffe_envelope::statement::Signed;
+use greffe_service_kit::serve::Server;
+use greffe_types::{ConversationId, Digest};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::now;
+use super::tenant::{FAR, NAME, Tenant};
+
+#[derive(Default)]
+struct State {
+    chains: HashMap<Vec<u8>, ChainState>,
+    answers: BTreeMap<(Vec<u8>, u64), IngestResponse>,
+    requests: Vec<IngestRequest>,
+    void_next: Option<&'static str>,
+    attachments: HashMap<Digest, Vec<u8>>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Archive {
+    key: Arc<SigningKey>,
+    state: Arc<Mutex<State>>,
+    stalled: watch::Sender<bool>,
+}
+
+impl Archive {
+    pub(crate) fn new(tenant: &Tenant) -> Self {
+        Self {
+            key: Arc::new(tenant.receipts.clone()),
+            state: Arc::default(),
+            stalled: watch::Sender::new(false),
+        }
+    }
+
+    pub(crate) fn serve(&self, server: Server) -> Server {
+        let service = IngestServiceServer::new(self.clone());
+        server.add(
+            service
+                .max_decoding_message_size(8 << 20)
+                .max_encoding_message_size(8 << 20),
+        )
+    }
+
+    /// The next new entry is refused for this reason.
+    pub(crate) fn void_next(&self, reason: &'static str) {
+        self.state.lock().unwrap().void_next = Some(reason);
+    }
+
+    /// While stalled nothing is answered.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
+    }
+
+    /// New entries taken in, in order.
+    pub(crate) fn requests(&self) -> Vec<IngestRequest> {
+        self.state.lock().unwrap().requests.clone()
+    }
+
+    /// An attachment's ciphertext.
+    pub(crate) fn attachment(&self, digest: &Digest) -> Option<Vec<u8>> {
+        self.state.lock().unwrap().attachments.get(digest).cloned()
+    }
+
+    fn ingest(&self, request: IngestRequest) -> IngestResponse {
+        let mut state = self.state.lock().unwrap();
+        let place = (request.conversation.clone(), request.sequence);
+        if let Some(known) = state.answers.get(&place) {
+            return known.clone();
+        }
+        let id = ConversationId::try_from(request.conversation.as_slice()).unwrap();
+        let chain = state.chains.get(&request.conversation);
+        let chain = *chain.unwrap_or(&ChainState::start(id));
+        if request.sequence != chain.sequence + 1 {
+            return IngestResponse {
+                conversation: request.conversation,
+                sequence: request.sequence,
+                retry_reason: "SEQUENCE_GAP".into(),
+                ..IngestResponse::default()
+            };
+        }
+        let (mut kind, mut digest) = match request.entry.as_ref().unwrap() {
+            Entry::Message(message) => (
+                pb::EntryKind::Message,
+                envelope_digest(&message.envelope.as_ref().unwrap().body),
+            ),
+            Entry::Handshake(handshake) => (
+                pb::EntryKind::Handshake,
+                handshake_digest(&handshake.public_message),
+            ),
+        };
+        let at = now().get();
+        let void = state.void_next.take().map(|reason| {
+            let void = pb::Void {
+                tenant: NAME.into(),
+                conversation: request.conversation.clone(),
+                sequence: request.sequence,
+                refused_digest: digest.to_vec(),
+                reason: reason.into(),
+                at,
+            };
+            (kind, digest) = (pb::EntryKind::Void, void_digest(&digest, reason));
+            Signed::sign(void, &[("archive", &self.key)]).into_raw()
+        });
+        let after = chain.next(&digest);
+        let receipt = pb::Receipt {
+            tenant: NAME.into(),
+            conversation: request.conversation.clone(),
+            sequence: request.sequence,
+            kind: kind.into(),
+            entry_digest: digest.to_vec(),
+            previous_head: chain.head.to_vec(),
+            head: after.head.to_vec(),
+            archived_at: at,
+            retain_until: FAR,
+            bundle_version: 1,
+        };
+        let answer = IngestResponse {
+            conversation: request.conversation.clone(),
+            sequence: request.sequence,
+            receipt: Some(Signed::sign(receipt, &[("archive", &self.key)]).into_raw()),
+            void,
+            retry_reason: String::new(),
+        };
+        state.chains.insert(request.conversation.clone(), after);
+        state.answers.insert(place, answer.clone());
+        state.requests.push(request);
+        answer
+    }
+}
+
+#[tonic::async_trait]
+impl IngestService for Archive {
+    type IngestStream = BoxStream<'static, Result<IngestResponse, Status>>;
+
+    async fn ingest(
+        &self,
+        request: Request<Streaming<IngestRequest>>,
+    ) -> Result<Response<Self::IngestStream>, Status> {
+        let archive = self.clone();
+        let answers = request.into_inner().then(move |asked| {
+            let archive = archive.clone();
+            async move {
+                let mut stalled = archive.stalled.subscribe();
+                let _ = stalled.wait_for(|stalled| !*stalled).await;
+                Ok(archive.ingest(asked?))
+            }
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn put_attachment(
+        &self,
+        request: Request<Streaming<PutAttachmentRequest>>,
+    ) -> Result<Response<PutAttachmentResponse>, Status> {
+        let mut parts = request.into_inner();
+        let (mut start, mut bytes) = (None, Vec::new());
+        while let Some(part) = parts.message().await? {
+            match part.part {
+                Some(Part::Start(announced)) => start = Some(announced),
+                Some(Part::Chunk(chunk)) => bytes.extend(chunk),
+                None => return Err(Status::invalid_argument("no part")),
+            }
+        }
+        let start = start.ok_or_else(|| Status::invalid_argument("no start"))?;
+        let digest = sha256(&bytes);
+        if start.digest != digest.as_bytes() || start.size != bytes.len() as u64 {
+            return Err(Status::invalid_argument("other bytes than announced"));
+        }
+        let mut state = self.state.lock().unwrap();
+        state.attachments.insert(digest, bytes);
+        Ok(Response::new(PutAttachmentResponse {
+            digest: digest.to_vec(),
+        }))
+    }
+
+    async fn get_conversation_state(
+        &self,
+        request: Request<GetConversationStateRequest>,
+    ) -> Result<Response<GetConversationStateResponse>, Status> {
+        let state = self.state.lock().unwrap();
+        let chain = state.chains.get(&request.get_ref().conversation);
+        Ok(Response::new(GetConversationStateResponse {
+            sequence: chain.map_or(0, |chain| chain.sequence),
+            head: chain.map_or(Digest::ZERO, |chain| chain.head).to_vec(),
+        }))
+    }
+}
