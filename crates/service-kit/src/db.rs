@@ -9,10 +9,12 @@ use core::time::Duration;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
+    Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+    SqlitePoolOptions, SqliteSynchronous,
 };
 use tonic::Code;
 
@@ -29,6 +31,8 @@ pub const STORE_FAILED: Reason = Reason::new("STORE_FAILED");
 const BUSY: Duration = Duration::from_secs(10);
 /// Readers at once; each has a thread.
 const READERS: u32 = 4;
+/// A transaction that read first could not become a writer later without SQLITE_BUSY.
+const BEGIN: &str = "BEGIN IMMEDIATE";
 /// Pages that the writer keeps, in KiB.
 const CACHE: &str = "-16384";
 
@@ -150,17 +154,32 @@ impl Database {
         F: AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
         E: From<sqlx::Error>,
     {
-        // IMMEDIATE: a transaction that read first could not become a writer later without SQLITE_BUSY.
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        match work(&mut tx).await {
-            Ok(value) => {
-                tx.commit().await?;
-                Ok(value)
+        let mut connection = self.writable().await?;
+        let mut tx = connection.begin_with(BEGIN).await?;
+        let (outcome, settled) = match work(&mut tx).await {
+            Ok(value) => match tx.commit().await {
+                Ok(()) => (Ok(value), true),
+                Err(error) => (Err(error.into()), false),
+            },
+            // The error of `work` is the one to report: after some failures, such as a full disk, SQLite has rolled back
+            // by itself and says so here.
+            Err(error) => (Err(error), tx.rollback().await.is_ok()),
+        };
+        if !settled {
+            connection.close_on_drop();
+        }
+        outcome
+    }
+
+    /// The writer's connection, able to begin. sqlx counts transactions by itself and is left with one that SQLite has
+    /// rolled back if its work was dropped just then; such a connection is replaced.
+    async fn writable(&self) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
+        loop {
+            let mut connection = self.writer.acquire().await?;
+            if !connection.is_in_transaction() {
+                return Ok(connection);
             }
-            Err(error) => {
-                tx.rollback().await?;
-                Err(error)
-            }
+            connection.close_on_drop();
         }
     }
 

@@ -170,7 +170,16 @@ async fn a_failed_batch_fails_for_everybody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attack_39_a_full_disk_refuses_and_keeps_what_was_accepted() {
     let (_folder, db) = open(DbOptions::default()).await;
-    sqlx::raw_sql("PRAGMA max_page_count = 3; CREATE TABLE big (x BLOB)")
+    db.run_tx("before", async |tx: &mut SqliteConnection| {
+        sqlx::query("INSERT INTO item (n) VALUES (1)")
+            .execute(&mut *tx)
+            .await
+            .map(drop)
+    })
+    .await
+    .unwrap();
+    // SQLite takes the present size instead of a limit below it: there is no room for one more page.
+    sqlx::raw_sql("CREATE TABLE big (x BLOB); PRAGMA max_page_count = 1")
         .execute(&db.writer)
         .await
         .unwrap();
@@ -185,5 +194,15 @@ async fn attack_39_a_full_disk_refuses_and_keeps_what_was_accepted() {
     let refused = refused.unwrap_err();
     assert_eq!(refused.reason(), DISK_FULL);
     assert_eq!(refused.code(), Code::ResourceExhausted);
-    assert_eq!(count(&db).await, 0);
+    assert_eq!(count(&db).await, 1);
+    // The writer goes on; here on a new connection, which has room again.
+    db.run_tx("after", async |tx: &mut SqliteConnection| {
+        sqlx::query("INSERT INTO item (n) VALUES (2)")
+            .execute(&mut *tx)
+            .await
+            .map(drop)
+    })
+    .await
+    .unwrap();
+    assert_eq!(count(&db).await, 2);
 }
