@@ -101,6 +101,10 @@ impl Server {
     }
 
     /// Adds a generated service.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a server is no number, and this is what its readers expect"
+    )]
     #[must_use]
     pub fn add<S>(mut self, service: S) -> Self
     where
