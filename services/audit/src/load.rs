@@ -39,9 +39,14 @@ pub(crate) enum LoadError {
     /// A stored leaf or the database is damaged.
     #[error("{LOG_DAMAGED}: reading the stored leaves")]
     Store(#[from] StoreError),
-    /// A tile contradicts the leaves, or cannot be written.
+    /// A tile contradicts the leaves.
+    #[error(
+        "{LOG_DAMAGED}: a tile is not that of the stored leaves; restore it from a copy, or remove it to have it rewritten"
+    )]
+    Contradiction(#[source] FileError),
+    /// A tile cannot be written.
     #[error("writing the log's files")]
-    File(#[from] FileError),
+    File(#[source] FileError),
     /// The file `checkpoint` cannot be read.
     #[error("reading the published checkpoint")]
     Read(#[from] std::io::Error),
@@ -62,6 +67,15 @@ pub(crate) enum LoadError {
 impl From<sqlx::Error> for LoadError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
+    }
+}
+
+impl From<FileError> for LoadError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Conflict { .. } => Self::Contradiction(error),
+            other => Self::File(other),
+        }
     }
 }
 

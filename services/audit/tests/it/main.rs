@@ -1,0 +1,8 @@
+//! The audit service as it runs: over mutual TLS, with witnesses that keep tlog's rules, through restarts and restores.
+
+mod append;
+mod publish;
+mod read;
+mod restart;
+mod witness;
+mod world;
