@@ -1,0 +1,367 @@
+//! Answering for records under a released order. A share is touched in one function, and that one takes the permit.
+//!
+//! ```text
+//! count      one transaction: no tombstone, ML-KEM ciphertext unused elsewhere, order's count, node's rate; begun
+//! answer     the share is unsealed for the batch, used, wiped
+//! log        one "opened" entry a record; without it nothing leaves
+//! store      one transaction: the answer and its leaf; whoever asks again gets these bytes
+//! ```
+//!
+//! After a crash anywhere a record is at worst counted without an answer; asking again completes it.
+
+use core::time::Duration;
+use std::collections::HashMap;
+
+use futures::future::join_all;
+use greffe_envelope::ceremony::NodeShare;
+use greffe_envelope::label::{hash, lp};
+use greffe_envelope::pb;
+use greffe_policy::{Permit, Release};
+use greffe_types::{Digest, Millis};
+use sqlx::SqliteConnection;
+
+use super::order::CheckedOrder;
+use super::record::CheckedRecord;
+use super::share::unseal;
+use super::{Keys, Node};
+use crate::error::{
+    Kind, LOG_UNAVAILABLE, NO_SHARE, ORDER_COUNT, RATE_LIMITED, RECORD_DISPOSED, Refusal,
+    WRAP_REUSED,
+};
+use crate::rng::system;
+use crate::store::openings::{self, Opening};
+use crate::store::{Scope, lease, shares, tombstones};
+
+/// The period of the rate cap.
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// An answer as the reader gets it.
+#[derive(Debug)]
+pub struct Answered {
+    /// The node's share index in the epoch that answered.
+    pub index: u32,
+    /// The answer, sealed to the reader.
+    pub answer: Vec<u8>,
+}
+
+/// A record on its way, and what it has come to.
+struct Work {
+    opening: Opening,
+    index: u32,
+    record: CheckedRecord,
+    /// The stored answer, when the record was answered before.
+    stored: Option<Vec<u8>>,
+    /// The answer made now, and where the log has its entry.
+    made: Option<(Vec<u8>, u64)>,
+}
+
+type Slot = Result<Work, Refusal>;
+
+/// What a batch is counted against.
+struct Caps {
+    records: u64,
+    per_hour: u64,
+    now: Millis,
+}
+
+/// A share, sealed, by journaling key and share epoch.
+type Sealed = HashMap<(Digest, Digest), Vec<u8>>;
+
+impl Node {
+    /// Answers for records whose every check has passed: one result a record, in order.
+    pub(super) async fn release(
+        &self,
+        order: &CheckedOrder,
+        records: Vec<Result<CheckedRecord, Refusal>>,
+    ) -> Vec<Result<Answered, Refusal>> {
+        let count = records.len();
+        self.release_all(order, records)
+            .await
+            .unwrap_or_else(|refusal| (0..count).map(|_| Err(refusal.again())).collect())
+    }
+
+    async fn release_all(
+        &self,
+        order: &CheckedOrder,
+        records: Vec<Result<CheckedRecord, Refusal>>,
+    ) -> Result<Vec<Result<Answered, Refusal>>, Refusal> {
+        let now = self.clock.now();
+        let permit = order.permit(now)?;
+        let slots = self.place(order, records);
+        let caps = Caps {
+            records: permit.what().records,
+            per_hour: self.settings.records_per_hour,
+            now,
+        };
+        let scope = &self.scope;
+        let slots = self
+            .db
+            .run_tx("open_count", async |tx: &mut SqliteConnection| {
+                lease::check(&mut *tx, scope).await?;
+                count_all(tx, scope, &caps, slots).await
+            })
+            .await?;
+        let sealed = self.sealed_shares(&slots).await?;
+        let (keys, reader_key) = (self.keys.clone(), order.reader_key().to_vec());
+        let slots =
+            tokio::task::spawn_blocking(move || answer(permit, &keys, &sealed, &reader_key, slots))
+                .await
+                .map_err(Refusal::internal)?;
+        let slots = join_all(slots.into_iter().map(|slot| self.log_opened(slot))).await;
+        let stored = self
+            .db
+            .run_tx("open_store", async |tx: &mut SqliteConnection| {
+                lease::check(&mut *tx, scope).await?;
+                store_all(tx, scope, slots).await
+            })
+            .await?;
+        Ok(stored)
+    }
+
+    /// Names each record's answer: by the share epoch in force for its key.
+    fn place(
+        &self,
+        order: &CheckedOrder,
+        records: Vec<Result<CheckedRecord, Refusal>>,
+    ) -> Vec<Slot> {
+        let trust = self.trust.read();
+        let place = |record: CheckedRecord| {
+            let key_id = record.context.key_id;
+            let epoch = trust
+                .share_epoch(&key_id)
+                .ok_or_else(|| no_share(&key_id))?;
+            let (index, _, _) = epoch
+                .holders()
+                .find(|(_, node, _)| *node == self.keys.name())
+                .ok_or_else(|| no_share(&key_id))?;
+            Ok(Work {
+                index,
+                opening: Opening {
+                    order: order.digest(),
+                    envelope: record.context.envelope,
+                    key_id,
+                    share_epoch: epoch.digest(),
+                },
+                record,
+                stored: None,
+                made: None,
+            })
+        };
+        records
+            .into_iter()
+            .map(|record| record.and_then(place))
+            .collect()
+    }
+
+    async fn sealed_shares(&self, slots: &[Slot]) -> Result<Sealed, Refusal> {
+        let mut sealed = Sealed::new();
+        for work in slots.iter().flatten().filter(|work| work.stored.is_none()) {
+            let key = (work.opening.key_id, work.opening.share_epoch);
+            if !sealed.contains_key(&key)
+                && let Some(share) =
+                    shares::get(self.db.read(), &self.scope, &key.0, &key.1).await?
+            {
+                sealed.insert(key, share);
+            }
+        }
+        Ok(sealed)
+    }
+
+    /// Has the log take the entry of an answer made now; its id makes a repetition the same entry.
+    async fn log_opened(&self, slot: Slot) -> Slot {
+        let mut work = slot?;
+        let Some((_, index)) = &mut work.made else {
+            return Ok(work);
+        };
+        let entry = pb::LogEntry {
+            tenant: self.scope.tenant.as_str().to_owned(),
+            event: Some(pb::log_entry::Event::Opened(pb::Opened {
+                order: work.opening.order.to_vec(),
+                envelope: work.opening.envelope.to_vec(),
+                key_id: work.opening.key_id.to_vec(),
+                share_epoch: work.opening.share_epoch.to_vec(),
+                node: self.keys.name().to_owned(),
+            })),
+            ..Default::default()
+        };
+        let id = entry_id(&work.opening, self.keys.name());
+        let unavailable = || {
+            Refusal::new(
+                Kind::Unavailable,
+                LOG_UNAVAILABLE,
+                "the log has not taken the entry of this opening in time; ask again with a fresh checkpoint",
+            )
+        };
+        let wait = Duration::from_millis(self.settings.log_wait_ms);
+        let appended = tokio::time::timeout(wait, self.appender.append(id, entry))
+            .await
+            .map_err(|_| unavailable())?
+            .map_err(|error| unavailable().because(error))?;
+        *index = appended.index;
+        Ok(work)
+    }
+}
+
+/// The only function that touches a share. It cannot be called without the policy's permit, which it uses up; what it
+/// answers for has been counted in the database.
+fn answer(
+    permit: Permit<Release>,
+    keys: &Keys,
+    sealed: &Sealed,
+    reader_key: &[u8],
+    slots: Vec<Slot>,
+) -> Vec<Slot> {
+    let release = permit.into_inner();
+    let mut open: HashMap<(Digest, Digest), NodeShare> = HashMap::new();
+    let mut answer_one = |mut work: Work| {
+        if work.stored.is_some() {
+            return Ok(work);
+        }
+        // The permit is for one order, and so is the batch.
+        if work.opening.order != release.order {
+            return Err(no_share(&work.opening.key_id));
+        }
+        let key = (work.opening.key_id, work.opening.share_epoch);
+        if !open.contains_key(&key) {
+            let sealed = sealed.get(&key).ok_or_else(|| no_share(&key.0))?;
+            open.insert(key, unseal(keys.seal(), &key.0, &key.1, sealed)?);
+        }
+        let share = open.get(&key).ok_or_else(|| no_share(&key.0))?;
+        let answer = work
+            .record
+            .context
+            .answer(
+                share,
+                keys.name(),
+                keys.signing(),
+                reader_key,
+                &mut system(),
+            )
+            .map_err(Refusal::internal)?;
+        work.made = Some((answer, 0));
+        Ok(work)
+    };
+    slots
+        .into_iter()
+        .map(|slot| slot.and_then(&mut answer_one))
+        .collect()
+}
+
+/// Counts a batch. A record that is refused leaves nothing behind.
+async fn count_all(
+    tx: &mut SqliteConnection,
+    scope: &Scope,
+    caps: &Caps,
+    slots: Vec<Slot>,
+) -> Result<Vec<Slot>, Refusal> {
+    let mut in_hour = openings::count_since(&mut *tx, scope, caps.now.minus(HOUR)).await?;
+    let mut out = Vec::with_capacity(slots.len());
+    for slot in slots {
+        out.push(match slot {
+            Ok(work) => count_one(tx, scope, caps, &mut in_hour, work).await?,
+            refused => refused,
+        });
+    }
+    Ok(out)
+}
+
+async fn count_one(
+    tx: &mut SqliteConnection,
+    scope: &Scope,
+    caps: &Caps,
+    in_hour: &mut u64,
+    mut work: Work,
+) -> Result<Slot, Refusal> {
+    let opening = work.opening;
+    if tombstones::exists(&mut *tx, scope, &opening.envelope).await? {
+        return Ok(Err(Refusal::denied(
+            RECORD_DISPOSED,
+            "the record was disposed of",
+        )));
+    }
+    if let Some(stored) = openings::get(&mut *tx, scope, &opening).await? {
+        work.stored = stored;
+        return Ok(Ok(work));
+    }
+    let known = openings::is_begun(&mut *tx, scope, &opening.order, &opening.envelope).await?;
+    if !known && openings::count_of_order(&mut *tx, scope, &opening.order).await? >= caps.records {
+        return Ok(Err(Refusal::denied(
+            ORDER_COUNT,
+            "as many records as the order covers are opened",
+        )));
+    }
+    if *in_hour >= caps.per_hour {
+        tracing::warn!(per_hour = caps.per_hour, order = %opening.order, "the node's rate cap is reached");
+        return Ok(Err(Refusal::new(
+            Kind::Exhausted,
+            RATE_LIMITED,
+            "the node opens no more records in this hour",
+        )));
+    }
+    let (key_id, ciphertext) = (&opening.key_id, &work.record.ciphertext);
+    let owner =
+        openings::claim_ciphertext(tx, scope, key_id, ciphertext, &opening.envelope).await?;
+    if owner != opening.envelope {
+        return Ok(Err(Refusal::denied(
+            WRAP_REUSED,
+            "the ML-KEM ciphertext was opened for another envelope",
+        )));
+    }
+    openings::begin(tx, scope, &opening, caps.now).await?;
+    *in_hour += 1;
+    Ok(Ok(work))
+}
+
+async fn store_all(
+    tx: &mut SqliteConnection,
+    scope: &Scope,
+    slots: Vec<Slot>,
+) -> Result<Vec<Result<Answered, Refusal>>, Refusal> {
+    let mut out = Vec::with_capacity(slots.len());
+    for slot in slots {
+        let stored = match slot {
+            Err(refusal) => Err(refusal),
+            Ok(Work {
+                index,
+                stored: Some(answer),
+                ..
+            }) => Ok(Answered { index, answer }),
+            Ok(Work {
+                opening,
+                index,
+                made: Some((answer, leaf)),
+                ..
+            }) => {
+                let answer = openings::complete(tx, scope, &opening, &answer, leaf).await?;
+                Ok(Answered { index, answer })
+            }
+            Ok(work) => Err(no_share(&work.opening.key_id)),
+        };
+        out.push(stored);
+    }
+    Ok(out)
+}
+
+/// Id of an opening's log entry: the same for every attempt at the same answer.
+fn entry_id(opening: &Opening, node: &str) -> [u8; 16] {
+    let digest = hash(
+        "opened-id",
+        &[
+            opening.order.as_bytes(),
+            opening.envelope.as_bytes(),
+            opening.key_id.as_bytes(),
+            opening.share_epoch.as_bytes(),
+            &lp(node.as_bytes()),
+        ],
+    );
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest.as_bytes()[..16]);
+    id
+}
+
+fn no_share(key_id: &Digest) -> Refusal {
+    Refusal::state(
+        NO_SHARE,
+        format!("the node holds no active share of the key {key_id}"),
+    )
+}

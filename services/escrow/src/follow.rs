@@ -1,0 +1,122 @@
+//! Following the log: leaves that are verified become trust, tombstones and the node's own tree, in one transaction with
+//! how far it has come.
+
+use std::sync::Arc;
+
+use greffe_envelope::label::sha256;
+use greffe_envelope::pb;
+use greffe_envelope::pb::log_entry::Event;
+use greffe_envelope::trust::Applied;
+use greffe_service_kit::boot::StartError;
+use greffe_service_kit::errors::Causes;
+use greffe_service_kit::follow::{FollowState, Followed, Follower};
+use greffe_types::Digest;
+use prost::Message as _;
+use sqlx::SqliteConnection;
+use tonic::transport::Channel;
+
+use crate::app::Node;
+use crate::error::Refusal;
+use crate::store::{followed, lease, statements, tombstones};
+
+/// What a batch of leaves changes.
+#[derive(Default)]
+struct Changes {
+    statements: Vec<(u64, pb::SignedStatement)>,
+    tombstones: Vec<(u64, Digest)>,
+}
+
+/// A follower that goes on where the node stands.
+///
+/// # Errors
+/// When the node's own tree cannot be read.
+pub async fn follower(node: &Node, audit: Channel) -> Result<Follower, StartError> {
+    let seen = node.log.seen();
+    let failed = |error: Refusal| StartError::service("the followed log cannot be read", error);
+    let tree = node.log.tree(seen.size).await.map_err(failed)?;
+    let state = FollowState {
+        size: tree.size(),
+        frontier: tree.peaks().to_vec(),
+    };
+    Follower::new(audit, node.trust.clone(), node.clock.clone(), state)
+        .map_err(|error| StartError::service("the log cannot be followed", error))
+}
+
+/// Takes verified leaves in. Called again with the same ones after a failure.
+///
+/// # Errors
+/// The database's.
+pub async fn apply(node: &Node, batch: Arc<Followed>) -> Result<(), Refusal> {
+    let before = node.log.seen();
+    let after = followed::Followed {
+        size: batch.state.size,
+        head: batch.size,
+        checkpoint: batch.checkpoint.clone(),
+        witnessed_at: batch.witnessed_at,
+    };
+    // Stored by an attempt whose end was not seen.
+    let fresh = before.size <= batch.start;
+    let changes = if fresh {
+        take_in(node, &batch)
+    } else {
+        Changes::default()
+    };
+    let mut tree = node.log.tree(before.size).await?;
+    let nodes = if fresh {
+        let leaves: Vec<&[u8]> = batch
+            .leaves
+            .iter()
+            .map(|(bytes, _)| bytes.as_slice())
+            .collect();
+        tree.append_entries(&leaves)
+    } else {
+        Vec::new()
+    };
+    let scope = &node.scope;
+    node.db
+        .run_tx("follow", async |tx: &mut SqliteConnection| {
+            lease::check(&mut *tx, scope).await?;
+            followed::add_nodes(tx, scope, &nodes).await?;
+            for (index, statement) in &changes.statements {
+                let digest = sha256(&statement.statement);
+                let bytes = statement.encode_to_vec();
+                statements::insert(tx, scope, *index, &statement.r#type, &digest, &bytes).await?;
+            }
+            for (index, envelope) in &changes.tombstones {
+                tombstones::insert(tx, scope, envelope, *index).await?;
+            }
+            followed::set(tx, scope, &after).await?;
+            Ok::<_, Refusal>(())
+        })
+        .await?;
+    node.moved_on(after);
+    Ok(())
+}
+
+/// Brings the node's trust up to date; says what has to be stored. What is not validly signed changes nothing.
+fn take_in(node: &Node, batch: &Followed) -> Changes {
+    let mut changes = Changes::default();
+    for (index, (_, entry)) in (batch.start..).zip(&batch.leaves) {
+        match &entry.event {
+            Some(Event::Statement(statement)) => match node.trust.write().apply(statement, index) {
+                Ok(Applied::New | Applied::Known) => {
+                    tracing::info!(index, kind = statement.r#type, "a statement is in force");
+                    changes.statements.push((index, statement.clone()));
+                }
+                Ok(Applied::Other) => {}
+                Err(error) => {
+                    let causes = Causes(&error);
+                    tracing::warn!(index, kind = statement.r#type, %causes, "a statement of the log is not trusted");
+                }
+            },
+            Some(Event::Tombstone(tombstone)) => {
+                match Digest::try_from(tombstone.envelope.as_slice()) {
+                    Ok(envelope) => changes.tombstones.push((index, envelope)),
+                    Err(error) => tracing::warn!(index, %error, "a tombstone names no record"),
+                }
+            }
+            _ => {}
+        }
+    }
+    changes
+}

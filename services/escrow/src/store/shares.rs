@@ -1,0 +1,65 @@
+//! Sealed shares.
+
+use greffe_types::{Digest, Millis};
+use sqlx::{SqliteConnection, SqliteExecutor};
+
+use super::{Scope, digest, int};
+
+/// Keeps a sealed share; the first one of a key and share epoch stays.
+pub async fn insert(
+    conn: &mut SqliteConnection,
+    scope: &Scope,
+    key_id: &Digest,
+    share_epoch: &Digest,
+    position: u16,
+    sealed: &[u8],
+    made_at: Millis,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO share (tenant, key_id, share_epoch, position, sealed, made_at, fence)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+    )
+    .bind(scope.tenant())
+    .bind(key_id.as_bytes().as_slice())
+    .bind(share_epoch.as_bytes().as_slice())
+    .bind(i64::from(position))
+    .bind(sealed)
+    .bind(int(made_at.get()))
+    .bind(scope.fence())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The sealed share of a key in a share epoch.
+pub async fn get(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    key_id: &Digest,
+    share_epoch: &Digest,
+) -> sqlx::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar(
+        "SELECT sealed FROM share WHERE tenant = $1 AND key_id = $2 AND share_epoch = $3",
+    )
+    .bind(scope.tenant())
+    .bind(key_id.as_bytes().as_slice())
+    .bind(share_epoch.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await
+}
+
+/// Key and share epoch of every share held.
+pub async fn list(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+) -> sqlx::Result<Vec<(Digest, Digest)>> {
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
+        "SELECT key_id, share_epoch FROM share WHERE tenant = $1 ORDER BY key_id, made_at",
+    )
+    .bind(scope.tenant())
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
+        .map(|(key_id, epoch)| Ok((digest(key_id)?, digest(epoch)?)))
+        .collect()
+}
