@@ -28,3 +28,28 @@
 //!   .open_order(&OrderId).await -> Opening; .next_chunk().await -> Vec<OpenedRecord>; .fetch_attachment(..)
 //! ClientError::reason() -> stable SCREAMING_SNAKE reason
 //! ```
+
+mod certificates;
+mod client;
+mod connection;
+mod conversation;
+mod device;
+mod error;
+mod live;
+pub mod log;
+mod membership;
+pub mod notice;
+mod receive;
+mod resume;
+pub mod secrets;
+mod store;
+mod trust;
+
+pub use client::{Client, Enrolment, HeldDevice};
+pub use connection::{Connection, ConnectionConfig, default_contact};
+pub use conversation::{ConversationInfo, HistoryItem, MemberInfo};
+pub use device::Device;
+pub use error::{ClientError, Result};
+pub use receive::{Event, Received, Receiver};
+pub use store::{ClientStore, ConversationState};
+pub use trust::{Trust, mode_name};

@@ -1,0 +1,288 @@
+//! Receiving: the mailbox's stream, taken in batch by batch. A batch is verified on every core, applied to the conversations
+//! in the relay's order, stored in one transaction, and only then acknowledged.
+
+mod apply;
+mod batch;
+mod event;
+mod report;
+mod verify;
+mod welcome;
+
+use std::collections::{HashMap, HashSet};
+
+use futures::{FutureExt as _, StreamExt as _};
+use greffe_api::relay as api;
+use greffe_types::ConversationId;
+use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
+
+pub use event::{Event, Received};
+
+use crate::device::{Device, Pause};
+use crate::error::{ClientError, Result, call};
+
+/// Most items taken in with one transaction.
+const BATCH: usize = 512;
+/// Deliveries that may be on their way unless the application says otherwise.
+const WINDOW: u32 = 1024;
+/// How often the mailbox is read anew for one gap before the conversation is left alone.
+const RESTARTS: u32 = 3;
+
+/// A device's mailbox, open. A device has one; opening another waits until this one is dropped.
+#[derive(Debug)]
+pub struct Receiver {
+    device: Device,
+    window: u32,
+    stream: Option<Mailbox>,
+    /// Conversations of which nothing more is taken in from this stream; a new stream brings it again.
+    stalled: HashSet<ConversationId>,
+    /// How often a gap at a number made the mailbox be read anew.
+    restarts: HashMap<(ConversationId, u64), u32>,
+    pause: Pause,
+    _turn: OwnedMutexGuard<()>,
+}
+
+#[derive(Debug)]
+struct Mailbox {
+    requests: mpsc::UnboundedSender<api::ReceiveRequest>,
+    responses: Streaming<api::ReceiveResponse>,
+}
+
+/// What a batch came to.
+#[derive(Default)]
+pub(crate) struct Taken {
+    pub(crate) events: Vec<Event>,
+    /// Everything of a conversation up to a number is in the database.
+    pub(crate) acks: HashMap<ConversationId, u64>,
+    pub(crate) stalled: HashSet<ConversationId>,
+    /// Conversations whose next number is missing: number expected, number found.
+    pub(crate) gaps: Vec<(ConversationId, u64, u64)>,
+}
+
+impl Device {
+    /// Opens the mailbox; at most `window` deliveries are on their way unacknowledged (0 for the usual number).
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn receiver(&self, window: u32) -> Result<Receiver> {
+        let turn = self.0.receiving.clone().lock_owned().await;
+        self.resume().await?;
+        Ok(Receiver::new(self.clone(), window, turn))
+    }
+
+    /// Takes in everything that waits, and gives what happened.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn catch_up(&self) -> Result<Vec<Event>> {
+        let mut receiver = self.receiver(0).await?;
+        let mut events = self.take_events();
+        events.extend(receiver.until_caught_up().await?);
+        Ok(events)
+    }
+
+    /// As [`Device::catch_up`] when nobody else reads the mailbox, which it says; events are kept for whoever reads next.
+    pub(crate) async fn read_mailbox(&self) -> Result<bool> {
+        let Ok(turn) = self.0.receiving.clone().try_lock_owned() else {
+            return Ok(false);
+        };
+        let mut receiver = Receiver::new(self.clone(), 0, turn);
+        let events = receiver.until_caught_up().await?;
+        self.keep_events(events);
+        Ok(true)
+    }
+}
+
+impl Receiver {
+    fn new(device: Device, window: u32, turn: OwnedMutexGuard<()>) -> Self {
+        Self {
+            device,
+            window: if window == 0 { WINDOW } else { window },
+            stream: None,
+            stalled: HashSet::new(),
+            restarts: HashMap::new(),
+            pause: Pause::default(),
+            _turn: turn,
+        }
+    }
+
+    /// Waits for the next deliveries, takes them in and says what they were. May be cancelled: what was not taken in
+    /// comes again.
+    ///
+    /// # Errors
+    /// When the relay cannot be reached for a minute, or the database fails: then nothing was acknowledged.
+    pub async fn next_batch(&mut self) -> Result<Vec<Event>> {
+        loop {
+            let kept = self.device.take_events();
+            if !kept.is_empty() {
+                return Ok(kept);
+            }
+            let events = self.read().await?;
+            if !events.is_empty() {
+                return Ok(events);
+            }
+        }
+    }
+
+    async fn until_caught_up(&mut self) -> Result<Vec<Event>> {
+        let mut events = Vec::new();
+        loop {
+            for event in self.read().await? {
+                match event {
+                    Event::CaughtUp if self.stream.is_some() => return Ok(events),
+                    // The stream is about to be read anew.
+                    Event::CaughtUp => {}
+                    event => events.push(event),
+                }
+            }
+        }
+    }
+
+    /// One round: what is ready, or nothing when the stream had to be opened anew.
+    async fn read(&mut self) -> Result<Vec<Event>> {
+        if self.stream.is_none() {
+            match self.open().await {
+                Ok(stream) => self.stream = Some(stream),
+                Err(error) => return self.pause.after(error).await.map(|()| Vec::new()),
+            }
+        }
+        let Some(mailbox) = &mut self.stream else {
+            return Ok(Vec::new());
+        };
+        let first = match mailbox.responses.next().await {
+            Some(Ok(response)) => response,
+            Some(Err(status)) => {
+                self.stream = None;
+                if status.code() == Code::Unauthenticated {
+                    self.device.logged_out().await;
+                    return Ok(Vec::new());
+                }
+                // The relay ends streams when it stops, and with the session: both are no reason to give up.
+                let error = call("Receive")(status);
+                return self.pause.after(error).await.map(|()| Vec::new());
+            }
+            None => {
+                self.stream = None;
+                let ended =
+                    call("Receive")(tonic::Status::unavailable("the relay ended the stream"));
+                return self.pause.after(ended).await.map(|()| Vec::new());
+            }
+        };
+        let mut batch = vec![first];
+        while batch.len() < BATCH {
+            match mailbox.responses.next().now_or_never() {
+                Some(Some(Ok(response))) => batch.push(response),
+                // An end or error shows again with the next read.
+                _ => break,
+            }
+        }
+        self.pause = Pause::default();
+        self.take(batch).await
+    }
+
+    async fn take(&mut self, batch: Vec<api::ReceiveResponse>) -> Result<Vec<Event>> {
+        let caught_up = |response: &api::ReceiveResponse| {
+            matches!(
+                response.item,
+                Some(api::receive_response::Item::CaughtUp(_))
+            )
+        };
+        // Only when nothing came after it.
+        let ends = batch.last().is_some_and(caught_up);
+        let items: Vec<_> = batch
+            .into_iter()
+            .filter(|response| !caught_up(response))
+            .filter(|response| {
+                ConversationId::try_from(response.conversation.as_slice())
+                    .is_ok_and(|id| !self.stalled.contains(&id))
+            })
+            .collect();
+        let taken = match self.device.take_in(items).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                // Nothing was acknowledged: a new stream brings it again.
+                self.stream = None;
+                return Err(error);
+            }
+        };
+        self.acknowledge(&taken.acks);
+        self.stalled.extend(taken.stalled);
+        let mut events = taken.events;
+        for (conversation, expected, found) in taken.gaps {
+            self.stalled.insert(conversation);
+            let restarts = self.restarts.entry((conversation, expected)).or_default();
+            *restarts += 1;
+            if *restarts <= RESTARTS {
+                self.stream = None;
+                events.push(Event::Resynchronised {
+                    conversation,
+                    expected,
+                    found,
+                });
+            } else {
+                events.push(Event::Refused {
+                    conversation: Some(conversation),
+                    sequence: found,
+                    reason: "SEQUENCE_GAP".to_owned(),
+                });
+            }
+        }
+        if self.stream.is_none() {
+            self.stalled.clear();
+        }
+        if ends && self.stream.is_some() {
+            events.push(Event::CaughtUp);
+        }
+        self.device.flush_reports().await;
+        Ok(events)
+    }
+
+    fn acknowledge(&self, acks: &HashMap<ConversationId, u64>) {
+        let Some(mailbox) = &self.stream else { return };
+        for (conversation, sequence) in acks {
+            let ack = api::ReceiveAck {
+                conversation: conversation.to_vec(),
+                sequence: *sequence,
+            };
+            // A stream that has ended acknowledges with the next one: what comes again is known.
+            let _ = mailbox.requests.send(api::ReceiveRequest {
+                part: Some(api::receive_request::Part::Ack(ack)),
+            });
+        }
+    }
+
+    async fn open(&self) -> Result<Mailbox> {
+        // Unbounded, because its contents are bounded by the window that the relay keeps to.
+        let (requests, outgoing) = mpsc::unbounded_channel();
+        let window = api::receive_request::Part::Window(self.window);
+        let first = api::ReceiveRequest { part: Some(window) };
+        requests
+            .send(first)
+            .map_err(|_| ClientError::Answer("a stream that ended at once"))?;
+        let outgoing = tokio_stream::wrappers::UnboundedReceiverStream::new(outgoing);
+        let request = self.device.request(outgoing).await?;
+        let answer = self.device.relay_client()?.receive(request).await;
+        match answer {
+            Ok(answer) => Ok(Mailbox {
+                requests,
+                responses: answer.into_inner(),
+            }),
+            Err(status) => {
+                if status.code() == Code::Unauthenticated {
+                    self.device.logged_out().await;
+                    return Err(call("Receive")(tonic::Status::unavailable(
+                        "the session has ended",
+                    )));
+                }
+                Err(call("Receive")(status))
+            }
+        }
+    }
+}
+
+/// A channel's receiving end as the body of a streaming call.
+pub(crate) fn body<T>(capacity: usize) -> (mpsc::Sender<T>, ReceiverStream<T>) {
+    let (sender, receiver) = mpsc::channel(capacity);
+    (sender, ReceiverStream::new(receiver))
+}
