@@ -10,6 +10,8 @@ use prost_types::field_descriptor_proto::Type;
 
 /// Messages nested deeper than this are refused; the contract's own nest far less.
 const MAX_DEPTH: u32 = 16;
+/// Every message of `greffe.envelope.v1`, as an encoded `google.protobuf.FileDescriptorSet`.
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/entries.bin"));
 const SIGNED_STATEMENT: &str = ".greffe.envelope.v1.SignedStatement";
 
 /// A text holds a line break or another control character, or the bytes are not what the contract describes.
@@ -26,7 +28,7 @@ enum Field {
 
 /// Text and message fields of every message, by full name and number.
 static FIELDS: LazyLock<HashMap<String, HashMap<u32, Field>>> = LazyLock::new(|| {
-    let set = prost_types::FileDescriptorSet::decode(greffe_api::DESCRIPTORS).unwrap_or_default();
+    let set = prost_types::FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
     let mut messages = HashMap::new();
     for file in &set.file {
         for message in &file.message_type {
@@ -118,4 +120,62 @@ fn is_clean(text: &[u8]) -> bool {
     let separator = |c: char| matches!(c, '\u{2028}' | '\u{2029}');
     core::str::from_utf8(text)
         .is_ok_and(|text| !text.contains(|c: char| c.is_control() || separator(c)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_of_statement_is_described() {
+        for kind in [
+            "trust-bundle",
+            "device-cert",
+            "key-record",
+            "share-epoch",
+            "disclosure",
+            "currency",
+            "acknowledgement",
+            "order",
+            "approval",
+            "receipt",
+            "void",
+            "range",
+            "keygen-descriptor",
+            "reshare-descriptor",
+            "keygen-message",
+            "person-act",
+            "report",
+        ] {
+            let message = statement_message(kind).unwrap();
+            assert_eq!(check(message, &[]), Ok(()), "{kind}");
+        }
+        assert!(check("LogEntry", &[]).is_ok());
+        assert!(check("NoSuchMessage", &[]).is_err());
+    }
+
+    #[test]
+    fn a_control_character_is_found_however_deep() {
+        let disclosure = |language: &str| pb::Disclosure {
+            notices: vec![pb::NoticeRef {
+                language: language.into(),
+                digest: vec![10; 32],
+            }],
+            ..Default::default()
+        };
+        let entry = |language: &str| {
+            pb::LogEntry {
+                event: Some(pb::log_entry::Event::Statement(pb::SignedStatement {
+                    r#type: "disclosure".into(),
+                    statement: disclosure(language).encode_to_vec(),
+                    signatures: vec![],
+                })),
+                ..Default::default()
+            }
+            .encode_to_vec()
+        };
+        assert_eq!(check("LogEntry", &entry("fr")), Ok(()));
+        let bad = check("LogEntry", &entry("fr\r")).unwrap_err();
+        assert_eq!(bad.field, "NoticeRef.language");
+    }
 }

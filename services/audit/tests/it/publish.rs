@@ -136,12 +136,14 @@ async fn witnesses_change_with_the_bundle_that_the_log_brings() {
     let mut forged = next.clone();
     forged.signatures[0].signature[3] ^= 1;
     let requests = vec![request(10, of(Event::Statement(forged)))];
-    append(&mut world.relay(), requests).await.unwrap();
+    let answers = append(&mut world.relay(), requests).await.unwrap();
+    assert_eq!(answers[0].error, None);
     checkpoint(&world, 2).await.unwrap();
     assert_eq!(world.nodes[3].asked(), 0);
 
     let requests = vec![request(11, of(Event::Statement(next.clone())))];
-    append(&mut world.relay(), requests).await.unwrap();
+    let answers = append(&mut world.relay(), requests).await.unwrap();
+    assert_eq!(answers[0].error, None);
     let note = checkpoint(&world, 3).await.unwrap();
     assert!(
         witnessed(&note, &first).is_some(),
