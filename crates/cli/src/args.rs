@@ -1,0 +1,119 @@
+//! What the command line understands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::output::Output;
+
+/// End-to-end encrypted messaging with a disclosed, threshold-opened archive.
+#[derive(Debug, Parser)]
+#[command(name = "greffe", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Form of the result on standard output; everything else goes to standard error.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  greffe demo                                   the whole life of a message, on a sample
+  greffe up --data ./greffe                     every service on this machine
+  greffe demo --input 2006-06-01.log.txt --keep --output json
+
+Exit codes: 0 done, 1 something failed here, 2 not understood, 3 refused, 4 does not verify, 5 not reachable";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one service in the foreground.
+    Serve(ServeArguments),
+    /// Run every service on this machine, each in its own process; the first start makes a development identity.
+    Up(UpArguments),
+    /// Seal, archive, deliver, open under an order, produce and verify a sample or your own input.
+    Demo(DemoArguments),
+}
+
+/// Which service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Service {
+    /// MLS delivery service and journaling gate.
+    Relay,
+    /// Records, retention, holds, search, orders.
+    Archive,
+    /// One escrow node.
+    Escrow,
+    /// The audit log.
+    Audit,
+}
+
+/// `greffe serve`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  greffe serve relay --config /etc/greffe/relay.toml")]
+pub(crate) struct ServeArguments {
+    /// Which service.
+    #[arg(value_enum)]
+    pub(crate) service: Service,
+    /// Its settings, TOML; variables GREFFE__TABLE__KEY override them.
+    #[arg(long)]
+    pub(crate) config: PathBuf,
+    /// Make the keys of the service of this name (`relay`, `escrow-2`) in its data folder, print their public halves and a TLS
+    /// certificate request as JSON, and end.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) prepare: Option<String>,
+    /// Drain and end when standard input ends, for a parent process that may die.
+    #[arg(long, hide = true)]
+    pub(crate) stop_with_stdin: bool,
+}
+
+/// What a first start makes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct IdentityArguments {
+    /// Tenant of a first start: 1 to 63 characters of a-z, 0-9 and '-'.
+    #[arg(long, default_value = "demo")]
+    pub(crate) tenant: String,
+    /// Policy pack of a first start.
+    #[arg(long, default_value = "us-broker-dealer")]
+    pub(crate) pack: String,
+    /// Whom notices tell members to ask, on a first start: a name and an address.
+    #[arg(
+        long,
+        default_value = "the compliance department, compliance@example.org"
+    )]
+    pub(crate) contact: String,
+}
+
+/// `greffe up`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  greffe up --data ./greffe")]
+pub(crate) struct UpArguments {
+    /// Data folder: new, empty, or made by an earlier `greffe up`.
+    #[arg(long, env = "GREFFE_DATA", default_value = "greffe-data")]
+    pub(crate) data: PathBuf,
+    /// The identity.
+    #[command(flatten)]
+    pub(crate) identity: IdentityArguments,
+}
+
+/// `greffe demo`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  greffe demo\n  greffe demo --input ./mails --keep --data ./demo --output json"
+)]
+pub(crate) struct DemoArguments {
+    /// A chat log, a mail or a folder of .eml files; without it the project's sample.
+    #[arg(long)]
+    pub(crate) input: Option<PathBuf>,
+    /// Folder for everything the demonstration writes: new or empty. Without it, a temporary one.
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// Keep what services and people wrote; without it only the production and the root's public key stay.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// The identity.
+    #[command(flatten)]
+    pub(crate) identity: IdentityArguments,
+}

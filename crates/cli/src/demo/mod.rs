@@ -1,0 +1,4 @@
+//! `greffe demo`.
+mod chat;
+mod input;
+mod mail;

@@ -1,0 +1,44 @@
+//! The `greffe` command: every service, a whole machine of them, the demonstration, and what people do.
+
+mod args;
+mod connection;
+mod demo;
+mod fail;
+mod layout;
+mod operator;
+mod output;
+mod serve;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = arguments.output;
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::report(output, &failure);
+            failure.exit()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> fail::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| fail::Failure::failed("RUNTIME", format_args!("no runtime: {error}")))?;
+    let output = arguments.output;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::Serve(serve) => serve::run(serve).await,
+            Command::Up(up) => up::run(up, output).await,
+            Command::Demo(_) => Ok(()),
+        }
+    })
+}

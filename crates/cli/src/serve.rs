@@ -1,0 +1,112 @@
+//! `greffe serve`: one service in the foreground.
+
+use core::future::Future;
+use std::path::Path;
+
+use greffe_service_kit::config::{self, ServiceConfig};
+use greffe_service_kit::prepare::{Prepared, prepare};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt as _, stdin};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::{ServeArguments, Service};
+use crate::fail::{Exit, Failure, Result, chain};
+use crate::output::{Output, print};
+
+/// Variables that override settings begin with this and `__`.
+const PREFIX: &str = "GREFFE";
+
+/// Runs a service until it is told to stop, or prepares its keys.
+pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
+    let path = arguments.config.as_path();
+    match arguments.service {
+        Service::Relay => {
+            let config: greffe_relay::Config = load(path)?;
+            if let Some(name) = &arguments.prepare {
+                return prepared(name, &config.service, greffe_relay::KEYS);
+            }
+            serve(&arguments, |stop| greffe_relay::serve(config, stop)).await
+        }
+        Service::Archive => {
+            let config: greffe_archive::Config = load(path)?;
+            if let Some(name) = &arguments.prepare {
+                return prepared(name, &config.service, greffe_archive::KEYS);
+            }
+            serve(&arguments, |stop| greffe_archive::serve(config, stop)).await
+        }
+        Service::Escrow => {
+            let config: greffe_escrow::Config = load(path)?;
+            if let Some(name) = &arguments.prepare {
+                return prepared(name, &config.service, greffe_escrow::KEYS);
+            }
+            serve(&arguments, |stop| greffe_escrow::serve(config, stop)).await
+        }
+        Service::Audit => {
+            let config: greffe_audit::Config = load(path)?;
+            if let Some(name) = &arguments.prepare {
+                return prepared(name, &config.service, greffe_audit::KEYS);
+            }
+            serve(&arguments, |stop| greffe_audit::serve(config, stop)).await
+        }
+    }
+}
+
+fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    config::load(Some(path), PREFIX)
+        .map_err(|error| Failure::new(Exit::Usage, "SETTINGS_REFUSED", chain(&error)))
+}
+
+fn prepared(name: &str, service: &ServiceConfig, keys: &[(&str, &str)]) -> Result<()> {
+    let made: Prepared = prepare(name, &service.tenant, &service.data, keys).map_err(|error| {
+        Failure::because(
+            "SERVICE_KEYS",
+            format_args!("{name} cannot make its keys"),
+            &error,
+        )
+    })?;
+    print(Output::Json, &made, |_| String::new())
+}
+
+async fn serve<E, F>(
+    arguments: &ServeArguments,
+    run: impl FnOnce(core::pin::Pin<Box<dyn Future<Output = ()> + Send>>) -> F,
+) -> Result<()>
+where
+    E: std::error::Error + 'static,
+    F: Future<Output = core::result::Result<(), E>>,
+{
+    let stop = Box::pin(told_to_stop(arguments.stop_with_stdin)?);
+    run(stop)
+        .await
+        .map_err(|error| Failure::failed("SERVICE_FAILED", chain(&error)))
+}
+
+/// SIGTERM, SIGINT, or, when a parent asked for it, the end of standard input.
+fn told_to_stop(with_stdin: bool) -> Result<impl Future<Output = ()> + Send> {
+    let failed = |error: std::io::Error| {
+        Failure::failed("SIGNALS", format_args!("signals cannot be caught: {error}"))
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    Ok(async move {
+        let parent_gone = async {
+            if !with_stdin {
+                return core::future::pending().await;
+            }
+            let mut byte = [0];
+            while matches!(stdin().read(&mut byte).await, Ok(1)) {}
+        };
+        if with_stdin {
+            // A terminal's interrupt reaches the whole process group: the parent decides when its services stop.
+            tokio::select! {
+                _ = terminate.recv() => {}
+                () = parent_gone => {}
+            }
+        } else {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+    })
+}

@@ -1,0 +1,241 @@
+//! `greffe up`: every service on one machine, each in a process of its own, over one data folder.
+
+mod ceremony;
+mod children;
+mod config;
+mod first;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use greffe_policy::Pack;
+use greffe_types::TenantId;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(crate) use children::Children;
+pub(crate) use first::Options;
+
+use crate::args::{IdentityArguments, UpArguments};
+use crate::fail::{Exit, Failure, Result};
+use crate::layout::{Layout, SERVICES, private_folder};
+use crate::output::{Output, narrate, print};
+
+/// What `greffe.json` says: the folder is complete.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Marker {
+    /// Version of the folder's layout.
+    pub(crate) layout: u32,
+    /// The tenant.
+    pub(crate) tenant: TenantId,
+    /// Policy pack in force.
+    pub(crate) pack: String,
+    /// Root, issuer and nodes stand on one machine.
+    pub(crate) development: bool,
+}
+
+/// A running machine. Dropping it without [`Up::stop`] kills the services.
+pub(crate) struct Up {
+    /// Where everything is.
+    pub(crate) layout: Layout,
+    /// What the folder says of itself.
+    pub(crate) marker: Marker,
+    children: Children,
+    _lock: Flock<File>,
+}
+
+impl Up {
+    /// Starts the services over a folder; an empty or new one is set up first.
+    pub(crate) async fn start(folder: &Path, options: &Options) -> Result<Self> {
+        let layout = Layout::new(folder)?;
+        let fresh = is_fresh(&layout)?;
+        private_folder(layout.root())?;
+        let lock = lock(&layout)?;
+        let mut children = Children::new(layout.clone());
+        let marker = if fresh {
+            narrate(format_args!(
+                "first start: making a development identity in {} (root, issuer and all escrow nodes on one machine: not for production)",
+                layout.root().display()
+            ));
+            first::set_up(&layout, options, &mut children).await?
+        } else {
+            let marker = read_marker(&layout)?;
+            config::write_all(&layout, &marker.tenant)?;
+            children.start(&SERVICES).await?;
+            marker
+        };
+        Ok(Self {
+            layout,
+            marker,
+            children,
+            _lock: lock,
+        })
+    }
+
+    /// Drains and ends every service.
+    pub(crate) async fn stop(self) {
+        self.children.stop().await;
+    }
+}
+
+/// `greffe up`: starts everything, says where, and runs until interrupted.
+pub(crate) async fn run(arguments: UpArguments, output: Output) -> Result<()> {
+    let options = Options::new(&arguments.identity)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let up = tokio::select! {
+        up = Up::start(&arguments.data, &options) => up?,
+        _ = interrupt.recv() => return Err(interrupted()),
+        _ = terminate.recv() => return Err(interrupted()),
+    };
+    let services: BTreeMap<&str, String> = SERVICES
+        .into_iter()
+        .filter_map(|name| Some((name, children::ready(&up.layout, name)?.address)))
+        .collect();
+    let started = Started {
+        data: up.layout.root(),
+        tenant: &up.marker.tenant,
+        tenant_root: &up.layout.root_key(),
+        development: up.marker.development,
+        connection: &up.layout.connection(first::APP),
+        services,
+    };
+    print(output, &started, |s| {
+        let mut text = format!(
+            "tenant {} is up in {}\ntenant root: {}\nconnection:  {}\n",
+            s.tenant,
+            s.data.display(),
+            s.tenant_root.display(),
+            s.connection.display()
+        );
+        for (name, address) in &s.services {
+            text.push_str(&format!("{name:<10} {address}\n"));
+        }
+        text
+    })?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    narrate("stopping");
+    up.stop().await;
+    Ok(())
+}
+
+fn no_signals(error: std::io::Error) -> Failure {
+    Failure::failed("SIGNALS", format_args!("signals cannot be caught: {error}"))
+}
+
+fn interrupted() -> Failure {
+    Failure::failed("INTERRUPTED", "stopped before everything was started")
+}
+
+/// What `greffe up` prints.
+#[derive(Debug, Serialize)]
+struct Started<'a> {
+    data: &'a Path,
+    tenant: &'a TenantId,
+    tenant_root: &'a Path,
+    development: bool,
+    connection: &'a Path,
+    services: BTreeMap<&'static str, String>,
+}
+
+impl Options {
+    /// Checks what the command line says.
+    pub(crate) fn new(arguments: &IdentityArguments) -> Result<Self> {
+        let tenant = TenantId::new(arguments.tenant.as_str())
+            .map_err(|error| Failure::usage("TENANT_NAME", format_args!("--tenant: {error}")))?;
+        if Pack::embedded(&arguments.pack).is_none() {
+            return Err(first::unknown_pack(&arguments.pack));
+        }
+        let contact = &arguments.contact;
+        if contact.trim().is_empty() || contact.len() > 200 || contact.contains(char::is_control) {
+            return Err(Failure::usage(
+                "CONTACT",
+                "--contact is one line of 1 to 200 bytes: a name and an address",
+            ));
+        }
+        Ok(Self {
+            tenant,
+            pack: arguments.pack.clone(),
+            contact: contact.clone(),
+        })
+    }
+}
+
+/// Whether a folder is to be set up: it does not exist, or holds nothing.
+fn is_fresh(layout: &Layout) -> Result<bool> {
+    let root = layout.root();
+    match std::fs::read_dir(root) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(Failure::io("open the folder", root, &error)),
+    }
+}
+
+fn read_marker(layout: &Layout) -> Result<Marker> {
+    let path = layout.complete();
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let ours =
+                layout.root().join("services").exists() && layout.root().join("people").exists();
+            return Err(if ours {
+                Failure::new(
+                    Exit::Refused,
+                    "DATA_FOLDER_INCOMPLETE",
+                    format_args!(
+                        "the first start over {} did not end: remove the folder and start again",
+                        layout.root().display()
+                    ),
+                )
+            } else {
+                Failure::new(
+                    Exit::Refused,
+                    "DATA_FOLDER_FOREIGN",
+                    format_args!(
+                        "{} holds files that are not Greffe's: name an empty folder or one that `greffe up` made",
+                        layout.root().display()
+                    ),
+                )
+            });
+        }
+        Err(error) => return Err(Failure::io("read", &path, &error)),
+    };
+    let marker: Marker = serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::refused(
+            "DATA_FOLDER_FOREIGN",
+            format_args!("{} is not understood: {error}", path.display()),
+        )
+    })?;
+    if marker.layout != 1 {
+        return Err(Failure::refused(
+            "DATA_FOLDER_VERSION",
+            format_args!(
+                "{} has layout {}, this program knows 1: use the version that made it",
+                path.display(),
+                marker.layout
+            ),
+        ));
+    }
+    Ok(marker)
+}
+
+/// One `greffe up` at a time over a folder.
+fn lock(layout: &Layout) -> Result<Flock<File>> {
+    let path = layout.root().join(".lock");
+    let file = File::create(&path).map_err(|error| Failure::io("open", &path, &error))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        Failure::refused(
+            "DATA_FOLDER_LOCKED",
+            format_args!(
+                "another `greffe up` runs over {}: stop it, or name another folder",
+                layout.root().display()
+            ),
+        )
+    })
+}
