@@ -13,7 +13,7 @@ use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::device_signer;
 use greffe_mls::{KeyPackageKind, Table};
 use greffe_types::{ConversationId, DeviceId, Digest, Millis};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tonic::metadata::{Binary, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
@@ -22,6 +22,7 @@ use crate::client::Client;
 use crate::error::{ClientError, Result, call};
 use crate::live::LiveSlot;
 use crate::receive::Event;
+use crate::send::Job;
 
 /// Metadata of every call that needs a session.
 const SESSION: &str = "greffe-session-bin";
@@ -58,6 +59,10 @@ pub(crate) struct Inner {
     pub(crate) events: SyncMutex<VecDeque<Event>>,
     /// What a crash left unsent was looked after.
     pub(crate) resumed: Mutex<bool>,
+    /// The sender that is open.
+    pub(crate) sender: Mutex<Option<mpsc::WeakSender<Job>>>,
+    /// Whoever sends messages holds it: their counters follow one another.
+    pub(crate) sending: Arc<Mutex<()>>,
 }
 
 struct Session {
@@ -91,6 +96,8 @@ impl Device {
             progress: watch::Sender::new(0),
             events: SyncMutex::default(),
             resumed: Mutex::new(false),
+            sender: Mutex::default(),
+            sending: Arc::default(),
         })))
     }
 
@@ -356,14 +363,15 @@ impl fmt::Debug for Device {
 /// Pauses between tries, until patience runs out.
 #[derive(Debug)]
 pub(crate) struct Pause {
-    begun: std::time::Instant,
+    /// When the first try failed.
+    begun: Option<std::time::Instant>,
     next: Duration,
 }
 
 impl Default for Pause {
     fn default() -> Self {
         Self {
-            begun: std::time::Instant::now(),
+            begun: None,
             next: Duration::from_millis(25),
         }
     }
@@ -375,7 +383,8 @@ impl Pause {
         let ClientError::Call { source, .. } = &error else {
             return Err(error);
         };
-        if !error.is_retryable() || self.begun.elapsed() > PATIENCE {
+        let begun = *self.begun.get_or_insert_with(std::time::Instant::now);
+        if !error.is_retryable() || begun.elapsed() > PATIENCE {
             return Err(error);
         }
         let pause = source.retry_after.unwrap_or(self.next).min(LONGEST_PAUSE);

@@ -157,6 +157,20 @@ impl ClientError {
         }
     }
 
+    /// A refusal that came as an answer instead of an error.
+    pub(crate) fn call_reason(operation: &'static str, reason: &str) -> Self {
+        Self::Call {
+            operation,
+            source: Box::new(CallError {
+                code: tonic::Code::FailedPrecondition,
+                reason: Some(reason.to_owned()),
+                message: "the service refused it".to_owned(),
+                metadata: std::collections::BTreeMap::new(),
+                retry_after: None,
+            }),
+        }
+    }
+
     pub(crate) fn store(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Store(source.into())
     }

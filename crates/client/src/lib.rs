@@ -42,6 +42,7 @@ pub mod notice;
 mod receive;
 mod resume;
 pub mod secrets;
+mod send;
 mod store;
 mod trust;
 
@@ -51,5 +52,6 @@ pub use conversation::{ConversationInfo, HistoryItem, MemberInfo};
 pub use device::Device;
 pub use error::{ClientError, Result};
 pub use receive::{Event, Received, Receiver};
+pub use send::{Outgoing, OutgoingAttachment, Pending, Sender, Sent, Source};
 pub use store::{ClientStore, ConversationState};
 pub use trust::{Trust, mode_name};

@@ -20,6 +20,7 @@ pub(crate) use ops::Op;
 pub use rows::ConversationState;
 pub(crate) use rows::{
     AckRow, ConversationRow, DeviceRow, ItemRow, OutboxKind, OutboxRow, ReportRow, StoredContent,
+    damaged,
 };
 
 use crate::error::{ClientError, Result};

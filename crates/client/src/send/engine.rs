@@ -1,0 +1,477 @@
+//! The sender's task: keeps a stream of messages on their way, matches the answers, and seals anew what came too late.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use greffe_api::relay as api;
+use greffe_envelope::pb;
+use greffe_envelope::statement::Signed;
+use greffe_envelope::trust::verify_void;
+use greffe_types::{ConversationId, Digest};
+use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
+use tonic::{Code, Status, Streaming};
+
+use super::seal::Sealed;
+use super::{Job, Outgoing, Sent};
+use crate::device::{Device, Pause};
+use crate::error::{ClientError, Result, call, malformed, untrusted};
+use crate::membership::EPOCH_STALE;
+use crate::receive::{Event, body};
+use crate::store::{OutboxKind, OutboxRow};
+
+/// Messages on their way.
+const WINDOW: usize = 256;
+/// Messages sealed together.
+const BATCH: usize = 64;
+/// How often a message is sealed anew before it is given up.
+const ATTEMPTS: u32 = 16;
+/// Another commit is being archived: what was refused goes out again as it is.
+const COMMIT_PENDING: &str = "COMMIT_PENDING";
+/// An earlier message of this device was refused, so the later ones stand in a wrong place.
+const FOLLOWERS: [&str; 2] = ["COUNTER_MISMATCH", "PREVIOUS_MISMATCH"];
+/// How long messages go out again for a commit that is being archived.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A message on its way.
+struct Flight {
+    sealed: Sealed,
+    outgoing: Option<Arc<Outgoing>>,
+    answer: Option<oneshot::Sender<Result<Sent>>>,
+    attempts: u32,
+    since: Instant,
+}
+
+pub(super) struct Engine {
+    device: Device,
+    jobs: mpsc::Receiver<Job>,
+    inflight: VecDeque<Flight>,
+    /// Refused without a number, by conversation, with the reasons, until all of the conversation are answered.
+    refused: HashMap<ConversationId, Vec<(Flight, String)>>,
+    stream: Option<Open>,
+    /// Number and head of the last own receipt of each conversation.
+    chain: HashMap<ConversationId, (u64, Digest)>,
+    pause: Pause,
+    _turn: OwnedMutexGuard<()>,
+}
+
+struct Open {
+    requests: mpsc::Sender<api::SendRequest>,
+    responses: Streaming<api::SendResponse>,
+}
+
+impl Flight {
+    fn fail(self, device: &Device, error: ClientError) {
+        match self.answer {
+            // Whoever asked has gone: nothing more to say.
+            Some(answer) => drop(answer.send(Err(error))),
+            None => device.keep_events(vec![Event::NotSent {
+                conversation: self.sealed.conversation,
+                envelope: self.sealed.digest,
+                reason: error.reason().to_owned(),
+            }]),
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn new(
+        device: Device,
+        jobs: mpsc::Receiver<Job>,
+        recovered: Vec<OutboxRow>,
+        turn: OwnedMutexGuard<()>,
+    ) -> Result<Self> {
+        let inflight = recovered
+            .iter()
+            .filter(|row| row.kind == OutboxKind::Message)
+            .map(|row| {
+                Ok(Flight {
+                    sealed: Sealed::stored(row)?,
+                    outgoing: None,
+                    answer: None,
+                    attempts: 0,
+                    since: Instant::now(),
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            device,
+            jobs,
+            inflight,
+            refused: HashMap::new(),
+            stream: None,
+            chain: HashMap::new(),
+            pause: Pause::default(),
+            _turn: turn,
+        })
+    }
+
+    /// Sends until nobody can hand anything over any more and everything is answered.
+    pub(super) async fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut open = true;
+        while open || !self.inflight.is_empty() || !self.refused.is_empty() {
+            if let Err(error) = self.settle_refused().await {
+                self.give_up(&error);
+            }
+            if !self.inflight.is_empty() && self.stream.is_none() {
+                self.connect().await;
+                continue;
+            }
+            let takes = open && self.refused.is_empty() && self.inflight.len() < WINDOW;
+            tokio::select! {
+                biased;
+                answer = next(&mut self.stream), if !self.inflight.is_empty() => {
+                    self.answered(answer).await;
+                }
+                count = self.jobs.recv_many(&mut batch, BATCH), if takes => {
+                    open = count > 0;
+                    self.seal(core::mem::take(&mut batch)).await;
+                }
+                else => {}
+            }
+        }
+    }
+
+    /// Seals what was handed over, conversation by conversation, and sends it once it is stored.
+    async fn seal(&mut self, jobs: Vec<Job>) {
+        let mut groups: Vec<(ConversationId, Vec<Job>)> = Vec::new();
+        for job in jobs {
+            let id = job.outgoing.conversation;
+            match groups.iter_mut().find(|(other, _)| *other == id) {
+                Some((_, group)) => group.push(job),
+                None => groups.push((id, vec![job])),
+            }
+        }
+        for (id, group) in groups {
+            let (mut messages, mut waiting) = (Vec::new(), Vec::new());
+            for job in group {
+                match self.device.prepare(&job.outgoing).await {
+                    Ok(ready) => {
+                        messages.push(ready);
+                        waiting.push(job);
+                    }
+                    Err(error) => drop(job.answer.send(Err(error))),
+                }
+            }
+            match self.device.seal(&id, messages, None, Vec::new()).await {
+                Ok(sealed) => {
+                    for (sealed, job) in sealed.into_iter().zip(waiting) {
+                        self.launch(Flight {
+                            sealed,
+                            outgoing: Some(job.outgoing),
+                            answer: Some(job.answer),
+                            attempts: 0,
+                            since: Instant::now(),
+                        })
+                        .await;
+                    }
+                }
+                // One message that cannot be sealed must not take the others with it.
+                Err(error) if waiting.len() > 1 && !matches!(error, ClientError::Store(_)) => {
+                    for job in waiting {
+                        Box::pin(self.seal(vec![job])).await;
+                    }
+                }
+                Err(error) => {
+                    let mut error = Some(error);
+                    for job in waiting {
+                        let error = error.take().unwrap_or_else(|| {
+                            ClientError::refused(
+                                "STORE_FAILED",
+                                "stored together with one that failed",
+                            )
+                        });
+                        drop(job.answer.send(Err(error)));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn launch(&mut self, flight: Flight) {
+        if let Some(stream) = &self.stream
+            && stream
+                .requests
+                .send(flight.sealed.request.clone())
+                .await
+                .is_err()
+        {
+            self.stream = None;
+        }
+        self.inflight.push_back(flight);
+    }
+
+    /// Opens the stream and sends everything that is not answered, byte for byte, in its order.
+    async fn connect(&mut self) {
+        // Room for everything, so that handing over never waits for an answer.
+        let (requests, outgoing) = body(self.inflight.len() + 2 * WINDOW);
+        let opened = async {
+            let request = self.device.request(outgoing).await?;
+            let answer = self.device.relay_client()?.send(request).await;
+            answer.map_err(call("Send"))
+        };
+        match opened.await {
+            Ok(answer) => {
+                self.stream = Some(Open {
+                    requests: requests.clone(),
+                    responses: answer.into_inner(),
+                });
+                for flight in &self.inflight {
+                    let _ = requests.send(flight.sealed.request.clone()).await;
+                }
+            }
+            Err(error) => self.broken(error).await,
+        }
+    }
+
+    /// The stream cannot be opened or has ended.
+    async fn broken(&mut self, error: ClientError) {
+        self.stream = None;
+        let error = match error {
+            ClientError::Call { operation, source } if source.code == Code::Unauthenticated => {
+                self.device.logged_out().await;
+                let status = Status::unavailable("the session has ended");
+                drop(source);
+                call(operation)(status)
+            }
+            error => error,
+        };
+        if let Err(error) = self.pause.after(error).await {
+            self.give_up(&error);
+        }
+    }
+
+    /// Says to everybody who waits that it did not work; what is stored goes out with the next sender.
+    fn give_up(&mut self, error: &ClientError) {
+        let refused = self.refused.drain().flat_map(|(_, flights)| flights);
+        let refused: Vec<Flight> = refused.map(|(flight, _)| flight).collect();
+        for flight in self.inflight.drain(..).chain(refused) {
+            let error = ClientError::refused(
+                "NOT_SENT",
+                format!("{error}; the message is stored and goes out with the next sender"),
+            );
+            if let Some(answer) = flight.answer {
+                drop(answer.send(Err(error)));
+            }
+        }
+        self.pause = Pause::default();
+    }
+
+    async fn answered(&mut self, answer: Option<Result<api::SendResponse, Status>>) {
+        let response = match answer {
+            Some(Ok(response)) => response,
+            Some(Err(status)) => return self.broken(call("Send")(status)).await,
+            None => {
+                let ended = Status::unavailable("the relay ended the stream");
+                return self.broken(call("Send")(ended)).await;
+            }
+        };
+        let found = self
+            .inflight
+            .iter()
+            .position(|flight| flight.sealed.digest.as_bytes().as_slice() == response.envelope);
+        let Some(flight) = found.and_then(|place| self.inflight.remove(place)) else {
+            // An answer to what was given up meanwhile, or to nothing at all.
+            return;
+        };
+        self.pause = Pause::default();
+        let id = flight.sealed.conversation;
+        if response.sequence == 0 {
+            self.refused
+                .entry(id)
+                .or_default()
+                .push((flight, response.reason));
+            return;
+        }
+        match self.taken(&flight.sealed, response) {
+            Ok(sent) => {
+                if let Some(answer) = flight.answer {
+                    drop(answer.send(Ok(sent)));
+                }
+            }
+            Err(error) => flight.fail(&self.device, error),
+        }
+    }
+
+    /// Verifies the answer to a message that has a number: a receipt of it, or of the void in its place.
+    fn taken(&mut self, sealed: &Sealed, response: api::SendResponse) -> Result<Sent> {
+        let raw = response.receipt.ok_or(ClientError::Answer("no receipt"))?;
+        let id = sealed.conversation;
+        let state = self.device.client().trust()?;
+        let entry = match &response.void {
+            None => sealed.digest,
+            Some(raw) => {
+                let void = Signed::<pb::Void>::decode(raw.clone()).map_err(malformed("void"))?;
+                if void.refused_digest != sealed.digest.as_bytes() {
+                    return Err(ClientError::Answer("a void of something else"));
+                }
+                verify_void(&void, state.bundle()).map_err(untrusted("void"))?
+            }
+        };
+        let receipt = self
+            .device
+            .check_receipt(raw, &id, response.sequence, &entry)?;
+        if let Some((sequence, head)) = self.chain.get(&id)
+            && sequence + 1 == receipt.sequence
+            && head.as_bytes().as_slice() != receipt.previous_head
+        {
+            return Err(ClientError::Answer(
+                "a receipt that does not continue the chain",
+            ));
+        }
+        if let Ok(head) = Digest::try_from(receipt.head.as_slice()) {
+            self.chain.insert(id, (receipt.sequence, head));
+        }
+        if response.void.is_some() {
+            return Err(ClientError::refused(
+                "MESSAGE_VOIDED",
+                "the archive refused the message after it had its number: see its reason, and send anew",
+            ));
+        }
+        Ok(Sent {
+            conversation: id,
+            sequence: receipt.sequence,
+            envelope: sealed.digest,
+            receipt,
+        })
+    }
+
+    /// What was refused unsequenced, once everything of its conversation is answered.
+    async fn settle_refused(&mut self) -> Result<()> {
+        let busy: HashSet<ConversationId> = self
+            .inflight
+            .iter()
+            .map(|flight| flight.sealed.conversation)
+            .collect();
+        let ready: Vec<ConversationId> = self
+            .refused
+            .keys()
+            .filter(|id| !busy.contains(id))
+            .copied()
+            .collect();
+        for id in ready {
+            let Some(flights) = self.refused.remove(&id) else {
+                continue;
+            };
+            self.settle(id, flights).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle(
+        &mut self,
+        id: ConversationId,
+        mut flights: Vec<(Flight, String)>,
+    ) -> Result<()> {
+        let Some((first, stated)) = flights.first() else {
+            return Ok(());
+        };
+        let (epoch, since) = (first.sealed.epoch, first.since);
+        let rewind = (first.sealed.counter - 1, first.sealed.previous);
+        match stated.as_str() {
+            COMMIT_PENDING if since.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                for (flight, _) in flights {
+                    self.launch(flight).await;
+                }
+                return Ok(());
+            }
+            // Another commit came first: it has to take effect here before anything is sealed anew.
+            EPOCH_STALE => {
+                if let Err(error) = self.device.wait_for_epoch(&id, epoch + 1).await {
+                    self.refused.insert(id, flights);
+                    return Err(error);
+                }
+            }
+            stated if FOLLOWERS.contains(&stated) => {}
+            _ => {
+                let (flight, stated) = flights.remove(0);
+                let error = refusal(&stated);
+                let digest = flight.sealed.digest;
+                flight.fail(&self.device, error);
+                if flights.is_empty() {
+                    return self.device.rewind(&id, rewind, digest).await;
+                }
+                return self.seal_anew(id, flights, rewind, vec![digest]).await;
+            }
+        }
+        self.seal_anew(id, flights, rewind, Vec::new()).await
+    }
+
+    /// Seals refused messages anew, with new ids and seeds, and sends them.
+    async fn seal_anew(
+        &mut self,
+        id: ConversationId,
+        flights: Vec<(Flight, String)>,
+        rewind: (u64, Digest),
+        mut replaced: Vec<Digest>,
+    ) -> Result<()> {
+        let (mut messages, mut again) = (Vec::new(), Vec::new());
+        for (mut flight, stated) in flights {
+            flight.attempts += 1;
+            replaced.push(flight.sealed.digest);
+            if flight.attempts > ATTEMPTS {
+                flight.fail(&self.device, refusal(&stated));
+                continue;
+            }
+            let ready = match &flight.outgoing {
+                Some(outgoing) => self.device.prepare(outgoing).await.map(Some),
+                None => {
+                    let store = &self.device.client().0.store;
+                    let row = store
+                        .outbox_row(&self.device.id(), &flight.sealed.digest)
+                        .await?;
+                    row.map_or(Ok(None), |row| self.device.reread(&row))
+                }
+            };
+            match ready {
+                Ok(Some(ready)) => {
+                    messages.push(ready);
+                    again.push(flight);
+                }
+                Ok(None) => flight.fail(
+                    &self.device,
+                    ClientError::refused(
+                        "ATTACHMENT_GONE",
+                        "its attachments have to be read anew: send it again",
+                    ),
+                ),
+                Err(error) => flight.fail(&self.device, error),
+            }
+        }
+        match self
+            .device
+            .seal(&id, messages, Some(rewind), replaced)
+            .await
+        {
+            Ok(sealed) => {
+                for (sealed, flight) in sealed.into_iter().zip(again) {
+                    self.launch(Flight { sealed, ..flight }).await;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let stated = error.reason().to_owned();
+                for flight in again {
+                    flight.fail(&self.device, refusal(&stated));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The next answer; waits for ever when there is no stream.
+async fn next(stream: &mut Option<Open>) -> Option<Result<api::SendResponse, Status>> {
+    match stream {
+        Some(open) => open.responses.next().await,
+        None => core::future::pending().await,
+    }
+}
+
+/// The relay's reasons are stable words; they are kept as they are.
+fn refusal(stated: &str) -> ClientError {
+    ClientError::call_reason("Send", stated)
+}
