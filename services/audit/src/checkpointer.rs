@@ -268,6 +268,7 @@ impl Checkpointer {
                 round,
                 line,
             } => {
+                let witness = *witness;
                 if !self.heard.contains(&witness) {
                     self.heard.push(witness.clone());
                 }

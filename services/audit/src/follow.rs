@@ -56,17 +56,10 @@ impl Follower {
     async fn next(&mut self) -> Result<Option<FollowResponse>, ServiceError> {
         let target = match self.target.take() {
             Some(target) => target,
-            None => {
-                let published = loop {
-                    if self.state.changed().await.is_err() {
-                        return Ok(None);
-                    }
-                    if let Some(published) = self.state.borrow_and_update().published.clone() {
-                        break published;
-                    }
-                };
-                published
-            }
+            None => match self.newer().await {
+                Some(target) => target,
+                None => return Ok(None),
+            },
         };
         let size = target.head().size;
         let count = (size - self.next).min(MOST_LEAVES);
@@ -84,5 +77,15 @@ impl Follower {
             self.target = Some(target);
         }
         Ok(Some(response))
+    }
+
+    /// Waits for something published that this follower has not seen.
+    async fn newer(&mut self) -> Option<Arc<Published>> {
+        loop {
+            self.state.changed().await.ok()?;
+            if let Some(published) = self.state.borrow_and_update().published.clone() {
+                return Some(published);
+            }
+        }
     }
 }

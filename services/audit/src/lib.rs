@@ -27,7 +27,7 @@ mod texts;
 mod tiles;
 mod witnesses;
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::sync::Arc;
 
 use greffe_api::audit::audit_service_server::AuditServiceServer;
@@ -41,6 +41,7 @@ use greffe_service_kit::secrets::Secrets;
 use greffe_tlog::NoteSigner;
 use sqlx::migrate::Migrator;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 pub use app::{LEAF_NOT_FOUND, NOT_COSIGNED, REQUEST_INVALID, SIZE_NOT_PUBLISHED, TILE_NOT_FOUND};
 pub use config::{AuditConfig, Config};
@@ -121,14 +122,34 @@ pub async fn serve_at(
         .add(AuditServiceServer::new(Appending(app.clone())))
         .add(LogServiceServer::new(Reading(app)));
     let ready_file = boot.ready_file();
+    // Kept here too: what is published stays served after the job has had to halt.
+    let shown = sender.clone();
     let checkpointer = Checkpointer::new(boot, db.clone(), config.audit, loaded, sender, wakers);
-    let job = tokio::spawn(checkpointer.run());
+    let mut job = tokio::spawn(checkpointer.run());
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            () = ended(&mut job) => {}
+        }
+    };
     let outcome = server.run(config.service.listen, &ready_file, stop).await;
     job.abort();
-    // Its data folder is unlocked only after it has ended.
-    let _ = job.await;
+    // The data folder is unlocked only after the job, which holds it, has ended.
+    while !job.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    drop(shown);
     db.close().await;
     Ok(outcome?)
+}
+
+/// Comes back when the job that signs has failed: a log that takes entries and never signs them would be worse than none.
+async fn ended(job: &mut JoinHandle<()>) {
+    match job.await {
+        // Halted, with a reason that callers are told.
+        Ok(()) => pending().await,
+        Err(error) => tracing::error!(%error, "the job that signs has ended; the service stops"),
+    }
 }
 
 /// The log's key, which has to be the one that the root has vouched for.

@@ -33,7 +33,7 @@ pub(crate) struct Ask {
 pub(crate) enum Answer {
     /// Its cosignature, verified.
     Cosigned {
-        witness: CosignerKey,
+        witness: Box<CosignerKey>,
         round: u64,
         line: NoteSignature,
     },
@@ -131,7 +131,7 @@ impl WitnessTask {
             let line = self.line(&ask.checkpoint, &answer)?;
             *known = size;
             return Ok(Answer::Cosigned {
-                witness: self.key.clone(),
+                witness: Box::new(self.key.clone()),
                 round: ask.round,
                 line,
             });
