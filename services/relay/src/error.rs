@@ -282,7 +282,6 @@ impl From<RelayError> for Status {
 
 #[cfg(test)]
 mod tests {
-    use greffe_service_kit::append::AppendError;
     use greffe_service_kit::errors::CallError;
 
     use super::*;

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use greffe_envelope::chain::handshake_digest;
 use greffe_mls::{MlsError, Observer, Refusal, limits};
-use greffe_types::ConversationId;
+use greffe_types::{ConversationId, Digest};
 
 use super::App;
 use crate::error::RelayError;
-use crate::pipeline::{AddedMember, Commit, Settled};
+use crate::pipeline::{AddedMember, Commit, Settled, void_reason};
 use crate::session::Session;
-use crate::store::commits::CommitExtra;
+use crate::store::commits::{self, CommitExtra};
 use crate::store::conversations::{self, GroupState};
+use crate::store::items;
 
 /// A commit as a device hands it over.
 #[derive(Debug, Clone)]
@@ -38,12 +39,31 @@ impl App {
     ) -> Result<Arc<Settled>, RelayError> {
         let digest = handshake_digest(&submitted.commit);
         let id = submitted.conversation;
+        self.check_retry(&digest, &submitted.welcome).await?;
         if let Some(known) = self.pipeline.known_commit(session, id, digest).await? {
-            return Ok(known);
+            return match &known.void {
+                None => Ok(known),
+                Some(void) => Err(RelayError::Voided(void_reason(void, digest))),
+            };
         }
         let commit = self.check_commit(session, submitted).await?;
         // judged against the state that was read: the sequencer refuses it as stale when another commit came in between
         self.pipeline.submit_commit(session, commit).await
+    }
+
+    /// The same commit comes with the same Welcome, as long as that is kept.
+    async fn check_retry(&self, digest: &Digest, welcome: &[u8]) -> Result<(), RelayError> {
+        let Some(known) = items::by_digest(self.db.read(), &self.scope, digest).await? else {
+            return Ok(());
+        };
+        let (id, sequence) = (&known.conversation, known.sequence);
+        let extra = commits::get(self.db.read(), &self.scope, id, sequence).await?;
+        match extra {
+            Some(extra) if !extra.welcome.is_empty() && extra.welcome != welcome => {
+                Err(RelayError::Conflict)
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn check_commit(

@@ -15,15 +15,15 @@ use crate::session::{SERVICE, Session};
 use crate::store::{devices as rows, key_packages};
 
 /// How long a challenge serves.
-pub const CHALLENGE: Duration = Duration::from_secs(60);
+const CHALLENGE: Duration = Duration::from_secs(60);
 /// Key packages in one call.
-pub const KEY_PACKAGES: usize = 100;
+const KEY_PACKAGES: usize = 100;
 /// Unused key packages of one device.
-pub const UNUSED: u64 = 1000;
+const UNUSED: u64 = 1000;
 /// Users of one claim.
-pub const USERS: usize = 1000;
+const USERS: usize = 1000;
 /// Certificates of one call.
-pub const CERTS: usize = 1000;
+const CERTS: usize = 1000;
 
 /// A key package given out.
 #[derive(Debug, Clone)]

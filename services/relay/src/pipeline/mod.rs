@@ -37,6 +37,7 @@ use tonic::transport::Channel;
 
 pub use commit::{AddedMember, Commit};
 pub use refusal::MessageRefusal;
+pub(crate) use refusal::void_reason;
 
 use crate::devices::Devices;
 use crate::error::RelayError;
@@ -228,7 +229,7 @@ impl Pipeline {
         let settled = answer.await.map_err(|_| RelayError::Stopping)??;
         match &settled.void {
             None => Ok(settled),
-            Some(void) => Err(RelayError::Voided(refusal::void_reason(void, digest))),
+            Some(void) => Err(RelayError::Voided(void_reason(void, digest))),
         }
     }
 
@@ -354,7 +355,7 @@ impl Core {
         subject: Option<Digest>,
     ) {
         if error.is_recorded() {
-            let caller = session.device.to_string();
+            let caller = format!("device:{}", session.device);
             (self.record)(operation, caller, error.reason(), subject);
         }
     }

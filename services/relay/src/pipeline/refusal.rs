@@ -98,7 +98,7 @@ pub(super) const fn ends_stream(error: &RelayError) -> bool {
 }
 
 /// The reason in a void that was verified when it came.
-pub(super) fn void_reason(void: &pb::SignedStatement, refused: Digest) -> String {
+pub(crate) fn void_reason(void: &pb::SignedStatement, refused: Digest) -> String {
     Signed::<pb::Void>::decode(void.clone())
         .map_or_else(|_| refused.to_string(), |void| void.reason.clone())
 }

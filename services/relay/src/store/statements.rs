@@ -46,7 +46,7 @@ pub async fn insert(
 
 /// Every statement of the tenant, in the order of the log.
 pub async fn all(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<Vec<StatementRow>> {
-    let rows: Vec<(String, Vec<u8>, i64, Vec<u8>, i64)> = sqlx::query_as(
+    let rows: Vec<Columns> = sqlx::query_as(
         "SELECT kind, scope, serial, statement, log_index FROM statement
          WHERE tenant = $1 ORDER BY log_index",
     )
@@ -56,9 +56,9 @@ pub async fn all(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<V
     Ok(rows.into_iter().map(row).collect())
 }
 
-fn row(
-    (kind, scope, serial, statement, log_index): (String, Vec<u8>, i64, Vec<u8>, i64),
-) -> StatementRow {
+type Columns = (String, Vec<u8>, i64, Vec<u8>, i64);
+
+fn row((kind, scope, serial, statement, log_index): Columns) -> StatementRow {
     StatementRow {
         kind,
         scope,

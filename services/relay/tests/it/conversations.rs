@@ -1,11 +1,18 @@
 //! Creation, views, acknowledgements, reports.
 
 use greffe_api::relay as api;
+use greffe_envelope::derive::Seed;
+use greffe_envelope::envelope::Envelope;
+use greffe_envelope::message::Draft;
 use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
-use greffe_types::{ConversationId, Digest};
+use greffe_envelope::statement::Signed;
+use greffe_envelope::wrap::JournalKey;
+use greffe_types::{ConversationId, Digest, MessageId};
+use prost::Message as _;
+use tonic::Status;
 
-use crate::support::{World, reason};
+use crate::support::{Device, Member, Talk, World, reason};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_12_a_conversation_is_created_once_and_its_id_serves_no_other_group() {
@@ -160,4 +167,84 @@ async fn an_acknowledgement_is_the_devices_own_and_of_the_notice_shown() {
     );
     assert_eq!(alice.acknowledge_with(signed).await.unwrap(), index);
     assert!(alice.view().await.unwrap().members[0].acknowledged);
+}
+
+/// A message of alice's sealed with a known seed, its one wrap's digest changed and signed again when she cheats.
+fn sealed(world: &World, alice: &mut Member, seed: [u8; 32], cheats: bool) -> pb::SealedEnvelope {
+    let request = Talk::new().seal(world, alice, "hello", |_| {});
+    let body = pb::EnvelopeBody::decode(request.envelope.unwrap().body.as_slice()).unwrap();
+    let header = pb::Header::decode(body.header.as_slice()).unwrap();
+    let content = pb::Content {
+        kind: pb::ContentKind::Text.into(),
+        ..pb::Content::default()
+    };
+    let message = MessageId::try_from(header.message_id.as_slice()).unwrap();
+    let key = JournalKey::from_record(world.tenant.record.message()).unwrap();
+    let draft = Draft::new(
+        &Seed::from_bytes(seed),
+        "acme",
+        &alice.id(),
+        &message,
+        &alice.device.id,
+    );
+    let signer = &alice.device.envelope_key;
+    let sealed = draft.seal(&header, &content, &[&key], signer).unwrap();
+    let mut body = sealed.envelope.body().clone();
+    if cheats {
+        body.wraps[0].digest = vec![9; 32];
+    }
+    Envelope::sign(&body, signer).unwrap().into_raw()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_66_a_report_is_logged_and_proves_only_what_anybody_can_recompute() {
+    let world = World::new().await;
+    let mut members = world.conversation(5, &["alice", "bob"]).await;
+    let mut bob = members.pop().unwrap();
+    let mut alice = members.pop().unwrap();
+    let seed = [7; 32];
+    let message = |envelope, seed: &[u8], device: &Device| pb::Report {
+        tenant: "acme".into(),
+        user: device.user.clone(),
+        device: device.id.to_vec(),
+        envelope: Some(envelope),
+        wraps: vec![],
+        seed: seed.to_vec(),
+        reason: "wrap-mismatch".into(),
+        at: 1,
+    };
+    let report = async |bob: &mut Member, signed: Signed<pb::Report>| {
+        let request = bob.device.request(api::ReportRequest {
+            report: Some(signed.into_raw()),
+        });
+        let answer = bob.device.relay.report(request).await?;
+        Ok::<_, Status>(answer.into_inner())
+    };
+    for (cheats, claimed, proves) in [
+        (true, seed, true),
+        // a faultless envelope, and a seed that the reporter has made up
+        (false, seed, false),
+        (true, [8; 32], false),
+    ] {
+        let envelope = sealed(&world, &mut alice, seed, cheats);
+        let signed = bob.device.sign(message(envelope, &claimed, &bob.device));
+        let raw = signed.raw().clone();
+        let answer = report(&mut bob, signed).await.unwrap();
+        assert_eq!(answer.proves, proves, "{cheats} {claimed:?}");
+        assert_eq!(
+            world.audit.events()[answer.log_index as usize],
+            Event::Statement(raw)
+        );
+    }
+    // in another's name, and by somebody who is not in the conversation
+    let envelope = sealed(&world, &mut alice, seed, true);
+    let forged = bob
+        .device
+        .sign(message(envelope.clone(), &seed, &alice.device));
+    let refused = report(&mut bob, forged).await;
+    assert_eq!(reason(refused), "STATEMENT_REFUSED");
+    let mut carol = world.device("carol", 9).await.create(6).await.unwrap();
+    let signed = carol.device.sign(message(envelope, &seed, &carol.device));
+    let refused = report(&mut carol, signed).await;
+    assert_eq!(reason(refused), "CONVERSATION_UNKNOWN");
 }

@@ -8,7 +8,7 @@ use greffe_envelope::trust::ROOT;
 use greffe_mls::KeyPackageKind;
 use greffe_service_kit::errors::CallError;
 
-use crate::support::{Device, World, now, reason};
+use crate::support::{Device, World, reason};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_root_signs_is_logged_and_served() {
@@ -261,5 +261,4 @@ async fn devices_are_registered_once_and_their_certificates_found() {
     });
     let unknown = alice.directory.get_device_certs(request).await;
     assert_eq!(reason(unknown), "CERTIFICATE_UNKNOWN");
-    let _ = now();
 }

@@ -29,6 +29,8 @@ struct State {
     answers: BTreeMap<(Vec<u8>, u64), IngestResponse>,
     requests: Vec<IngestRequest>,
     void_next: Option<&'static str>,
+    lose_next: bool,
+    fork_next: bool,
     attachments: HashMap<Digest, Vec<u8>>,
 }
 
@@ -62,6 +64,16 @@ impl Archive {
         self.state.lock().unwrap().void_next = Some(reason);
     }
 
+    /// The next entry is taken in, and its answer lost with the connection.
+    pub(crate) fn lose_next(&self) {
+        self.state.lock().unwrap().lose_next = true;
+    }
+
+    /// The next entry is answered with a receipt of another chain.
+    pub(crate) fn fork_next(&self) {
+        self.state.lock().unwrap().fork_next = true;
+    }
+
     /// While stalled nothing is answered.
     pub(crate) fn stall(&self, stalled: bool) {
         self.stalled.send_replace(stalled);
@@ -85,7 +97,7 @@ impl Archive {
         }
         let id = ConversationId::try_from(request.conversation.as_slice()).unwrap();
         let chain = state.chains.get(&request.conversation);
-        let chain = *chain.unwrap_or(&ChainState::start(id));
+        let chain = chain.copied().unwrap_or_else(|| ChainState::start(id));
         if request.sequence != chain.sequence + 1 {
             return IngestResponse {
                 conversation: request.conversation,
@@ -117,6 +129,13 @@ impl Archive {
             (kind, digest) = (pb::EntryKind::Void, void_digest(&digest, reason));
             Signed::sign(void, &[("archive", &self.key)]).into_raw()
         });
+        let chain = match std::mem::take(&mut state.fork_next) {
+            false => chain,
+            true => ChainState {
+                head: Digest::new([66; 32]),
+                ..chain
+            },
+        };
         let after = chain.next(&digest);
         let receipt = pb::Receipt {
             tenant: NAME.into(),
@@ -158,7 +177,11 @@ impl IngestService for Archive {
             async move {
                 let mut stalled = archive.stalled.subscribe();
                 let _ = stalled.wait_for(|stalled| !*stalled).await;
-                Ok(archive.ingest(asked?))
+                let answer = archive.ingest(asked?);
+                if std::mem::take(&mut archive.state.lock().unwrap().lose_next) {
+                    return Err(Status::unavailable("the connection broke"));
+                }
+                Ok(answer)
             }
         });
         Ok(Response::new(answers.boxed()))

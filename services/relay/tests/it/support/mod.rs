@@ -4,6 +4,7 @@ mod archive;
 mod audit;
 mod device;
 mod tenant;
+mod traffic;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub(crate) use archive::Archive;
 pub(crate) use audit::Audit;
 pub(crate) use device::{Device, Member, present};
 pub(crate) use tenant::{Tenant, app, service};
+pub(crate) use traffic::{Mail, Outgoing, Talk, check_chain, digest_of, numbers};
 
 /// Everything that runs in a test. Dropping it stops nothing cleanly: the runtime's end does.
 pub(crate) struct World {
