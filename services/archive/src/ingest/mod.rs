@@ -168,6 +168,7 @@ impl Worker {
             }
         };
 
+        self.relay_fence = planned.relay_fence;
         let (mut indices, mut store, mut deferred) = (Vec::new(), Vec::new(), Vec::new());
         for (index, outcome) in planned.outcomes.into_iter().enumerate() {
             match outcome {
@@ -191,11 +192,7 @@ impl Worker {
         if !store.is_empty() {
             match keep::keep(&self.app, store).await {
                 Ok(kept) => {
-                    self.settle(
-                        planned.conversations,
-                        planned.relay_fence,
-                        planned.next_record,
-                    );
+                    self.settle(planned.conversations, planned.next_record);
                     self.app.signals.records.notify_one();
                     self.app.signals.outbox.notify_one();
                     for (index, planned) in indices.into_iter().zip(&kept) {
@@ -222,19 +219,13 @@ impl Worker {
             .collect()
     }
 
-    fn settle(
-        &mut self,
-        after: HashMap<ConversationId, Conversation>,
-        relay_fence: u64,
-        next_record: u64,
-    ) {
+    fn settle(&mut self, after: HashMap<ConversationId, Conversation>, next_record: u64) {
         if self.conversations.len() + after.len() > REMEMBERED {
             self.conversations.clear();
         }
         // What nothing is known of may yet be told by the log.
         self.conversations
             .extend(after.into_iter().filter(|(_, c)| c.chain.sequence > 0));
-        self.relay_fence = relay_fence;
         self.next_record = next_record;
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use greffe_service_kit::append::AppendError;
+use greffe_service_kit::clock::CLOCK_BEHIND_LOG;
 use greffe_service_kit::errors::Causes;
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +79,8 @@ async fn send(app: &App, waiting: &Waiting) -> Option<Result<Logged, String>> {
             index: appended.index,
             leaf: appended.leaf,
         })),
+        // The log's own trouble; it says nothing about the entry.
+        Err(AppendError::Refused { reason, .. }) if reason == CLOCK_BEHIND_LOG.as_str() => None,
         Err(AppendError::Refused { reason, .. }) => {
             tracing::error!(number = waiting.number, reason, "the log refused an entry");
             Some(Err(reason))

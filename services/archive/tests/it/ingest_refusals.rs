@@ -1,0 +1,344 @@
+//! What is not archived: gaps, other entries, old relays, voids, keys used twice.
+
+use std::time::Duration;
+
+use greffe_api::archive as api;
+use greffe_api::archive::ingest_request::Entry;
+use greffe_envelope::chain::void_digest;
+use greffe_envelope::pb::{self, log_entry::Event};
+use greffe_envelope::statement::Signed;
+use greffe_envelope::trust::verify_void;
+use greffe_types::Digest;
+use prost::Message as _;
+use tonic::Code;
+
+use crate::support::{Archive, World, receipt_of, refusal, verified};
+use crate::world::{Talk, device, ingest_message, journal, private_message, sign_bundle};
+
+fn void_reason(answer: &api::IngestResponse) -> String {
+    let void: Signed<pb::Void> = Signed::decode(answer.void.clone().unwrap()).unwrap();
+    void.reason.clone()
+}
+
+/// The message of a request.
+fn message_of(request: &mut api::IngestRequest) -> &mut api::IngestMessage {
+    match &mut request.entry {
+        Some(Entry::Message(message)) => message,
+        _ => unreachable!(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_is_tried_again_and_nothing_is_archived_after_it() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut talk = Talk::new(1);
+    let (one, two, three) = (talk.message("1"), talk.message("2"), talk.message("3"));
+    let answers = archive
+        .send(vec![one, three.clone(), two.clone()])
+        .await
+        .unwrap();
+    assert_eq!(receipt_of(&answers[0]).sequence, 1);
+    assert_eq!(answers[1].retry_reason, "SEQUENCE_GAP");
+    assert_eq!(answers[1].receipt, None);
+    assert_eq!(receipt_of(&answers[2]).sequence, 2);
+    assert_eq!(archive.archive(three).await.sequence, 3);
+    archive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_is_never_given_twice() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut talk = Talk::new(1);
+    let first = archive.archive(talk.message("first")).await;
+    talk.sequence = 0;
+    let other = talk.message("another entry under the same number");
+    let refused = archive.send(vec![other]).await.unwrap_err();
+    assert_eq!(
+        refusal(refused),
+        (Code::FailedPrecondition, "SEQUENCE_TAKEN".into())
+    );
+    assert_eq!(
+        archive.archive(talk.message("second")).await.previous_head,
+        first.head
+    );
+    world
+        .log
+        .wait_for(|event| matches!(event, Event::Refusal(r) if r.reason == "SEQUENCE_TAKEN"))
+        .await;
+    archive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_10_a_relay_that_was_fenced_off_archives_nothing() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut talk = Talk::new(1);
+    talk.fence = 7;
+    archive.archive(talk.message("from the new relay")).await;
+    talk.fence = 6;
+    let stale = talk.message("from the old relay");
+    let refused = archive.send(vec![stale]).await.unwrap_err();
+    assert_eq!(refusal(refused), (Code::Aborted, "FENCED".into()));
+    // In another conversation too, and after a restart.
+    archive.stop().await;
+    let archive = world.start().await;
+    let mut other = Talk::new(2);
+    other.fence = 6;
+    let refused = archive.send(vec![other.message("old")]).await.unwrap_err();
+    assert_eq!(refusal(refused).1, "FENCED");
+    archive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_was_fenced_off_writes_nothing() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut talk = Talk::new(1);
+    archive.archive(talk.message("before")).await;
+    let app = archive.app.clone();
+    app.db
+        .run_tx("test", async |conn| {
+            greffe_archive::store::fences::take(conn, &app.scope.tenant).await
+        })
+        .await
+        .unwrap();
+    let refused = archive.send(vec![talk.message("after")]).await.unwrap_err();
+    assert_eq!(refusal(refused), (Code::Aborted, "FENCED".into()));
+    archive.stop().await;
+}
+
+/// Everything that can never be archived becomes a void, and the conversation goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_never_be_archived_is_void_and_the_chain_goes_on() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let bundle = world.verified_bundle();
+    let mut talk = Talk::new(1);
+    let mut before = archive.archive(talk.handshake()).await;
+
+    let mut bad: Vec<(&str, api::IngestRequest)> = Vec::new();
+    let mut spliced = talk.message("spliced");
+    message_of(&mut spliced).ciphertext[0] ^= 1;
+    bad.push(("CIPHERTEXT_MISMATCH", spliced));
+    let mut unsigned = talk.message("unsigned");
+    message_of(&mut unsigned)
+        .envelope
+        .as_mut()
+        .unwrap()
+        .signature[0] ^= 1;
+    bad.push(("SIGNATURE_INVALID", unsigned));
+    let mut carried = talk.message("carried by another");
+    message_of(&mut carried).mls_message = private_message(&talk.id, 1, &Digest::ZERO);
+    bad.push(("MLS_MESSAGE_MISMATCH", carried));
+    let mut noise = talk.message("noise");
+    message_of(&mut noise).envelope.as_mut().unwrap().body = vec![1, 2, 3];
+    bad.push(("ENVELOPE_MALFORMED", noise));
+    bad.push((
+        "RECORD_CLASS_UNKNOWN",
+        talk.message_with("class", |h| h.record_class = "gossip".into()),
+    ));
+    bad.push((
+        "DISCLOSURE_MISMATCH",
+        talk.message_with("mode", |h| h.mode = pb::Mode::Supervised.into()),
+    ));
+    let mut stranger = talk.message("stranger");
+    message_of(&mut stranger).device_cert = Some(device("mallory", 9).cert.raw().clone());
+    bad.push(("CERTIFICATE_MISMATCH", stranger));
+    let mut wrapless = talk.message("wrapless");
+    message_of(&mut wrapless).wraps.clear();
+    bad.push(("WRAPS_MISMATCH", wrapless));
+    let mut forged = journal(70, 2).disclosure.message().clone();
+    forged.serial = 9;
+    let forged = Signed::sign(forged, &[("root", &crate::world::signer(99))]);
+    bad.push(("DISCLOSURE_INVALID", talk.handshake_with(forged.into_raw())));
+
+    for (reason, request) in bad {
+        let answer = archive.send(vec![request]).await.unwrap().remove(0);
+        assert_eq!(void_reason(&answer), reason);
+        let receipt = verified(&answer, &bundle);
+        assert_eq!(receipt.kind(), pb::EntryKind::Void);
+        assert_eq!(receipt.previous_head, before.head);
+        let void: Signed<pb::Void> = Signed::decode(answer.void.clone().unwrap()).unwrap();
+        let entry = verify_void(&void, &bundle).unwrap();
+        assert_eq!(receipt.entry_digest, entry.to_vec());
+        let refused = Digest::try_from(void.refused_digest.as_slice()).unwrap();
+        assert_eq!(entry, void_digest(&refused, reason));
+        before = receipt;
+        // It is archived itself, and told to the log.
+        let object = greffe_envelope::label::sha256(&void.raw().encode_to_vec());
+        assert!(archive.app.objects.contains(&object));
+        let digest = void.digest();
+        world
+            .log
+            .wait_for(|event| {
+                matches!(event, Event::Statement(s)
+                    if s.r#type == "void" && greffe_envelope::label::sha256(&s.statement) == digest)
+            })
+            .await;
+    }
+    let after = archive.archive(talk.message("and on")).await;
+    assert_eq!(after.previous_head, before.head);
+    archive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_void_again_gets_the_same_void() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut talk = Talk::new(1);
+    let mut bad = talk.message("bad");
+    message_of(&mut bad).ciphertext[0] ^= 1;
+    let first = archive.send(vec![bad.clone()]).await.unwrap();
+    assert_eq!(archive.send(vec![bad]).await.unwrap(), first);
+    archive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_revoked_through_the_log_is_refused_from_then_on() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut talk = Talk::new(1);
+    archive.archive(talk.message("before")).await;
+    let mut next = world.bundle.message().clone();
+    next.version = 2;
+    next.previous = world.bundle.digest().to_vec();
+    next.revocations.push(pb::Revocation {
+        certificate: talk.members[0].cert.digest().to_vec(),
+        from: 0,
+    });
+    world
+        .log
+        .add(Event::Statement(sign_bundle(next).into_raw()));
+    while archive.app.bundle().version() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let answers = archive.send(vec![talk.message("after")]).await.unwrap();
+    assert_eq!(void_reason(&answers[0]), "CERTIFICATE_REVOKED");
+    let receipt = receipt_of(&answers[0]);
+    assert_eq!(receipt.bundle_version, 2);
+    archive.stop().await;
+}
+
+/// A wrap whose ML-KEM half was copied would be opened under another order.
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_65_a_mlkem_ciphertext_used_twice_is_refused() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut talk = Talk::new(1);
+    let victim = talk.message("the victim's");
+    let stolen = victim.clone();
+    archive.archive(victim).await;
+    archive.stop().await;
+    // It is remembered over restarts; the attacker signs an envelope of their own around the copied half.
+    let archive = world.start().await;
+    let answers = archive
+        .send(vec![
+            copied(&mut talk, stolen.clone()),
+            copied(&mut talk, stolen),
+        ])
+        .await
+        .unwrap();
+    assert_eq!(void_reason(&answers[0]), "KEM_CIPHERTEXT_REUSED");
+    assert_eq!(void_reason(&answers[1]), "KEM_CIPHERTEXT_REUSED");
+
+    // Within one batch as well: the first use stands, the second is void.
+    let fresh = talk.message("fresh");
+    let copy = copied(&mut talk, fresh.clone());
+    let answers = archive.send(vec![fresh, copy]).await.unwrap();
+    assert_eq!(receipt_of(&answers[0]).kind(), pb::EntryKind::Message);
+    assert_eq!(void_reason(&answers[1]), "KEM_CIPHERTEXT_REUSED");
+    archive.stop().await;
+}
+
+/// A message of the attacker's own, whose wrap has another message's ML-KEM ciphertext.
+fn copied(talk: &mut Talk, mut victim: api::IngestRequest) -> api::IngestRequest {
+    let mut sealed = talk.seal("the attacker's", |_| ());
+    let theirs = &message_of(&mut victim).wraps[0].sealed;
+    let wrap = &mut sealed.wraps[0];
+    wrap.sealed[..1088].copy_from_slice(&theirs[..1088]);
+    let mut body = sealed.envelope.body().clone();
+    body.wraps[0] = greffe_envelope::message::wrap_ref(wrap).unwrap();
+    sealed.envelope =
+        greffe_envelope::envelope::Envelope::sign(&body, &talk.members[0].key).unwrap();
+    let sender = talk.members[0].clone();
+    talk.request(Entry::Message(ingest_message(&sealed, &sender)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_envelope_under_another_number_is_void() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut talk = Talk::new(1);
+    let first = talk.message("once");
+    let again = talk.request(first.entry.clone().unwrap());
+    let answers = archive.send(vec![first, again]).await.unwrap();
+    assert_eq!(void_reason(&answers[1]), "DUPLICATE_ENTRY");
+    archive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disclosure_that_the_log_does_not_have_yet_is_waited_for() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut talk = Talk::new(1);
+    archive.archive(talk.handshake()).await;
+    let next = journal(70, 2).disclosure;
+    let commit = talk.handshake_with(next.raw().clone());
+    let answers = archive.send(vec![commit.clone()]).await.unwrap();
+    assert_eq!(answers[0].retry_reason, "DISCLOSURE_UNKNOWN");
+    world.log.add(Event::Statement(next.raw().clone()));
+    let receipt = patiently(&archive, &commit).await;
+    assert_eq!(receipt.kind(), pb::EntryKind::Handshake);
+    // A commit back to the older disclosure weakens what members agreed to.
+    let back = talk.handshake();
+    let answers = archive.send(vec![back]).await.unwrap();
+    assert_eq!(void_reason(&answers[0]), "DISCLOSURE_WEAKENED");
+    archive.stop().await;
+}
+
+/// Tries an entry until it is archived.
+pub async fn patiently(archive: &Archive, request: &api::IngestRequest) -> Signed<pb::Receipt> {
+    loop {
+        let answer = archive.send(vec![request.clone()]).await.unwrap().remove(0);
+        if answer.retry_reason.is_empty() {
+            return receipt_of(&answer);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_behind_the_log_archives_nothing() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut talk = Talk::new(1);
+    archive.archive(talk.message("in time")).await;
+    world
+        .clock
+        .set(greffe_types::Millis::new(1_700_000_000_000));
+    let answers = archive
+        .send(vec![talk.message("in the past")])
+        .await
+        .unwrap();
+    assert_eq!(answers[0].retry_reason, "CLOCK_BEHIND_LOG");
+    archive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_relay_may_ingest() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut client = greffe_api::archive::ingest_service_client::IngestServiceClient::new(
+        archive.people.clone(),
+    );
+    let refused = client
+        .get_conversation_state(api::GetConversationStateRequest {
+            conversation: vec![1; 16],
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    archive.stop().await;
+}

@@ -1,0 +1,20 @@
+//! The archive over mutual TLS, with a log in memory and a clock set by hand.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::too_many_lines
+)]
+
+mod attachments;
+mod ingest;
+mod ingest_refusals;
+mod log;
+mod people;
+mod people_acts;
+mod people_disposition;
+mod people_orders;
+mod people_reads;
+mod receipts;
+mod support;
+mod world;
