@@ -16,6 +16,9 @@ use crate::store::reads::{self, Record};
 use crate::store::search::{Filter, Summary, members};
 use crate::store::{batches, holds, orders};
 
+/// Bytes of summaries in one answer; messages are at most 4 MiB.
+const MAX_PAGE_BYTES: usize = 3 << 20;
+
 /// A page of headers.
 pub(crate) async fn search(
     app: &App,
@@ -35,21 +38,33 @@ pub(crate) async fn search(
 
     let mut tx = app.db.read().begin().await?;
     let found = filter.page(&mut tx, &app.scope, after, limit + 1).await?;
-    let more = found.len() > limit as usize;
-    let found = &found[..found.len().min(limit as usize)];
-    let records = summaries(app, &mut tx, found).await?;
+    let wanted = &found[..found.len().min(limit as usize)];
+    let mut records = summaries(app, &mut tx, wanted).await?;
     drop(tx);
+    records.truncate(fitting(&records));
+    let more = records.len() < found.len();
 
     app.note_read(person, "search", records.len() as u64, &[])
         .await?;
     Ok(api::SearchRecordsResponse {
-        next_page_token: found
+        next_page_token: records
             .last()
             .filter(|_| more)
             .map(|last| listing.token(last.record))
             .unwrap_or_default(),
         records,
     })
+}
+
+/// How many of some summaries go into one answer: the first always, then as many as its size allows. Conversations of many
+/// members make long summaries.
+fn fitting(records: &[api::RecordSummary]) -> usize {
+    let mut bytes = 0;
+    let within = records.iter().take_while(|record| {
+        bytes += record.encoded_len();
+        bytes <= MAX_PAGE_BYTES
+    });
+    within.count().max(1)
 }
 
 /// A record without ciphertext and wraps.
