@@ -65,7 +65,15 @@ async fn answer(
     mut waiting: mpsc::Receiver<Result<Pending, Status>>,
     answers: mpsc::Sender<Result<api::SendResponse, Status>>,
 ) {
-    while let Some(pending) = waiting.recv().await {
+    loop {
+        // Also while nothing is on its way: a stream that the server ends is not kept open from behind.
+        let pending = tokio::select! {
+            pending = waiting.recv() => pending,
+            () = answers.closed() => return,
+        };
+        let Some(pending) = pending else {
+            return;
+        };
         let answer = match pending {
             Ok(pending) => {
                 let answer = tokio::select! {

@@ -68,6 +68,20 @@ async fn a_conversation_starts_with_the_current_disclosure_only() {
         .await;
     assert_eq!(reason(refused), "GROUP_INFO_REFUSED");
     world.audit.refusal("GROUP_INFO_REFUSED").await;
+
+    // the root may sign what it likes: the pack has no private mode, and supervision waits for its desk
+    for (mode, expected) in [
+        (pb::Mode::Private, "MODE_NOT_ALLOWED"),
+        (pb::Mode::Supervised, "SUPERVISION_UNAVAILABLE"),
+    ] {
+        let disclosure = world.tenant.disclosure_of(mode);
+        world.publish(disclosure.raw().clone()).await.unwrap();
+        alice.extension = disclosure.raw().encode_to_vec();
+        let group = alice.group(40 + mode as u8);
+        let info = group.group_info().unwrap();
+        let refused = alice.create_with(&group.id(), info).await;
+        assert_eq!(reason(refused), expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,18 +5,17 @@ use greffe_api::relay::upload_attachment_request::Part;
 use greffe_envelope::label::sha256;
 use greffe_envelope::padding::padded_len;
 use greffe_envelope::pb;
+use greffe_envelope::stream::ciphertext_len;
 use greffe_service_kit::errors::CallError;
 use greffe_types::Digest;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::support::{Member, Outgoing, Talk, World, reason};
+use crate::support::{Member, Outgoing, Talk, World, present, reason};
 
-/// A ciphertext of a size that a padded attachment has: its tags, chunk by chunk, are 16 bytes each.
+/// A ciphertext of a size that a padded attachment has.
 fn ciphertext(size: u64) -> Vec<u8> {
-    let plain = padded_len(8 + size);
-    let chunks = plain.div_ceil(64 << 10);
-    let bytes: Vec<u8> = (0..plain + 16 * chunks).map(|n| (n % 251) as u8).collect();
-    bytes
+    let bytes = 0..ciphertext_len(padded_len(size));
+    bytes.map(|n| (n % 251) as u8).collect()
 }
 
 async fn upload(
@@ -137,6 +136,7 @@ async fn attack_58_a_message_names_only_what_is_complete_in_the_archive() {
     // who came later, and who never came, gets nothing
     let mut carol = world.device("carol", 3).await;
     carol.publish_key_packages(1).await.unwrap();
+    present(&carol.known, &bob.device.cert);
     let invited = alice.add(&["carol"]).await.unwrap();
     let mut carol = carol.join(&invited).unwrap();
     carol.acknowledge().await.unwrap();

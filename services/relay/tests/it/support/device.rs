@@ -43,7 +43,8 @@ pub(crate) struct Device {
     pub(crate) directory: DirectoryServiceClient<Channel>,
     pub(crate) relay: RelayServiceClient<Channel>,
     rows: BTreeMap<RowKey, Vec<u8>>,
-    extension: Vec<u8>,
+    /// The disclosure that it creates conversations under.
+    pub(crate) extension: Vec<u8>,
 }
 
 impl Device {

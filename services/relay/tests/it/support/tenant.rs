@@ -138,6 +138,20 @@ impl Tenant {
         next
     }
 
+    /// A disclosure of another mode, signed and taken in by the tests' trust.
+    pub(crate) fn disclosure_of(&self, mode: pb::Mode) -> Signed<pb::Disclosure> {
+        let mut other = disclosure(&self.record, 1);
+        other.set_mode(mode);
+        match mode {
+            pb::Mode::Supervised => other.standing_order = vec![5; 16],
+            pb::Mode::Private => other.key_records.clear(),
+            _ => {}
+        }
+        let other = Signed::sign(other, &[(ROOT, &self.root)]);
+        self.trust.write().apply(other.raw(), 200).unwrap();
+        other
+    }
+
     /// The next bundle, with a certificate revoked from the beginning of time.
     pub(crate) fn revoke(&self, certificate: &[u8]) -> Signed<pb::TrustBundle> {
         let mut next = self.bundle.message().clone();

@@ -10,6 +10,7 @@ use greffe_envelope::envelope::envelope_digest;
 use greffe_envelope::message::Draft;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
+use greffe_envelope::stream::plaintext_len;
 use greffe_envelope::trust::verify_receipt;
 use greffe_policy::Pack;
 use greffe_types::{ConversationId, Digest, MessageId};
@@ -106,7 +107,8 @@ impl Talk {
                 .map(|named| pb::ContentAttachment {
                     name: "a.bin".into(),
                     media_type: "application/octet-stream".into(),
-                    size: named.size,
+                    // any size that is padded to the one the ciphertext has
+                    size: plaintext_len(named.size).unwrap() - 8,
                     padded_digest: named.digest.clone(),
                 })
                 .collect(),
