@@ -29,6 +29,7 @@
 //! ClientError::reason() -> stable SCREAMING_SNAKE reason
 //! ```
 
+mod attachment;
 mod certificates;
 mod client;
 mod connection;
@@ -39,6 +40,8 @@ mod live;
 pub mod log;
 mod membership;
 pub mod notice;
+mod people;
+mod person;
 mod receive;
 mod resume;
 pub mod secrets;
@@ -51,6 +54,11 @@ pub use connection::{Connection, ConnectionConfig, default_contact};
 pub use conversation::{ConversationInfo, HistoryItem, MemberInfo};
 pub use device::Device;
 pub use error::{ClientError, Result};
+pub use people::{
+    NotOpened, OpenedRecord, Opening, OrderInfo, OrderRequest, OrderState, Page, People, Record,
+    verify_record,
+};
+pub use person::{Person, READER_FILE, SIGNING_FILE};
 pub use receive::{Event, Received, Receiver};
 pub use send::{Outgoing, OutgoingAttachment, Pending, Sender, Sent, Source};
 pub use store::{ClientStore, ConversationState};

@@ -1,0 +1,574 @@
+//! Opening records under a released order: this machine asks every node for its partial opening, verifies each, combines a
+//! quorum, and decrypts. No service sees the result.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use greffe_api::archive as api;
+use greffe_api::escrow as escrow_api;
+use greffe_envelope::attachment::AttachmentOpener;
+use greffe_envelope::ceremony::ShareHolders;
+use greffe_envelope::derive::Cek;
+use greffe_envelope::message::open_with_cek;
+use greffe_envelope::opening::{AnswerContext, Opener, RecordList, order_event};
+use greffe_envelope::pb;
+use greffe_envelope::trust::TrustState;
+use greffe_envelope::wrap::WrapView;
+use greffe_types::{Digest, OrderId};
+use tonic::Streaming;
+
+use super::People;
+use super::orders::{OrderInfo, OrderState};
+use super::record::{Record, verify_record};
+use crate::attachment::{open_stream, refused};
+use crate::error::{ClientError, Result, call};
+use crate::log::{Included, LogError, VerifiedCheckpoint};
+use crate::receive::body;
+
+/// Records opened together.
+const CHUNK: usize = 64;
+
+/// An order being opened: its records come in chunks.
+#[derive(Debug)]
+pub struct Opening {
+    people: People,
+    /// The order with its approvals.
+    pub info: OrderInfo,
+    /// The records it is about.
+    pub list: RecordList,
+    /// Order, approvals and salt, as the log's leaf commits to them.
+    pub released: pb::ReleasedOrder,
+    /// The order's leaf, proved.
+    pub leaf: Included,
+    /// Leaves of the receipts' batches, proved, by index.
+    pub batches: BTreeMap<u64, Included>,
+    records: Streaming<api::FetchRecordsResponse>,
+    holders: HashMap<Digest, Arc<ShareHolders>>,
+    checkpoint: VerifiedCheckpoint,
+}
+
+/// A record that was opened, with everything that a production needs.
+#[derive(Debug, Clone)]
+pub struct OpenedRecord {
+    /// Envelope digest.
+    pub digest: Digest,
+    /// The record, verified.
+    pub record: Record,
+    /// Its wraps, as signed.
+    pub wraps: Vec<pb::Wrap>,
+    /// Its ciphertext.
+    pub ciphertext: Vec<u8>,
+    /// What it says; the commitment was checked before anything was decrypted.
+    pub content: pb::Content,
+    /// Nodes whose answers were combined or would have been.
+    pub opened_by: Vec<String>,
+    /// Nodes that answered wrongly or refused, and why.
+    pub blamed: Vec<(String, String)>,
+    cek: Cek,
+    core: Digest,
+}
+
+/// A record that was not opened.
+#[derive(Debug)]
+pub struct NotOpened {
+    /// Envelope digest.
+    pub digest: Digest,
+    /// Why.
+    pub error: ClientError,
+    /// What each node said.
+    pub blamed: Vec<(String, String)>,
+}
+
+/// A record on its way: fetched and verified.
+struct Fetched {
+    digest: Digest,
+    record: Record,
+    wrap: pb::Wrap,
+    wraps: Vec<pb::Wrap>,
+    ciphertext: Vec<u8>,
+    request: pb::OpeningRecord,
+}
+
+/// A node's word on a record: its sealed answer, or why not.
+type Answer = Result<Vec<u8>, String>;
+
+impl People {
+    /// Opens a released order of which this person is the reader: proves it in the log under a witnessed checkpoint, and
+    /// begins to fetch its records.
+    ///
+    /// # Errors
+    /// When it is not released, this person is not its reader, or the log does not bear it out.
+    pub async fn open_order(&self, id: &OrderId) -> Result<Opening> {
+        let (info, list) = self.order(id).await?;
+        if info.state != OrderState::Released {
+            return Err(ClientError::refused(
+                "ORDER_NOT_RELEASED",
+                format!("order {id} is not released: {}", missing(&info)),
+            ));
+        }
+        if info.order.reader != self.person.name()
+            || info.order.reader_key != self.person.reader()?.public_key()
+        {
+            return Err(ClientError::refused(
+                "ORDER_NOT_YOURS",
+                format!(
+                    "order {id} is for {}, with that person's reader key",
+                    info.order.reader
+                ),
+            ));
+        }
+        self.client.refresh_trust().await?;
+        let state = self.client.trust()?;
+        let log = self.client.log();
+        let needed = info.log_index.saturating_add(1);
+        let checkpoint = log.checkpoint(state.bundle(), needed).await?;
+        let leaf = log.included("order", &checkpoint, info.log_index).await?;
+        let released = pb::ReleasedOrder {
+            order: Some(info.order.raw().clone()),
+            approvals: info.approvals.clone(),
+            salt: info.salt.clone(),
+        };
+        check_order_leaf(&leaf.entry, &released)?;
+        let request = api::FetchRecordsRequest { order: id.to_vec() };
+        let answer = self
+            .orders_api()?
+            .fetch_records(self.request(request)?)
+            .await;
+        let records = answer.map_err(call("FetchRecords"))?.into_inner();
+        Ok(Opening {
+            people: self.clone(),
+            info,
+            list,
+            released,
+            leaf,
+            batches: BTreeMap::new(),
+            records,
+            holders: HashMap::new(),
+            checkpoint,
+        })
+    }
+}
+
+impl Opening {
+    /// The next records; empty when there are no more.
+    ///
+    /// # Errors
+    /// When the archive or too many nodes cannot be reached. What concerns one record alone is said in its place.
+    pub async fn next_chunk(&mut self) -> Result<Vec<Result<OpenedRecord, NotOpened>>> {
+        let state = self.people.client.trust()?;
+        let (mut fetched, mut failed) = (Vec::new(), Vec::new());
+        while fetched.len() + failed.len() < CHUNK {
+            let Some(part) = self.records.next().await else {
+                break;
+            };
+            let part = part.map_err(call("FetchRecords"))?.part;
+            let Some(api::fetch_records_response::Part::Record(given)) = part else {
+                return Err(ClientError::Answer("no record"));
+            };
+            match self.fetched(&state, given) {
+                Ok(one) => match self.prove_batch(&one.record.receipt_proof).await {
+                    Ok(()) => fetched.push(one),
+                    Err(error) => failed.push(NotOpened::new(one.digest, error)),
+                },
+                Err(not_opened) => failed.push(not_opened),
+            }
+        }
+        if fetched.is_empty() {
+            return Ok(failed.into_iter().map(Err).collect());
+        }
+        self.renew_checkpoint(&state).await?;
+        let answers = self.ask_nodes(&state, &fetched).await?;
+        let mut results: Vec<Result<OpenedRecord, NotOpened>> =
+            failed.into_iter().map(Err).collect();
+        let mut jobs = Vec::new();
+        for one in fetched {
+            let key_id = Digest::try_from(one.wrap.key_id.as_slice()).unwrap_or_default();
+            let given = answers.get(&one.digest).cloned().unwrap_or_default();
+            match self.holders(&state, &key_id) {
+                Ok(holders) => jobs.push((one, holders, given)),
+                Err(error) => results.push(Err(NotOpened::new(one.digest, error))),
+            }
+        }
+        let person = self.people.person.clone();
+        let order = self.info.order.digest();
+        let opened = self
+            .people
+            .client
+            .compute_all(jobs, move |(one, holders, given)| {
+                combine(&state, &person, order, one, &holders, given)
+            });
+        results.extend(opened.await?);
+        Ok(results)
+    }
+
+    /// All of them, for orders that fit in memory.
+    ///
+    /// # Errors
+    /// As [`Opening::next_chunk`].
+    pub async fn all(&mut self) -> Result<Vec<Result<OpenedRecord, NotOpened>>> {
+        let mut all = Vec::new();
+        loop {
+            let chunk = self.next_chunk().await?;
+            if chunk.is_empty() {
+                return Ok(all);
+            }
+            all.extend(chunk);
+        }
+    }
+
+    /// Fetches an attachment of an opened record and writes its data; as [`crate::Device::attachment`], only the end says
+    /// that it was whole.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn attachment(
+        &self,
+        opened: &OpenedRecord,
+        index: u32,
+        out: &mut (impl Write + Send),
+    ) -> Result<u64> {
+        let absent =
+            || ClientError::refused("ATTACHMENT_UNKNOWN", "the record has no such attachment");
+        let place = index as usize;
+        let inside = opened.content.attachments.get(place).ok_or_else(absent)?;
+        let header = opened.record.envelope.header().message();
+        let outside = header.attachments.get(place).ok_or_else(absent)?;
+        let opener = AttachmentOpener::new(&opened.cek, &opened.core, index, inside, outside)
+            .map_err(refused(&inside.name))?;
+        let request = api::FetchAttachmentRequest {
+            order: self.info.id.to_vec(),
+            record: opened.digest.to_vec(),
+            digest: outside.digest.clone(),
+        };
+        let answer = self
+            .people
+            .orders_api()?
+            .fetch_attachment(self.people.request(request)?)
+            .await;
+        let stream = answer.map_err(call("FetchAttachment"))?.into_inner();
+        let pieces = stream.map(|piece| Ok(piece.map_err(call("FetchAttachment"))?.chunk));
+        open_stream(opener, &inside.name, pieces, out).await
+    }
+
+    fn fetched(&self, state: &TrustState, given: api::FetchedRecord) -> Result<Fetched, NotOpened> {
+        let record = given.record.unwrap_or_default();
+        let summary = record.summary.clone().unwrap_or_default();
+        let digest = Digest::try_from(summary.digest.as_slice()).unwrap_or_default();
+        let fail = |error| NotOpened::new(digest, error);
+        let (index, path) = self
+            .list
+            .path(&digest)
+            .ok_or_else(|| fail(ClientError::Answer("a record outside the order")))?;
+        if summary.disposed {
+            return Err(fail(ClientError::refused(
+                "RECORD_DISPOSED",
+                "the record was disposed of: its key is destroyed",
+            )));
+        }
+        let record = verify_record(state, &digest, record).map_err(&fail)?;
+        let tenant = state.root().tenant().as_str();
+        let wrap = given
+            .wraps
+            .iter()
+            .find(|wrap| wrap.tenant == tenant)
+            .cloned()
+            .ok_or_else(|| {
+                fail(ClientError::Answer(
+                    "a record without a wrap for this tenant",
+                ))
+            })?;
+        let same = given.wraps.len() == record.envelope.body().wraps.len()
+            && given
+                .wraps
+                .iter()
+                .zip(&record.envelope.body().wraps)
+                .all(|(wrap, named)| {
+                    greffe_envelope::message::wrap_ref(wrap).is_ok_and(|found| found == *named)
+                });
+        if !same {
+            return Err(fail(ClientError::Answer("wraps that are not those signed")));
+        }
+        let request = pb::OpeningRecord {
+            envelope: Some(record.envelope.raw().clone()),
+            wrap: Some(wrap.clone()),
+            device_cert: Some(record.cert.raw().clone()),
+            receipt: Some(record.receipt.raw().clone()),
+            index,
+            path: path.iter().map(Digest::to_vec).collect(),
+            receipt_proof: Some(record.receipt_proof.clone()),
+        };
+        Ok(Fetched {
+            digest,
+            record,
+            wrap,
+            wraps: given.wraps,
+            ciphertext: given.ciphertext,
+            request,
+        })
+    }
+
+    /// The batch's entry stands in the log where the archive says; each entry is asked for once.
+    async fn prove_batch(&mut self, proof: &pb::ReceiptProof) -> Result<()> {
+        let wrong = || ClientError::Log {
+            what: "receipt",
+            source: LogError::Leaf,
+        };
+        if let Some(known) = self.batches.get(&proof.log_index) {
+            return if known.leaf == proof.log_entry {
+                Ok(())
+            } else {
+                Err(wrong())
+            };
+        }
+        let client = &self.people.client;
+        if proof.log_index >= self.checkpoint.head.size {
+            let bundle = client.trust()?.bundle().clone();
+            let needed = proof.log_index.saturating_add(1);
+            self.checkpoint = client.log().checkpoint(&bundle, needed).await?;
+        }
+        let log = client.log();
+        let included = log
+            .included("receipt", &self.checkpoint, proof.log_index)
+            .await?;
+        if included.leaf != proof.log_entry {
+            return Err(wrong());
+        }
+        self.batches.insert(proof.log_index, included);
+        Ok(())
+    }
+
+    /// Nodes want a checkpoint under five minutes old; a long opening outlives one.
+    async fn renew_checkpoint(&mut self, state: &TrustState) -> Result<()> {
+        let client = &self.people.client;
+        let limit = crate::log::MAX_AGE / 2;
+        if self.leaf.checkpoint.as_of.plus(limit) < client.now() {
+            let needed = self.info.log_index.saturating_add(1);
+            let log = client.log();
+            self.checkpoint = log.checkpoint(state.bundle(), needed).await?;
+            let index = self.info.log_index;
+            self.leaf = log.included("order", &self.checkpoint, index).await?;
+            check_order_leaf(&self.leaf.entry, &self.released)?;
+        }
+        Ok(())
+    }
+
+    /// Asks every node at once; gives each record's answers by node.
+    async fn ask_nodes(
+        &self,
+        state: &TrustState,
+        fetched: &[Fetched],
+    ) -> Result<HashMap<Digest, Vec<(String, Answer)>>> {
+        let order = escrow_api::OpenOrder {
+            released: Some(self.released.clone()),
+            log_index: self.info.log_index,
+            leaf: self.leaf.leaf.clone(),
+            path: self.leaf.path.iter().map(Digest::to_vec).collect(),
+            checkpoint: self.leaf.checkpoint.bytes.clone(),
+        };
+        let nodes = state.bundle().message().nodes.iter();
+        let asked = nodes.map(|node| {
+            let order = order.clone();
+            async move {
+                let answers = self.ask_node(&node.name, order, fetched).await;
+                (node.name.clone(), answers)
+            }
+        });
+        let mut all: HashMap<Digest, Vec<(String, Answer)>> = HashMap::new();
+        for (node, answers) in futures::future::join_all(asked).await {
+            match answers {
+                Ok(mut answers) => {
+                    for one in fetched {
+                        let silent = || Err("NO_ANSWER".to_owned());
+                        let answer = answers.remove(&one.digest).unwrap_or_else(silent);
+                        all.entry(one.digest)
+                            .or_default()
+                            .push((node.clone(), answer));
+                    }
+                }
+                // The others may still make a quorum; each record says that this one did not answer.
+                Err(error) => {
+                    tracing::warn!(node, reason = error.reason(), %error, "a node did not answer");
+                    for one in fetched {
+                        let reason = Err(error.reason().to_owned());
+                        all.entry(one.digest)
+                            .or_default()
+                            .push((node.clone(), reason));
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    async fn ask_node(
+        &self,
+        node: &str,
+        order: escrow_api::OpenOrder,
+        fetched: &[Fetched],
+    ) -> Result<HashMap<Digest, Answer>> {
+        use escrow_api::open_request::Part;
+        let mut escrow = self.people.client.connection().escrow(node)?;
+        let (sender, outgoing) = body(fetched.len() + 1);
+        let records = fetched.iter().map(|one| Part::Record(one.request.clone()));
+        for part in core::iter::once(Part::Order(order)).chain(records) {
+            // There is room for all of them.
+            let _ = sender
+                .send(escrow_api::OpenRequest { part: Some(part) })
+                .await;
+        }
+        drop(sender);
+        // The order's signatures are what counts there, and the answer is sealed to the reader's key.
+        let answer = escrow.open(outgoing).await.map_err(call("Open"))?;
+        let mut stream = answer.into_inner();
+        let mut answers = HashMap::new();
+        while let Some(response) = stream.next().await {
+            let response = response.map_err(call("Open"))?;
+            let Ok(digest) = Digest::try_from(response.envelope.as_slice()) else {
+                return Err(ClientError::Answer("an answer for no record"));
+            };
+            let answer = if response.reason.is_empty() {
+                Ok(response.answer)
+            } else {
+                Err(response.reason)
+            };
+            answers.insert(digest, answer);
+        }
+        Ok(answers)
+    }
+
+    fn holders(&mut self, state: &TrustState, key_id: &Digest) -> Result<Arc<ShareHolders>> {
+        if let Some(known) = self.holders.get(key_id) {
+            return Ok(known.clone());
+        }
+        let unknown = || {
+            ClientError::refused(
+                "KEY_UNKNOWN",
+                format!("the journaling key {key_id} is not in force for this client"),
+            )
+        };
+        // Both were verified when they were taken in.
+        let record = state.key_record(key_id).ok_or_else(unknown)?;
+        let epoch = state.share_epoch_statement(key_id).ok_or_else(unknown)?;
+        let holders = ShareHolders::check(epoch, record.message())
+            .map_err(|_| ClientError::Answer("a share epoch"))?;
+        let holders = Arc::new(holders);
+        self.holders.insert(*key_id, holders.clone());
+        Ok(holders)
+    }
+}
+
+impl NotOpened {
+    fn new(digest: Digest, error: ClientError) -> Self {
+        Self {
+            digest,
+            error,
+            blamed: Vec::new(),
+        }
+    }
+}
+
+/// Verifies the nodes' answers, combines a quorum and decrypts.
+fn combine(
+    state: &TrustState,
+    person: &crate::person::Person,
+    order: Digest,
+    one: Fetched,
+    holders: &ShareHolders,
+    given: Vec<(String, Answer)>,
+) -> Result<OpenedRecord, NotOpened> {
+    let digest = one.digest;
+    let (mut opened_by, mut blamed) = (Vec::new(), Vec::new());
+    let outcome = (|| {
+        let malformed = || ClientError::Answer("a malformed wrap");
+        let view = WrapView::parse(&one.wrap.sealed).map_err(|_| malformed())?;
+        let key_id = holders.key_id();
+        let key = state.key(&key_id).ok_or_else(malformed)?;
+        let context = AnswerContext {
+            tenant: key.tenant().to_owned(),
+            order,
+            envelope: digest,
+            key_id,
+            encapsulation: view.enc().try_into().map_err(|_| malformed())?,
+        };
+        let mut opener = Opener::new(
+            context,
+            holders,
+            *key.public_key(),
+            one.record.envelope.record_digest(),
+            view.ct().try_into().map_err(|_| malformed())?,
+        );
+        for (node, answer) in given {
+            let sealed = match answer {
+                Ok(sealed) => sealed,
+                Err(reason) => {
+                    blamed.push((node, reason));
+                    continue;
+                }
+            };
+            let node_key = state.bundle().node(&node).map(|node| &node.signing_key);
+            let Ok(node_key) = node_key else { continue };
+            match opener.add(person.reader()?, &node, node_key, &sealed) {
+                Ok(_) => opened_by.push(node),
+                Err(error) => blamed.push((node, error.to_string())),
+            }
+        }
+        let opened = opener.open().map_err(|error| {
+            ClientError::refused(
+                "RECORD_NOT_OPENED",
+                format!("{error}: see what each node said"),
+            )
+        })?;
+        for node in opened.wrong_secrets {
+            opened_by.retain(|name| *name != node);
+            blamed.push((node, "WRONG_SECRET".to_owned()));
+        }
+        let cek = Cek::from_bytes(*opened.key);
+        let tenant = &one.record.cert.tenant;
+        Ok(open_with_cek(
+            &cek,
+            tenant,
+            &one.record.envelope,
+            &one.ciphertext,
+        )?)
+    })();
+    match outcome {
+        Ok(opened) => Ok(OpenedRecord {
+            digest,
+            record: one.record,
+            wraps: one.wraps,
+            ciphertext: one.ciphertext,
+            content: opened.content,
+            opened_by,
+            blamed,
+            cek: opened.cek,
+            core: opened.core,
+        }),
+        Err(error) => Err(NotOpened {
+            digest,
+            error,
+            blamed,
+        }),
+    }
+}
+
+/// The leaf is this order's: in words, or as a commitment when it is sealed.
+fn check_order_leaf(entry: &pb::LogEntry, released: &pb::ReleasedOrder) -> Result<()> {
+    if entry.event == Some(order_event(released)) {
+        Ok(())
+    } else {
+        Err(ClientError::Log {
+            what: "order",
+            source: LogError::Leaf,
+        })
+    }
+}
+
+fn missing(info: &OrderInfo) -> &str {
+    if info.missing.is_empty() {
+        "its time has run out"
+    } else {
+        &info.missing
+    }
+}
