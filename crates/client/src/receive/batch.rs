@@ -94,7 +94,7 @@ impl Device {
                         envelope: Digest::ZERO,
                         sender: String::new(),
                         reason: match unusable {
-                            Unusable::Certificate(_) => reason::CERTIFICATE,
+                            Unusable::Certificate => reason::CERTIFICATE,
                             Unusable::False(stated) => stated,
                         },
                         reported: false,
