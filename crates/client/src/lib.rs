@@ -40,7 +40,7 @@ mod live;
 pub mod log;
 mod membership;
 pub mod notice;
-mod people;
+pub mod people;
 mod person;
 mod receive;
 mod resume;
