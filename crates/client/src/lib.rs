@@ -6,26 +6,26 @@
 //! ```text
 //! ConnectionConfig (TOML: tenant, root_key, contact?, [tls] cert key ca, [peers] relay archive audit escrow-N)
 //!   Connection::load(&Path) | Connection::open(ConnectionConfig)
-//! ClientStore::open(&folder)                        one SQLite file and its key, for any number of devices
+//! ClientStore::open(&folder, &tenant)               one SQLite file and its key, for any number of devices
 //! Client::open(Connection, ClientStore, SharedClock).await      verified trust, log view, certificates
-//!   .refresh_trust().await        .trust() -> Arc<TrustState>   .log() -> &LogView   .currency(&disclosure).await
-//!   .enrol(&UserId).await -> Enrolment { device, certificate: pb::DeviceCert }      for the issuer to sign
+//!   .refresh_trust().await        .trust() -> Arc<TrustState>   .log() -> &LogView   
+//!   .enrol(&UserId, not_after).await -> Enrolment { device, certificate: pb::DeviceCert }      for the issuer to sign
 //!   .register(pb::SignedStatement).await -> Device     .device(&DeviceId).await     .devices().await
 //! Device                                            clone freely
 //!   .publish_key_packages(count).await               single use, and one of last resort
 //!   .create(pb::Mode).await -> ConversationId        .invite(&id, &[UserId]).await  .remove(&id, &[UserId]).await
 //!   .notice(&id, "en").await -> Notice               .acknowledge(&id, "en").await
-//!   .conversation(&id).await -> ConversationInfo     .conversations().await         .messages(&id, after, limit).await
+//!   .conversation(&id).await -> ConversationInfo     .conversations().await         .history(&id, after, limit).await
 //!   .sender() -> Sender                              pipelined: .send(Outgoing).await -> Pending; Pending.await -> Sent
 //!   .send(Outgoing).await -> Sent
 //!   .receiver(window).await -> Receiver              .next_batch().await -> Vec<Event>
 //!   .catch_up().await -> Vec<Event>                  until the mailbox is empty
 //!   .attachment(&id, sequence, index, &mut AsyncWrite).await
-//! Person { name, signing key, reader key }           Person::generate | Person::load(&folder, name)
+//! Person { name, signing key, reader key }           Person::generate(&folder, name, reader) | Person::load(&folder, name)
 //! People::new(&Client, Person)
 //!   .search(RecordQuery, page) .record .range .matters .create_matter .place_hold .act(..)
 //!   .request_order(OrderRequest) .approve_order(&OrderId) .order(&OrderId) .orders(page)
-//!   .open_order(&OrderId).await -> Opening; .next_chunk().await -> Vec<OpenedRecord>; .fetch_attachment(..)
+//!   .open_order(&OrderId).await -> Opening; .next_chunk().await -> Vec<Result<OpenedRecord, NotOpened>>; .attachment(..)
 //! ClientError::reason() -> stable SCREAMING_SNAKE reason
 //! ```
 

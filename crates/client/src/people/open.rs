@@ -459,6 +459,13 @@ impl Opening {
     }
 }
 
+impl OpenedRecord {
+    /// The content key: whoever has it opens this one record, and nothing else.
+    pub const fn key(&self) -> &Cek {
+        &self.cek
+    }
+}
+
 impl NotOpened {
     fn new(digest: Digest, error: ClientError) -> Self {
         Self {

@@ -135,9 +135,7 @@ fn verify_message(
         .ok_or(Unusable::False(reason::ENVELOPE))?;
     let envelope = Envelope::decode(raw).map_err(|_| Unusable::False(reason::ENVELOPE))?;
     let named = envelope.header().device_cert();
-    let cert = certificates
-        .get(&named)
-        .ok_or(Unusable::Certificate)?;
+    let cert = certificates.get(&named).ok_or(Unusable::Certificate)?;
     let header = envelope.header().message();
     let sender = if certificates.check(state, &cert, at).is_err()
         || header.sender_user != cert.user

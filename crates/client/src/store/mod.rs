@@ -47,7 +47,7 @@ impl ClientStore {
     /// Opens the database of a folder, or makes it: `client.db`, and `client.key` with mode 0600.
     ///
     /// # Errors
-    /// When it cannot be opened, or belongs to another tenant.
+    /// When it cannot be opened, its key file is missing, or it belongs to another tenant.
     pub async fn open(folder: &Path, tenant: &TenantId) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(|source| ClientError::Io {
             operation: "create the folder",
