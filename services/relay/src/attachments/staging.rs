@@ -223,6 +223,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_nobody_asks_for_is_dropped_in_time_and_not_before() {
+        static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+        let data = tempfile::tempdir().unwrap();
+        let staging = Staging::open_folder(data.path()).unwrap();
+        let path = data.path().join("relay.db");
+        let db = Database::open(&path, &MIGRATIONS, Default::default())
+            .await
+            .unwrap();
+        let tenant = greffe_types::TenantId::new("acme").unwrap();
+        let digest = sha256(b"abcdef");
+        let uploaded = Millis::new(1_000);
+        let scope: Scope = db
+            .run_tx("prepare", async |conn: &mut SqliteConnection| {
+                let scope = lease::take(conn, &tenant).await?;
+                attachments::insert(conn, &scope, &C, &digest, 6, uploaded).await?;
+                Ok::<_, sqlx::Error>(scope)
+            })
+            .await
+            .unwrap();
+        let mut unfinished = staging.begin().await.unwrap();
+        unfinished.write(b"abcdef", 6).await.unwrap();
+        unfinished.finish(&C, &digest, 6).await.unwrap();
+        staging
+            .sweep(&db, &scope, uploaded.plus(KEPT))
+            .await
+            .unwrap();
+        assert!(staging.open(&C, &digest).await.is_ok());
+        let later = Millis::new(uploaded.plus(KEPT).get() + 1);
+        staging.sweep(&db, &scope, later).await.unwrap();
+        assert!(staging.open(&C, &digest).await.is_err());
+        let found = attachments::find(db.read(), &scope, &C, &digest).await;
+        assert_eq!(found.unwrap(), Some((6, false)));
+    }
+
+    #[tokio::test]
     async fn attack_58_other_bytes_than_announced_are_not_staged() {
         let data = tempfile::tempdir().unwrap();
         let staging = Staging::open_folder(data.path()).unwrap();

@@ -17,6 +17,8 @@ use crate::store::items::{self, Kind, MailRow};
 const MAX_BYTES: usize = 64 << 20;
 /// Items of one read.
 const PAGE: u32 = 64;
+/// Bytes of one read, unless its first item has more.
+const PAGE_BYTES: u64 = 4 << 20;
 
 /// An item ready to be delivered.
 #[derive(Debug)]
@@ -68,6 +70,10 @@ impl Cache {
         if !kept.is_empty() {
             return Ok(kept);
         }
+        let sizes = items::sizes(db, scope, conversation, after, until, PAGE).await?;
+        let Some(until) = fitting(&sizes) else {
+            return Ok(Vec::new());
+        };
         let rows = items::mail(db, scope, conversation, after, until, PAGE).await?;
         let mut read = Vec::with_capacity(rows.len());
         for row in rows {
@@ -115,6 +121,20 @@ impl Cache {
             }
         }
     }
+}
+
+/// The last number of a page that is not too large.
+fn fitting(sizes: &[(u64, u64)]) -> Option<u64> {
+    let mut bytes = 0;
+    let mut last = None;
+    for (sequence, size) in sizes {
+        bytes += size;
+        if last.is_some() && bytes > PAGE_BYTES {
+            break;
+        }
+        last = Some(*sequence);
+    }
+    last
 }
 
 fn decode(conversation: &ConversationId, row: MailRow) -> Result<Item, RelayError> {
@@ -177,6 +197,14 @@ mod tests {
         assert_eq!(numbers(&cache, 2, 9), [0_u64; 0]);
         assert_eq!(numbers(&cache, 5, 5), [0_u64; 0]);
         assert_eq!(numbers(&cache, 9, u64::MAX), [0_u64; 0]);
+    }
+
+    #[test]
+    fn a_page_is_bounded_and_never_empty() {
+        assert_eq!(fitting(&[]), None);
+        assert_eq!(fitting(&[(7, 2 * PAGE_BYTES), (8, 1)]), Some(7));
+        assert_eq!(fitting(&[(7, PAGE_BYTES), (8, 1)]), Some(7));
+        assert_eq!(fitting(&[(7, 5), (8, 5), (9, PAGE_BYTES)]), Some(8));
     }
 
     #[test]

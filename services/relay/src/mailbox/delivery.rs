@@ -8,12 +8,12 @@ use greffe_api::relay as api;
 use greffe_api::relay::receive_response::Item as Delivered;
 use greffe_types::ConversationId;
 use tokio::sync::{Notify, mpsc};
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 use super::acks::Ack;
 use super::hub::Subscriber;
 use super::place::{Next, Place};
-use super::{Mailbox, lock};
+use super::{Mailbox, Outgoing, lock};
 use crate::error::RelayError;
 use crate::pipeline::statement;
 use crate::session::Session;
@@ -21,6 +21,9 @@ use crate::store::{acknowledgements, commits, items, members};
 
 /// How long an open mailbox that nobody wakes waits before it looks by itself.
 const IDLE: Duration = Duration::from_secs(5);
+
+/// Conversations whose acknowledgements may wait to be looked at.
+const MAX_INCOMING: usize = 1 << 16;
 
 /// Acknowledgements that came and were not looked at yet; only the highest of a conversation counts.
 #[derive(Default)]
@@ -43,7 +46,7 @@ pub(super) struct Delivery {
     session: Session,
     window: usize,
     acks: mpsc::Sender<Ack>,
-    sender: mpsc::Sender<Result<api::ReceiveResponse, Status>>,
+    sender: mpsc::Sender<Outgoing>,
     subscriber: Arc<Subscriber>,
     places: HashMap<ConversationId, Place>,
     /// Sent and not acknowledged.
@@ -56,7 +59,7 @@ impl Delivery {
         session: Session,
         window: usize,
         acks: mpsc::Sender<Ack>,
-        sender: mpsc::Sender<Result<api::ReceiveResponse, Status>>,
+        sender: mpsc::Sender<Outgoing>,
     ) -> Self {
         let subscriber = mailbox.hub.subscribe(session.device);
         Self {
@@ -79,7 +82,8 @@ impl Delivery {
         reader.abort();
         if let Err(error) = ended {
             // A caller who has gone hears nothing.
-            let _ = self.sender.send(Err(error.into())).await;
+            let ended = Outgoing::Ended(Box::new(error.into()));
+            let _ = self.sender.send(ended).await;
         }
     }
 
@@ -121,11 +125,11 @@ impl Delivery {
             }
             if waiting.is_empty() && !caught_up {
                 caught_up = true;
-                self.send(api::ReceiveResponse {
+                let caught_up = api::ReceiveResponse {
                     item: Some(Delivered::CaughtUp(api::CaughtUp {})),
                     ..Default::default()
-                })
-                .await;
+                };
+                self.send(Outgoing::Own(Box::new(caught_up))).await;
             }
             tokio::select! {
                 () = self.subscriber.woken() => {}
@@ -189,6 +193,7 @@ impl Delivery {
                 let Some(welcome) = self.welcome(conversation, sequence).await? else {
                     return Ok(0);
                 };
+                let welcome = Outgoing::Own(Box::new(welcome));
                 self.deliver_one(conversation, sequence, welcome).await;
                 Ok(1)
             }
@@ -210,7 +215,7 @@ impl Delivery {
                     if blocked || self.open >= self.window {
                         break;
                     }
-                    self.deliver_one(conversation, item.sequence, item.response.clone())
+                    self.deliver_one(conversation, item.sequence, Outgoing::Item(item))
                         .await;
                     sent += 1;
                 }
@@ -246,7 +251,7 @@ impl Delivery {
         &mut self,
         conversation: &ConversationId,
         sequence: u64,
-        response: api::ReceiveResponse,
+        response: Outgoing,
     ) {
         if let Some(place) = self.places.get_mut(conversation) {
             place.sent(sequence);
@@ -256,8 +261,8 @@ impl Delivery {
     }
 
     /// A caller who has gone is noticed at the next round.
-    async fn send(&self, response: api::ReceiveResponse) {
-        let _ = self.sender.send(Ok(response)).await;
+    async fn send(&self, response: Outgoing) {
+        let _ = self.sender.send(response).await;
     }
 
     async fn take_acks(&mut self, incoming: &Incoming) -> Result<Option<End>, RelayError> {
@@ -302,7 +307,9 @@ async fn read(mut requests: Streaming<api::ReceiveRequest>, incoming: Arc<Incomi
         };
         {
             let mut waiting = lock(&incoming.highest);
-            // Of no more conversations than the device is in; those it is not in are dropped at the next round.
+            if waiting.0.len() >= MAX_INCOMING {
+                break End::Malformed;
+            }
             let highest = waiting.0.entry(conversation).or_default();
             *highest = (*highest).max(ack.sequence);
         }

@@ -9,6 +9,8 @@ mod delivery;
 mod hub;
 mod place;
 
+use core::pin::Pin;
+use core::task::{Context, Poll};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +20,6 @@ use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::Database;
 use greffe_types::{ConversationId, DeviceId};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::attachments::Staging;
@@ -31,7 +32,7 @@ use cache::Cache;
 use hub::Hub;
 
 /// Deliveries between a mailbox and its connection.
-const OUTGOING: usize = 256;
+const OUTGOING: usize = 64;
 /// Largest window of unacknowledged deliveries.
 const MAX_WINDOW: u32 = 4096;
 
@@ -53,8 +54,35 @@ impl std::fmt::Debug for Mailbox {
     }
 }
 
+/// What goes to a connection: items are shared by all mailboxes until they are written.
+enum Outgoing {
+    Item(Arc<cache::Item>),
+    Own(Box<api::ReceiveResponse>),
+    Ended(Box<Status>),
+}
+
 /// What a Receive call answers.
-pub type Deliveries = ReceiverStream<Result<api::ReceiveResponse, Status>>;
+pub struct Deliveries(mpsc::Receiver<Outgoing>);
+
+impl std::fmt::Debug for Deliveries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Deliveries")
+    }
+}
+
+impl tokio_stream::Stream for Deliveries {
+    type Item = Result<api::ReceiveResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx).map(|next| {
+            next.map(|outgoing| match outgoing {
+                Outgoing::Item(item) => Ok(item.response.clone()),
+                Outgoing::Own(response) => Ok(*response),
+                Outgoing::Ended(status) => Err(*status),
+            })
+        })
+    }
+}
 
 impl Mailbox {
     /// Opens them; acknowledgements are stored, and payloads and staged attachments that nobody waits for any more are
@@ -92,16 +120,15 @@ impl Mailbox {
         mut requests: Streaming<api::ReceiveRequest>,
     ) -> Result<Deliveries, RelayError> {
         let first = requests.message().await.ok().flatten().and_then(|r| r.part);
-        let window = match first {
-            Some(api::receive_request::Part::Window(window @ 1..=MAX_WINDOW)) => window,
-            _ => return Err(RelayError::Field("window")),
+        let Some(api::receive_request::Part::Window(window @ 1..=MAX_WINDOW)) = first else {
+            return Err(RelayError::Field("window"));
         };
         let acks = lock(&self.acks).clone().ok_or(RelayError::Stopping)?;
         let (sender, receiver) = mpsc::channel(OUTGOING);
         let delivery =
             delivery::Delivery::new(self.clone(), session, window as usize, acks, sender);
         tokio::spawn(delivery.run(requests));
-        Ok(ReceiverStream::new(receiver))
+        Ok(Deliveries(receiver))
     }
 
     /// Conversations have items with a receipt up to these numbers.

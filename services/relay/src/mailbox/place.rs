@@ -55,7 +55,7 @@ impl Place {
             let begun = stays
                 .iter()
                 .find(|stay| stay.cursor < stay.until_seq.unwrap_or(u64::MAX));
-            self.sent = begun.or(stays.last()).map_or(0, |stay| stay.cursor);
+            self.sent = begun.or_else(|| stays.last()).map_or(0, |stay| stay.cursor);
         }
     }
 

@@ -4,6 +4,7 @@
 //! epoch, two bodies under one message id, or a message behind the commit that ends its epoch cannot both get a number.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use greffe_types::{ConversationId, DeviceId, Digest};
@@ -396,15 +397,16 @@ impl Conversation {
         core: &Core,
         item: &NewItem,
     ) -> Result<&mut (MemberRow, bool), RelayError> {
-        if !self.members.contains_key(&item.device) {
-            let (scope, id) = (&core.scope, &item.conversation);
-            let stays = members::stays(&mut *conn, scope, &item.device, Some(id)).await?;
-            let present = stays.into_iter().rfind(|stay| stay.until_seq.is_none());
-            self.members
-                .insert(item.device, present.map(|stay| (stay, false)));
-        }
-        let found = self.members.get_mut(&item.device).and_then(Option::as_mut);
-        found.ok_or(RelayError::NoConversation)
+        let found = match self.members.entry(item.device) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let (scope, id) = (&core.scope, &item.conversation);
+                let stays = members::stays(&mut *conn, scope, &item.device, Some(id)).await?;
+                let present = stays.into_iter().rfind(|stay| stay.until_seq.is_none());
+                unknown.insert(present.map(|stay| (stay, false)))
+            }
+        };
+        found.as_mut().ok_or(RelayError::NoConversation)
     }
 
     async fn has_acknowledged(

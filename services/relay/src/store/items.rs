@@ -367,6 +367,31 @@ pub struct MailRow {
     pub payload: Option<Vec<u8>>,
 }
 
+/// Numbers and sizes of items with a receipt after a number and up to another, in order.
+pub async fn sizes(
+    conn: impl SqliteExecutor<'_>,
+    scope: &Scope,
+    conversation: &ConversationId,
+    after: u64,
+    until: u64,
+    limit: u32,
+) -> sqlx::Result<Vec<(u64, u64)>> {
+    let rows: Vec<(i64, i64)> = sqlx::query_as(
+        "SELECT sequence, size FROM item
+         WHERE tenant = $1 AND conversation = $2 AND sequence > $3 AND sequence <= $4
+           AND receipt IS NOT NULL ORDER BY sequence LIMIT $5",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(int(after))
+    .bind(int(until))
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
+    let rows = rows.into_iter();
+    Ok(rows.map(|(n, size)| (uint(n), uint(size))).collect())
+}
+
 /// Items with a receipt after a number and up to another, in order.
 pub async fn mail(
     conn: impl SqliteExecutor<'_>,

@@ -152,3 +152,51 @@ async fn a_mailbox_carries_all_conversations_and_a_stranger_gets_none() {
     let mut theirs = Mail::of_device(&bob, 100).await;
     assert!(theirs.all().await.is_empty());
 }
+
+/// Rows of a table of the relay's database.
+async fn count(world: &World, table: &'static str) -> i64 {
+    use sqlx::Connection as _;
+    let path = world.data().join("relay.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true);
+    let mut db = sqlx::SqliteConnection::connect_with(&options)
+        .await
+        .unwrap();
+    let query = match table {
+        "payload" => "SELECT COUNT(*) FROM payload",
+        _ => "SELECT COUNT(*) FROM commit_extra WHERE welcome <> x''",
+    };
+    sqlx::query_scalar(query).fetch_one(&mut db).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payloads_and_welcomes_are_dropped_when_every_member_has_them() {
+    let world = World::new().await;
+    let mut members = world.conversation(5, &["alice", "bob"]).await;
+    let mut out = Outgoing::open(&members[0]).await;
+    let mut talk = Talk::new();
+    for text in ["one", "two"] {
+        let request = talk.next(&world, &mut members[0], text);
+        out.send(request).await;
+    }
+    assert_eq!(count(&world, "payload").await, 3);
+    assert_eq!(count(&world, "welcome").await, 1);
+    let id = members[0].id();
+    let mut open = Vec::new();
+    for (member, taken) in members.iter().zip([3, 2]) {
+        let mut mail = Mail::open(member, 100).await;
+        assert_eq!(mail.all().await.len(), 3);
+        mail.acknowledge(&id, taken).await;
+        open.push(mail);
+    }
+    // the last is not taken in by Bob
+    while count(&world, "payload").await > 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(count(&world, "welcome").await, 0);
+    open[1].acknowledge(&id, 3).await;
+    while count(&world, "payload").await > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}

@@ -7,7 +7,9 @@ use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::verify_void;
 use greffe_service_kit::errors::CallError;
 
-use crate::support::{Mail, Member, Outgoing, Talk, World, check_chain, digest_of, numbers};
+use crate::support::{
+    Mail, Member, Outgoing, Talk, Tenant, World, check_chain, digest_of, numbers,
+};
 
 /// Alice and Bob, who have both acknowledged.
 async fn pair(world: &World) -> (Member, Member) {
@@ -107,13 +109,13 @@ async fn attack_12_one_message_id_with_another_body_is_refused_and_logged() {
     let mut out = Outgoing::open(&alice).await;
     let mut id = Vec::new();
     let first = talk.seal(&world, &mut alice, "buy", |header| {
-        id = header.message_id.clone()
+        id = header.message_id.clone();
     });
     let answer = out.send(first.clone()).await;
     assert_eq!(answer.sequence, 2);
     (talk.counter, talk.previous) = (1, digest_of(&first));
     let second = talk.seal(&world, &mut alice, "sell", |header| {
-        header.message_id = id.clone()
+        header.message_id = id.clone();
     });
     assert_eq!(refused(&out.send(second).await), "IDEMPOTENCY_CONFLICT");
     world.audit.refusal("IDEMPOTENCY_CONFLICT").await;
@@ -358,4 +360,17 @@ async fn attack_10_a_revoked_device_is_refused() {
         }
     };
     assert_eq!(ended.reason.as_deref(), Some("CERTIFICATE_INVALID"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_10_nothing_is_sealed_to_a_retired_key() {
+    let retired = Tenant::with_key_until(1_000);
+    let world = World::of(retired, "").await;
+    let mut alice = world.device("alice", 1).await.create(5).await.unwrap();
+    alice.acknowledge().await.unwrap();
+    let request = Talk::new().next(&world, &mut alice, "too late");
+    let mut out = Outgoing::open(&alice).await;
+    assert_eq!(refused(&out.send(request).await), "JOURNALING_KEY_EXPIRED");
+    world.audit.refusal("JOURNALING_KEY_EXPIRED").await;
+    assert!(world.archive.requests().is_empty());
 }

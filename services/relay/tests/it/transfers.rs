@@ -81,7 +81,7 @@ async fn attack_58_a_message_names_only_what_is_complete_in_the_archive() {
     let mut out = Outgoing::open(&alice).await;
     let talk = Talk::new();
     let request = talk.seal(&world, &mut alice, "see attached", |h| {
-        h.attachments = named.clone()
+        h.attachments = named.clone();
     });
     assert_eq!(
         out.send(request.clone()).await.reason,

@@ -49,7 +49,12 @@ impl World {
 
     /// The same with more lines in the relay's own table of settings.
     pub(crate) async fn with(settings: &str) -> Self {
-        let (tenant, folder) = (Tenant::new(), tempfile::tempdir().unwrap());
+        Self::of(Tenant::new(), settings).await
+    }
+
+    /// Another tenant's.
+    pub(crate) async fn of(tenant: Tenant, settings: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let audit = Audit::new();
         let archive = Archive::new(&tenant);
         let access = AccessRules::embedded();
@@ -88,6 +93,11 @@ impl World {
             world.publish(statement).await.unwrap();
         }
         world
+    }
+
+    /// The relay's data folder.
+    pub(crate) fn data(&self) -> PathBuf {
+        self._folder.path().join("relay")
     }
 
     /// Stops the relay and starts it again on the same folder.

@@ -62,6 +62,11 @@ pub(crate) struct Tenant {
 
 impl Tenant {
     pub(crate) fn new() -> Self {
+        Self::with_key_until(FAR)
+    }
+
+    /// With a journaling key whose period ends at an instant.
+    pub(crate) fn with_key_until(not_after: u64) -> Self {
         let (root, node) = (signer(1), signer(10));
         let bundle = Signed::sign(bundle(), &[(ROOT, &root)]);
         let journal = HybridSecretKey::from_seed(&[70; 32]).public_key();
@@ -70,7 +75,7 @@ impl Tenant {
             key_id: key_id(NAME, &journal).to_vec(),
             period: "test".into(),
             not_before: 0,
-            not_after: FAR,
+            not_after,
             kem: 0x0050,
             public_key: journal.clone(),
             t_min: 1,
