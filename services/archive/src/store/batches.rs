@@ -120,7 +120,8 @@ pub async fn receipt_proof(
     scope: &Scope,
     record: u64,
 ) -> sqlx::Result<Option<pb::ReceiptProof>> {
-    let row: Option<(i64, i64, Vec<u8>, i64, Vec<u8>)> = sqlx::query_as(
+    type Row = (i64, i64, Vec<u8>, i64, Vec<u8>);
+    let row: Option<Row> = sqlx::query_as(
         "SELECT p.first, b.count, p.path, o.log_index, o.leaf
          FROM receipt_paths p
          JOIN batches b ON b.tenant = p.tenant AND b.first = p.first

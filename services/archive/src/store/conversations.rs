@@ -34,7 +34,8 @@ pub async fn find(
     scope: &Scope,
     conversation: &ConversationId,
 ) -> sqlx::Result<Option<Conversation>> {
-    let row: Option<(i64, Vec<u8>, Option<Vec<u8>>, i64)> = sqlx::query_as(
+    type Row = (i64, Vec<u8>, Option<Vec<u8>>, i64);
+    let row: Option<Row> = sqlx::query_as(
         "SELECT sequence, head, disclosure, relay_fence FROM conversations
          WHERE tenant = $1 AND conversation = $2",
     )

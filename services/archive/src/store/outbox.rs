@@ -140,7 +140,8 @@ pub async fn find(
     scope: &Scope,
     id: &[u8; 16],
 ) -> sqlx::Result<Option<State>> {
-    let row: Option<(Option<i64>, Option<Vec<u8>>, Option<String>)> =
+    type Row = (Option<i64>, Option<Vec<u8>>, Option<String>);
+    let row: Option<Row> =
         sqlx::query_as("SELECT log_index, leaf, failure FROM outbox WHERE tenant = $1 AND id = $2")
             .bind(scope.tenant())
             .bind(id.as_slice())

@@ -22,7 +22,7 @@ fn start(bytes: &[u8], talk: &Talk) -> api::AttachmentStart {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_attachment_is_complete_before_its_message_and_locked_with_it() {
+async fn attack_58_a_message_waits_for_its_attachment_which_is_locked_with_it() {
     let world = World::new().await;
     let archive = world.start().await;
     let mut talk = Talk::new(1);
@@ -58,7 +58,7 @@ async fn an_attachment_is_complete_before_its_message_and_locked_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_attachment_that_is_not_what_was_announced_is_not_there() {
+async fn attack_58_an_attachment_too_large_or_not_as_announced_is_not_there() {
     let world = World::new().await;
     let archive = world.start().await;
     let talk = Talk::new(1);

@@ -13,7 +13,9 @@ use prost::Message as _;
 use tonic::Code;
 
 use crate::support::{Archive, World, receipt_of, refusal, verified};
-use crate::world::{Talk, device, ingest_message, journal, private_message, sign_bundle};
+use crate::world::{
+    NOW, Talk, device, ingest_message, journal, journal_until, private_message, sign_bundle,
+};
 
 fn void_reason(answer: &api::IngestResponse) -> String {
     let void: Signed<pb::Void> = Signed::decode(answer.void.clone().unwrap()).unwrap();
@@ -71,7 +73,7 @@ async fn a_number_is_never_given_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attack_10_a_relay_that_was_fenced_off_archives_nothing() {
+async fn a_relay_that_was_fenced_off_archives_nothing() {
     let world = World::new().await;
     let archive = world.start().await;
     let mut talk = Talk::new(1);
@@ -92,7 +94,7 @@ async fn attack_10_a_relay_that_was_fenced_off_archives_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archive_that_was_fenced_off_writes_nothing() {
+async fn attack_52_an_archive_that_was_fenced_off_writes_nothing() {
     let world = World::new().await;
     let archive = world.start().await;
     let mut talk = Talk::new(1);
@@ -111,7 +113,7 @@ async fn an_archive_that_was_fenced_off_writes_nothing() {
 
 /// Everything that can never be archived becomes a void, and the conversation goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_never_be_archived_is_void_and_the_chain_goes_on() {
+async fn attack_73_what_can_never_be_archived_is_void_and_the_conversation_goes_on() {
     let world = World::new().await;
     let archive = world.start().await;
     let bundle = world.verified_bundle();
@@ -266,15 +268,73 @@ fn copied(talk: &mut Talk, mut victim: api::IngestRequest) -> api::IngestRequest
     talk.request(Entry::Message(ingest_message(&sealed, &sender)))
 }
 
+/// What the relay should have refused is not archived either.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_envelope_under_another_number_is_void() {
+async fn attack_10_no_envelope_a_duplicate_or_a_retired_key_is_not_archived() {
     let world = World::new().await;
     let archive = world.start().await;
     let mut talk = Talk::new(1);
+    let mut bare = talk.message("no envelope");
+    message_of(&mut bare).envelope = None;
     let first = talk.message("once");
     let again = talk.request(first.entry.clone().unwrap());
-    let answers = archive.send(vec![first, again]).await.unwrap();
-    assert_eq!(void_reason(&answers[1]), "DUPLICATE_ENTRY");
+    let answers = archive.send(vec![bare, first, again]).await.unwrap();
+    assert_eq!(void_reason(&answers[0]), "ENVELOPE_MALFORMED");
+    assert_eq!(receipt_of(&answers[1]).kind(), pb::EntryKind::Message);
+    assert_eq!(void_reason(&answers[2]), "DUPLICATE_ENTRY");
+
+    // The tenant moves to another key; a message sealed to the old one comes after the commit.
+    let next = journal(71, 2);
+    world.log.add(Event::Statement(next.record.raw().clone()));
+    world
+        .log
+        .add(Event::Statement(next.disclosure.raw().clone()));
+    let commit = talk.handshake_with(next.disclosure.raw().clone());
+    patiently(&archive, &commit).await;
+    let retired = talk.message("sealed to the retired key");
+    let answers = archive.send(vec![retired]).await.unwrap();
+    assert_eq!(void_reason(&answers[0]), "DISCLOSURE_MISMATCH");
+    archive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_10_a_key_whose_period_is_over_is_not_archived() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut talk = Talk::new(1);
+    archive.archive(talk.message("in its period")).await;
+    let late = journal_until(72, 2, NOW.get() + 1000);
+    world.log.add(Event::Statement(late.record.raw().clone()));
+    world
+        .log
+        .add(Event::Statement(late.disclosure.raw().clone()));
+    let commit = talk.handshake_with(late.disclosure.raw().clone());
+    patiently(&archive, &commit).await;
+    world.clock.advance(Duration::from_secs(1));
+    let sealed = talk.seal_to("too late", &late.key, |h| {
+        h.key_ids = vec![late.record.key_id.clone()];
+    });
+    let sender = talk.members[0].clone();
+    let expired = talk.request(Entry::Message(ingest_message(&sealed, &sender)));
+    let answers = archive.send(vec![expired]).await.unwrap();
+    assert_eq!(void_reason(&answers[0]), "JOURNALING_KEY_EXPIRED");
+    archive.stop().await;
+}
+
+/// Certificates that only a directory vouches for.
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_71_a_device_that_the_issuer_did_not_certify_is_refused() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut talk = Talk::new(1);
+    let mut forged = device("alice", 5);
+    forged.cert = Signed::sign(
+        forged.cert.message().clone(),
+        &[("issuer", &crate::world::signer(99))],
+    );
+    talk.members[0] = forged;
+    let answers = archive.send(vec![talk.message("hello")]).await.unwrap();
+    assert_eq!(void_reason(&answers[0]), "CERTIFICATE_INVALID");
     archive.stop().await;
 }
 

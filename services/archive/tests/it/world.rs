@@ -150,6 +150,11 @@ pub static JOURNAL: LazyLock<Journal> = LazyLock::new(|| journal(70, 1));
 
 /// A journaling key of a seed, disclosed under a serial.
 pub fn journal(seed: u8, serial: u64) -> Journal {
+    journal_until(seed, serial, END)
+}
+
+/// As [`journal`], of a period that ends.
+pub fn journal_until(seed: u8, serial: u64, not_after: u64) -> Journal {
     let public_key = HybridSecretKey::from_seed(&[seed; 32]).public_key();
     let notice = pb::NoticeRef {
         language: "en".into(),
@@ -160,7 +165,7 @@ pub fn journal(seed: u8, serial: u64) -> Journal {
         key_id: key_id("acme", &public_key).to_vec(),
         period: "2027".into(),
         not_before: 0,
-        not_after: END,
+        not_after,
         kem: 0x0050,
         public_key,
         t_min: 2,
@@ -265,6 +270,16 @@ impl Talk {
 
     /// A sealed message that has no number yet.
     pub fn seal(&mut self, text: &str, change: impl FnOnce(&mut pb::Header)) -> Sealed {
+        self.seal_to(text, &JOURNAL.key, change)
+    }
+
+    /// As [`Talk::seal`], to another journaling key.
+    pub fn seal_to(
+        &mut self,
+        text: &str,
+        journal: &JournalKey,
+        change: impl FnOnce(&mut pb::Header),
+    ) -> Sealed {
         self.counter += 1;
         let sender = &self.members[0];
         let mut id = [0; 16];
@@ -311,7 +326,7 @@ impl Talk {
             ..Default::default()
         };
         draft
-            .seal(&header, &content, &[&JOURNAL.key], &sender.key)
+            .seal(&header, &content, &[journal], &sender.key)
             .unwrap()
     }
 
