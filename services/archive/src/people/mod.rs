@@ -71,13 +71,24 @@ impl App {
         Ok(id)
     }
 
-    /// Writes down that a person was refused something. A failure to do so is ours to see, not the caller's.
-    async fn note_refusal(&self, operation: &str, caller: &str, reason: Reason, subject: &[u8]) {
+    /// Writes down that a person was refused something; not that we failed, or asked for patience. A failure to write is ours
+    /// to see, not the caller's.
+    async fn note_refused(
+        &self,
+        operation: &str,
+        person: &Person,
+        error: &ServiceError,
+        subject: &[u8],
+    ) {
+        if !is_refusal(error.code()) {
+            return;
+        }
         let refusal = pb::Refusal {
-            reason: reason.to_string(),
+            reason: error.reason().to_string(),
             operation: operation.to_owned(),
-            caller: caller.to_owned(),
-            subject: subject.to_vec(),
+            caller: format!("person:{}", person.name),
+            // A digest or an id; anything longer is not worth the log's room.
+            subject: subject.get(..32).unwrap_or(subject).to_vec(),
         };
         let written = async {
             let id = fresh()?;
@@ -93,6 +104,20 @@ impl App {
             }
         }
     }
+}
+
+/// Whether the caller was refused, as against us failing or asking for patience.
+const fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unauthenticated
+    )
 }
 
 /// Fresh random bytes.

@@ -9,7 +9,7 @@ use greffe_api::archive::order_service_server::OrderService;
 use greffe_policy::Caller;
 use greffe_service_kit::errors::ServiceError;
 use greffe_service_kit::serve::caller;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use super::orders::{AttachmentStream, RecordStream};
 use super::refusal::CALLER_NOT_A_PERSON;
@@ -39,35 +39,13 @@ impl People {
             Ok(answer) => Ok(Response::new(answer)),
             Err(error) => {
                 let error = ServiceError::from(error);
-                if is_refusal(error.code()) {
-                    let caller = format!("person:{}", person.name);
-                    self.0
-                        .note_refusal(operation, &caller, error.reason(), digest_of(subject))
-                        .await;
-                }
+                self.0
+                    .note_refused(operation, person, &error, subject)
+                    .await;
                 Err(error.into())
             }
         }
     }
-}
-
-/// Whether the caller was refused, as against us failing or asking for patience.
-const fn is_refusal(code: Code) -> bool {
-    matches!(
-        code,
-        Code::InvalidArgument
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::Unauthenticated
-    )
-}
-
-/// A refusal's subject is a digest or an id; anything longer is not worth the log's room.
-const fn digest_of(subject: &[u8]) -> &[u8] {
-    if subject.len() <= 32 { subject } else { &[] }
 }
 
 fn person<T>(request: &Request<T>) -> Result<Person, ServiceError> {

@@ -2,6 +2,7 @@
 
 use greffe_api::archive as api;
 use greffe_api::archive::archive_service_client::ArchiveServiceClient;
+use greffe_archive::store::search::Filter;
 use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::verify_range;
@@ -225,5 +226,68 @@ async fn only_a_person_with_a_token_of_their_own_is_let_in() {
         let request = by(&world, "ann", search());
         archive.records().search_records(request).await.unwrap();
     }
+    archive.stop().await;
+}
+
+/// Searches and holds ask one condition of SQL; here it is held against its words, for every combination.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_finds_what_its_words_say() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let receipts = two_talks(&archive).await;
+    let everything = archive.search(&world, query(|_| ())).await;
+    assert_eq!(everything.len(), receipts.len());
+    let now = NOW.get();
+    let app = &archive.app;
+    let mut conn = app.db.read().acquire().await.unwrap();
+    let (users, talks, classes) = (
+        ["", "alice", "bob", "carol"],
+        [vec![], vec![1; 16], vec![2; 16]],
+        ["", "blotter", "handshake"],
+    );
+    let times = [(0, 0), (now, now + 1), (now + 1, 0), (0, now)];
+    let mut combinations = 0;
+    for sender in users {
+        for participant in users {
+            for conversation in &talks {
+                for record_class in classes {
+                    for (mode, (from, until)) in (0..3).flat_map(|m| times.map(|t| (m, t))) {
+                        let query = api::RecordQuery {
+                            participant: participant.into(),
+                            conversation: conversation.clone(),
+                            from,
+                            until,
+                            mode,
+                            record_class: record_class.into(),
+                            sender: sender.into(),
+                        };
+                        let any = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
+                        let expected = everything.iter().filter(|r| {
+                            let takes_part = participant.is_empty()
+                                || r.sender == participant
+                                || r.participants.iter().any(|p| p == participant);
+                            any(sender, &r.sender)
+                                && any(record_class, &r.record_class)
+                                && takes_part
+                                && (conversation.is_empty() || *conversation == r.conversation)
+                                && (mode == 0 || mode == r.mode)
+                                && (r.sent_at >= from || r.archived_at >= from)
+                                && (until == 0 || r.archived_at < until)
+                        });
+                        let expected: Vec<u64> = expected.map(|r| r.record).collect();
+                        let filter = Filter::parse(&query).unwrap();
+                        let span = (1, u64::MAX);
+                        let found = filter.matching(&mut conn, &app.scope, span).await;
+                        assert_eq!(found.unwrap(), expected, "{query:?}");
+                        let count = filter.count(&mut conn, &app.scope).await.unwrap();
+                        assert_eq!(count, expected.len() as u64);
+                        combinations += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(combinations, 4 * 4 * 3 * 3 * 3 * 4);
+    drop(conn);
     archive.stop().await;
 }

@@ -1,5 +1,7 @@
 //! Retention, which people can only make longer: first in the database, then in the locks of the objects.
 
+use std::collections::BTreeSet;
+
 use greffe_api::archive as api;
 use greffe_policy::{Events, Extension};
 use greffe_types::{Digest, Millis};
@@ -30,9 +32,11 @@ pub(super) async fn extend(app: &App, acts: &Acts) -> Result<[u8; 16], ArchiveEr
         .records
         .iter()
         .map(|digest| Digest::try_from(digest.as_slice()).map_err(|_| field("act.records")))
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<BTreeSet<_>, _>>()?;
+    // Named twice, a record would be found extended already.
+    let unique = records.len() == about.records.len();
     require(
-        (1..=MAX_RECORDS).contains(&records.len()) && records.is_sorted_by(|a, b| a < b),
+        (1..=MAX_RECORDS).contains(&records.len()) && unique,
         "act.records",
     )?;
     let to = Millis::new(about.retain_until);

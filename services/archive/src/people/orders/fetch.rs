@@ -6,6 +6,7 @@ use std::sync::Arc;
 use greffe_api::archive as api;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
+use greffe_service_kit::errors::ServiceError;
 use greffe_types::{Digest, OrderId};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -48,13 +49,21 @@ pub(crate) async fn records(
         .await?;
 
     let (sender, receiver) = mpsc::channel(RECORDS);
-    let app = app.clone();
+    let (app, person) = (app.clone(), person.clone());
     tokio::spawn(async move {
         for record in list {
             let part = record_part(&app, &order, &record).await;
+            let part = match part.map_err(ServiceError::from) {
+                Ok(part) => Ok(part),
+                Err(error) => {
+                    app.note_refused("FetchRecords", &person, &error, &order.id)
+                        .await;
+                    Err(Status::from(error))
+                }
+            };
             let last = part.is_err();
             // A reader that went away needs no more.
-            let gone = sender.send(part.map_err(Status::from)).await.is_err();
+            let gone = sender.send(part).await.is_err();
             if gone || last {
                 return;
             }
