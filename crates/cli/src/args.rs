@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Up(UpArguments),
     /// Seal, archive, deliver, open under an order, produce and verify a sample or your own input.
     Demo(DemoArguments),
+    /// Verify a production with nothing but the tenant root's public key: no network, server or clock.
+    Verify(VerifyArguments),
 }
 
 /// Which service.
@@ -116,4 +118,15 @@ pub(crate) struct DemoArguments {
     /// The identity.
     #[command(flatten)]
     pub(crate) identity: IdentityArguments,
+}
+
+/// `greffe verify`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  greffe verify ./production --root root.pub")]
+pub(crate) struct VerifyArguments {
+    /// Folder of the production.
+    pub(crate) production: PathBuf,
+    /// The tenant root's public key: one line, `greffe-root-v1 TENANT HEX`.
+    #[arg(long)]
+    pub(crate) root: PathBuf,
 }

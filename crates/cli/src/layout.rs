@@ -102,11 +102,6 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).map_err(|error| Failure::io("write", path, &error))
 }
 
-/// Reads a file.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|error| Failure::io("read", path, &error))
-}
-
 /// Reads a text file.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|error| Failure::io("read", path, &error))

@@ -7,8 +7,10 @@ mod fail;
 mod layout;
 mod operator;
 mod output;
+mod produce;
 mod serve;
 mod up;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -38,7 +40,8 @@ fn run(arguments: Arguments) -> fail::Result<()> {
         match arguments.command {
             Command::Serve(serve) => serve::run(serve).await,
             Command::Up(up) => up::run(up, output).await,
-            Command::Demo(_) => Ok(()),
+            Command::Demo(demo) => demo::run(demo, output).await,
+            Command::Verify(verify) => verify::run(&verify, output),
         }
     })
 }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use authority::Authority;
 pub(crate) use bundle::{BundleParts, bundle, valid_until};
-pub(crate) use people::{PERSONS, PersonKeys};
+pub(crate) use people::PERSONS;
 
 use crate::fail::{Failure, Result};
 use crate::layout::{private_folder, read_text, write_secret};

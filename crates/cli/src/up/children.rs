@@ -201,6 +201,8 @@ impl Keeper {
         let mut pause = FIRST_PAUSE;
         loop {
             let started = Instant::now();
+            // Waiting for a child closes its standard input when the child still holds it.
+            let stdin = child.stdin.take();
             tokio::select! {
                 ended = child.wait() => {
                     let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
@@ -208,7 +210,7 @@ impl Keeper {
                 }
                 () = stopped(&mut self.stop) => {
                     // The end of its standard input is the sign to drain.
-                    drop(child.stdin.take());
+                    drop(stdin);
                     if timeout(STOP_WITHIN, child.wait()).await.is_err() {
                         narrate(format_args!("{} did not drain in time and is killed", self.service));
                         let _ = child.kill().await;

@@ -18,7 +18,7 @@ use super::{Marker, ceremony, config};
 use crate::connection;
 use crate::fail::{Failure, Result, chain};
 use crate::layout::{Layout, SERVICES, private_folder, write, write_secret};
-use crate::operator::{self, BundleParts, Operator, PERSONS, PersonKeys};
+use crate::operator::{self, BundleParts, Operator, PERSONS};
 use crate::output::narrate;
 
 /// What a first start is told.
@@ -132,19 +132,12 @@ pub(super) fn unknown_pack(id: &str) -> Failure {
 }
 
 fn roster(layout: &Layout, now: Millis) -> Result<Vec<pb::Person>> {
+    let from = now.minus(core::time::Duration::from_secs(60));
     let until = operator::valid_until(now);
-    let mut roster = Vec::with_capacity(PERSONS.len());
-    for person in PERSONS {
-        let reader = person.roles.contains(&"reader");
-        let keys = PersonKeys::create(&layout.person(person.name), reader)?;
-        roster.push(keys.entry(
-            person.name,
-            person.roles,
-            now.minus(core::time::Duration::from_secs(60)),
-            until,
-        ));
-    }
-    Ok(roster)
+    PERSONS
+        .iter()
+        .map(|person| person.create(&layout.person(person.name), from, until))
+        .collect()
 }
 
 /// Has a service make its keys, in a process of its own, and say their public halves.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use children::Children;
-pub(crate) use first::Options;
+pub(crate) use first::{APP, Options};
 
 use crate::args::{IdentityArguments, UpArguments};
 use crate::fail::{Exit, Failure, Result};
@@ -100,7 +100,7 @@ pub(crate) async fn run(arguments: UpArguments, output: Output) -> Result<()> {
         tenant: &up.marker.tenant,
         tenant_root: &up.layout.root_key(),
         development: up.marker.development,
-        connection: &up.layout.connection(first::APP),
+        connection: &up.layout.connection(APP),
         services,
     };
     print(output, &started, |s| {
