@@ -180,7 +180,8 @@ impl Device {
         let connection = client.connection();
         let pack = pack_of(connection.packs(), disclosure.message())?;
         let state = client.trust()?;
-        notice_of(&state, disclosure, &pack, connection.contact(), language)
+        let contact = &state.bundle().message().contact;
+        notice_of(&state, disclosure, &pack, contact, language)
     }
 
     /// Records, signed by this device and in the log, that its user was shown the notice in that language. Only then can
