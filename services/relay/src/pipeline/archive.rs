@@ -1,18 +1,22 @@
 //! The outbox to the archive: one Ingest stream, items in the order of their numbers, many on their way.
 //!
 //! Nothing is remembered here but what is on its way: a stream that breaks, an archive that asks to try again, or a restart
-//! begins anew with the items that have no receipt, and the archive answers what it knows with the receipt it gave.
+//! begins anew with the items that have no receipt, and the archive answers what it knows with the receipt it gave. A
+//! conversation that the archive cannot take yet is left out until the next stream, and does not hold up the others.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greffe_api::archive as api;
 use greffe_api::archive::ingest_service_client::IngestServiceClient;
 use greffe_api::relay::DeliveredMessage;
+use greffe_service_kit::errors::{CallError, Causes};
 use greffe_types::{ConversationId, Digest};
 use prost::Message as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -69,21 +73,23 @@ pub(super) async fn run(
             items: Arc::new(Semaphore::new(ITEMS)),
             bytes: Arc::new(Semaphore::new(KIB)),
             way: Mutex::default(),
-            answered: Mutex::new(false),
+            again: Mutex::default(),
+            answered: AtomicBool::new(false),
         };
         let ended = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            ended = stream.carry(&answers) => ended,
+            ended = stream.carry(&answers, pause) => ended,
         };
-        // One that worked for a while starts again at once.
-        if *lock(&stream.answered) {
-            pause = BACKOFF.0;
-        }
+        tracing::warn!(why = %Causes(&ended), "the stream to the archive begins anew");
+        let worked = stream.answered.load(Ordering::Relaxed);
         match ended {
-            Ended::Resume => {}
-            ended => {
-                tracing::warn!(why = %greffe_service_kit::errors::Causes(&ended), "no stream to the archive");
+            // It has waited already.
+            Ended::Retry(_) => {
+                pause = (pause * 2).min(BACKOFF.1);
+                continue;
             }
+            _ if worked => pause = BACKOFF.0,
+            _ => {}
         }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -96,17 +102,57 @@ pub(super) async fn run(
 /// Permits of an item on its way.
 type Held = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
+/// What is on its way, and in which order it went.
+#[derive(Default)]
+struct Way {
+    held: HashMap<(ConversationId, u64), Held>,
+    order: VecDeque<(ConversationId, u64)>,
+}
+
+impl Way {
+    fn sent(&mut self, place: (ConversationId, u64), held: Held) {
+        self.held.insert(place, held);
+        self.order.push_back(place);
+    }
+
+    fn answered(&mut self, place: (ConversationId, u64)) {
+        self.held.remove(&place);
+        while self
+            .order
+            .front()
+            .is_some_and(|first| !self.held.contains_key(first))
+        {
+            self.order.pop_front();
+        }
+    }
+
+    /// What the archive has to answer next.
+    fn oldest(&self) -> Option<(ConversationId, u64)> {
+        self.order.front().copied()
+    }
+}
+
+/// The archive asked to try something again.
+struct Again {
+    reason: String,
+    /// When the stream ends for it, or, once nothing more is sent, at the latest.
+    deadline: Instant,
+    draining: bool,
+}
+
 struct Stream<'a> {
     core: &'a Core,
     client: IngestServiceClient<Channel>,
     items: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
-    way: Mutex<HashMap<(ConversationId, u64), Held>>,
-    answered: Mutex<bool>,
+    way: Mutex<Way>,
+    /// Conversations left out of this stream from now on.
+    again: Mutex<HashSet<ConversationId>>,
+    answered: AtomicBool,
 }
 
 impl Stream<'_> {
-    async fn carry(&self, answers: &mpsc::Sender<api::IngestResponse>) -> Ended {
+    async fn carry(&self, answers: &mpsc::Sender<api::IngestResponse>, pause: Duration) -> Ended {
         let (sender, receiver) = mpsc::channel(8);
         let drain = Notify::new();
         let fill = async {
@@ -117,7 +163,7 @@ impl Stream<'_> {
         };
         tokio::select! {
             Err(error) = fill => Ended::Outbox(error),
-            ended = self.read(ReceiverStream::new(receiver), answers, &drain) => ended,
+            ended = self.read(ReceiverStream::new(receiver), answers, &drain, pause) => ended,
             () = self.core.resume.notified() => Ended::Resume,
         }
     }
@@ -142,7 +188,7 @@ impl Stream<'_> {
                 if checked.insert(id) {
                     self.compare(&id).await?;
                 }
-                if self.core.stalled(&id).is_some() {
+                if self.core.stalled(&id).is_some() || lock(&self.again).contains(&id) {
                     continue;
                 }
                 let kib = u32::try_from(row.payload.len() / 1024 + 1).unwrap_or(u32::MAX);
@@ -154,7 +200,7 @@ impl Stream<'_> {
                 let (Ok(item), Ok(bytes)) = permits else {
                     return Err(RelayError::Stopping);
                 };
-                lock(&self.way).insert((id, request.sequence), (item, bytes));
+                lock(&self.way).sent((id, request.sequence), (item, bytes));
                 if sender.send(request).await.is_err() {
                     // The reader says why.
                     std::future::pending::<()>().await;
@@ -163,51 +209,78 @@ impl Stream<'_> {
         }
     }
 
-    /// Hands every answer on; ends when the archive does, or asks to try again and nothing else is on its way.
+    /// Hands every answer on. When the archive asks to try something again, the others go on for a pause; then nothing more
+    /// is sent, and the stream ends when all is answered.
     async fn read(
         &self,
         requests: ReceiverStream<api::IngestRequest>,
         answers: &mpsc::Sender<api::IngestResponse>,
         drain: &Notify,
+        pause: Duration,
     ) -> Ended {
         let mut responses = match self.client.clone().ingest(requests).await {
             Ok(response) => response.into_inner(),
-            Err(status) => return Ended::Stream(status),
+            Err(status) => return self.refused(status),
         };
-        let mut again: Option<(String, tokio::time::Instant)> = None;
+        let mut again: Option<Again> = None;
         loop {
-            let next = match &again {
+            let next = match &mut again {
                 None => responses.message().await,
-                Some((reason, deadline)) => {
-                    let retry = || Ended::Retry(reason.clone());
-                    if lock(&self.way).is_empty() {
-                        return retry();
+                Some(again) => {
+                    if again.draining && lock(&self.way).oldest().is_none() {
+                        return Ended::Retry(std::mem::take(&mut again.reason));
                     }
-                    match tokio::time::timeout_at(*deadline, responses.message()).await {
+                    match tokio::time::timeout_at(again.deadline, responses.message()).await {
                         Ok(next) => next,
-                        Err(_) => return retry(),
+                        Err(_) if again.draining => {
+                            return Ended::Retry(std::mem::take(&mut again.reason));
+                        }
+                        Err(_) => {
+                            drain.notify_one();
+                            again.draining = true;
+                            again.deadline = Instant::now() + DRAIN;
+                            continue;
+                        }
                     }
                 }
             };
             let response = match next {
                 Ok(Some(response)) => response,
                 Ok(None) => return Ended::Closed,
-                Err(status) => return Ended::Stream(status),
+                Err(status) => return self.refused(status),
             };
-            if let Ok(id) = ConversationId::try_from(response.conversation.as_slice()) {
-                lock(&self.way).remove(&(id, response.sequence));
-            }
+            let Ok(id) = ConversationId::try_from(response.conversation.as_slice()) else {
+                return Ended::Closed;
+            };
+            lock(&self.way).answered((id, response.sequence));
             if !response.retry_reason.is_empty() {
-                drain.notify_one();
-                let deadline = tokio::time::Instant::now() + DRAIN;
-                again.get_or_insert((response.retry_reason, deadline));
+                lock(&self.again).insert(id);
+                again.get_or_insert_with(|| Again {
+                    reason: response.retry_reason,
+                    deadline: Instant::now() + pause,
+                    draining: false,
+                });
                 continue;
             }
-            *lock(&self.answered) = true;
+            self.answered.store(true, Ordering::Relaxed);
             if answers.send(response).await.is_err() {
                 return Ended::Closed;
             }
         }
+    }
+
+    /// A stream that the archive ended. When it did so because a number has another entry there, no retry helps.
+    fn refused(&self, status: Status) -> Ended {
+        let reason = CallError::from(status.clone()).reason;
+        if reason.as_deref() == Some("SEQUENCE_TAKEN")
+            && let Some((conversation, _)) = lock(&self.way).oldest()
+        {
+            self.core.stall(
+                conversation,
+                "the archive holds another entry under a number",
+            );
+        }
+        Ended::Stream(status)
     }
 
     /// Whether the archive holds of a conversation what we know it to hold: a database restored from an older copy, here

@@ -56,6 +56,35 @@ async fn attack_18_while_the_archive_stalls_the_relay_refuses_and_loses_nothing(
     assert_eq!(numbers(&mail.all().await), (1..=61).collect::<Vec<_>>());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_that_the_archive_cannot_take_yet_holds_up_no_other() {
+    let world = World::new().await;
+    let mut members = world.conversation(5, &["alice"]).await;
+    let mut alice = members.pop().unwrap();
+    let mut talk = Talk::new();
+    world.archive.not_yet(Some(alice.id()));
+    let mut stuck = Outgoing::open(&alice).await;
+    // more than are ever on their way at once
+    for n in 0..300 {
+        let request = talk.next(&world, &mut alice, &format!("{n}"));
+        stuck.push(request).await;
+    }
+    let mut carol = world.device("carol", 3).await.create(6).await.unwrap();
+    carol.acknowledge().await.unwrap();
+    let mut elsewhere = Talk::new();
+    let mut out = Outgoing::open(&carol).await;
+    for n in 1..=3 {
+        let request = elsewhere.next(&world, &mut carol, "elsewhere");
+        assert_eq!(out.send(request).await.sequence, n);
+    }
+    stuck.silent().await;
+    world.archive.not_yet(None);
+    for sequence in 1..=300 {
+        assert_eq!(stuck.answer().await.unwrap().sequence, sequence);
+    }
+    assert_eq!(world.archive.requests().len(), 303, "each once");
+}
+
 /// Forty mailboxes, four hundred messages.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_room_is_served_fast() {

@@ -31,6 +31,7 @@ struct State {
     void_next: Option<&'static str>,
     lose_next: bool,
     fork_next: bool,
+    not_yet: Option<Vec<u8>>,
     attachments: HashMap<Digest, Vec<u8>>,
 }
 
@@ -74,6 +75,11 @@ impl Archive {
         self.state.lock().unwrap().fork_next = true;
     }
 
+    /// New entries of a conversation are not taken for the time being.
+    pub(crate) fn not_yet(&self, conversation: Option<ConversationId>) {
+        self.state.lock().unwrap().not_yet = conversation.map(|id| id.to_vec());
+    }
+
     /// While stalled nothing is answered.
     pub(crate) fn stall(&self, stalled: bool) {
         self.stalled.send_replace(stalled);
@@ -98,7 +104,8 @@ impl Archive {
         let id = ConversationId::try_from(request.conversation.as_slice()).unwrap();
         let chain = state.chains.get(&request.conversation);
         let chain = chain.copied().unwrap_or_else(|| ChainState::start(id));
-        if request.sequence != chain.sequence + 1 {
+        let not_yet = state.not_yet.as_ref() == Some(&request.conversation);
+        if not_yet || request.sequence != chain.sequence + 1 {
             return IngestResponse {
                 conversation: request.conversation,
                 sequence: request.sequence,
