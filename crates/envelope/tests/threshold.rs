@@ -7,6 +7,8 @@
 
 #[path = "threshold/ceremony.rs"]
 mod ceremony;
+#[path = "threshold/leak.rs"]
+mod leak;
 #[path = "threshold/opening.rs"]
 mod opening;
 #[path = "threshold/reshare.rs"]

@@ -220,9 +220,10 @@ impl From<Refusal> for ServiceError {
             Kind::Internal => Code::Internal,
         };
         let error = Self::new(code, refusal.reason, refusal.message());
-        match refusal.source {
-            Some(source) => error.because(source),
-            None => error,
+        // Elsewhere the causes are part of the message.
+        match (refusal.kind, refusal.source) {
+            (Kind::Internal, Some(source)) => error.because(source),
+            _ => error,
         }
     }
 }

@@ -183,18 +183,14 @@ impl Session {
         node: &NodeIdentity,
     ) -> Result<Vec<pb::SignedStatement>, CeremonyError> {
         let next = round as usize;
-        let mut rng = system();
-        let mut out = Vec::new();
         for message in messages {
-            out.extend(self.generation.receive(node, message, &mut rng)?);
+            let out = self.generation.receive(node, message, &mut system())?;
+            // Kept at once: a later message that is refused must not lose what an earlier one brought about.
+            if let Some(sent) = self.sent.get_mut(next) {
+                sent.extend(out);
+            }
         }
-        let Some(sent) = self.sent.get_mut(next) else {
-            return Ok(Vec::new());
-        };
-        if sent.is_empty() {
-            *sent = out;
-        }
-        Ok(sent.clone())
+        Ok(self.sent.get(next).cloned().unwrap_or_default())
     }
 
     fn finish(&self, node: &NodeIdentity) -> Result<Finished, Refusal> {

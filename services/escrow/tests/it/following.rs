@@ -1,0 +1,126 @@
+//! The node follows the log by itself: what it has not followed it does not act on.
+
+use greffe_api::escrow::{ActivateRequest, GetCurrencyRequest, GetStatusRequest};
+use greffe_envelope::pb;
+use greffe_envelope::pb::log_entry::Event;
+use greffe_envelope::statement::Signed;
+use greffe_service_kit::errors::CallError;
+
+use crate::records::{
+    approved, archived, list, opening, order, order_refused, record_refused, release,
+};
+use crate::world::World;
+
+/// A node that is behind, as after a restore from an old copy: it refuses until it has caught up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_31_a_node_that_is_behind_refuses_until_it_has_caught_up() {
+    let (mut world, journal) = World::with_key().await;
+    let records = archived(&world, &journal, &[1]);
+    world.caught_up().await;
+    world.log.hide_from(Some(world.log.size() as usize));
+    world.stop(0).await;
+    world.start(0).await;
+    let list = list(&records);
+    let order = release(&world, approved(order(&list), &["ann", "bob"]));
+    assert_eq!(order_refused(&world, &order).await, "NOT_CAUGHT_UP");
+    world.log.hide_from(None);
+    world.caught_up().await;
+    assert_eq!(
+        record_refused(&world, &order, opening(&list, &records[0])).await,
+        ""
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tombstone_closes_a_record_at_once() {
+    let (world, journal) = World::with_key().await;
+    let records = archived(&world, &journal, &[1, 2]);
+    let list = list(&records);
+    let order = release(&world, approved(order(&list), &["ann", "bob"]));
+    let asked = opening(&list, &records[0]);
+    assert_eq!(record_refused(&world, &order, asked.clone()).await, "");
+    let tombstone = pb::Tombstone {
+        envelope: records[0].digest().to_vec(),
+        acts: vec![],
+        backups_expire_at: 0,
+    };
+    world.log.add("archive", Event::Tombstone(tombstone));
+    world.caught_up().await;
+    // Also what was answered before.
+    assert_eq!(
+        record_refused(&world, &order, asked).await,
+        "RECORD_DISPOSED"
+    );
+    assert_eq!(
+        record_refused(&world, &order, opening(&list, &records[1])).await,
+        ""
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn currency_names_the_disclosure_and_the_share_epoch_that_the_log_has() {
+    let world = World::new().await;
+    let mode = pb::Mode::Journaled.into();
+    let error = world
+        .client(0)
+        .get_currency(GetCurrencyRequest { mode })
+        .await;
+    let error = CallError::from(error.unwrap_err());
+    assert_eq!(error.reason.as_deref(), Some("NO_DISCLOSURE"));
+    let journal = world.make_key().await;
+    for serial in 1..=2 {
+        let disclosure = world.disclosure(&journal.record, serial);
+        let index = world.publish(disclosure.raw().clone());
+        world.caught_up().await;
+        let activate = |log_index| ActivateRequest {
+            statement: Some(disclosure.raw().clone()),
+            log_index,
+        };
+        let mut client = world.client(1);
+        if serial == 2 {
+            client.activate(activate(index)).await.unwrap();
+        }
+        let error = CallError::from(client.activate(activate(0)).await.unwrap_err());
+        assert_eq!(error.reason.as_deref(), Some("STATEMENT_NOT_IN_LOG"));
+        let error = CallError::from(client.activate(activate(1 << 30)).await.unwrap_err());
+        assert_eq!(error.reason.as_deref(), Some("NOT_CAUGHT_UP"));
+        let currency = client
+            .get_currency(GetCurrencyRequest { mode })
+            .await
+            .unwrap();
+        let currency = currency.into_inner().currency.unwrap();
+        let currency = Signed::<pb::Currency>::decode(currency).unwrap();
+        let node = &world.nodes[1];
+        currency.verify(&node.name, &node.keys.signing_key).unwrap();
+        assert_eq!(currency.serial, serial);
+        assert_eq!(currency.disclosure, disclosure.digest().as_bytes());
+        assert_eq!(currency.share_epochs, [journal.epoch.digest().to_vec()]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_root_did_not_sign_changes_nothing() {
+    let (world, journal) = World::with_key().await;
+    let mut forged = world.disclosure(&journal.record, 5);
+    forged.add_signature("root", &crate::world::signer(200));
+    world.publish(forged.into_raw());
+    world.caught_up().await;
+    let mode = pb::Mode::Journaled.into();
+    let currency = world
+        .client(0)
+        .get_currency(GetCurrencyRequest { mode })
+        .await
+        .unwrap();
+    let currency = Signed::<pb::Currency>::decode(currency.into_inner().currency.unwrap()).unwrap();
+    assert_eq!(currency.serial, 1);
+    let status = world
+        .client(0)
+        .get_status(GetStatusRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (status.node.as_str(), status.index, status.bundle_version),
+        ("escrow-1", 1, 1)
+    );
+}

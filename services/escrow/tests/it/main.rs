@@ -1,0 +1,15 @@
+//! Real nodes over real mutual TLS, with a small log as their audit peer: key generation, openings, and the attacks on them.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests are outside test functions"
+)]
+
+mod attack_order;
+mod attack_record;
+mod following;
+mod keygen;
+mod log;
+mod opening;
+mod records;
+mod witness;
+mod world;

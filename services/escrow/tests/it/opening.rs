@@ -1,0 +1,121 @@
+//! What works: a quorum's answers open a record, once counted and logged, the same bytes for ever.
+
+use greffe_envelope::pb;
+use greffe_envelope::pb::log_entry::Event;
+use greffe_envelope::statement::Signed;
+
+use crate::records::{
+    approved, archived, decrypt, list, open, opening, order, order_refused, release,
+};
+use crate::world::{World, reader_key};
+
+fn opened(world: &World) -> Vec<pb::Opened> {
+    world
+        .log
+        .entries()
+        .into_iter()
+        .filter_map(|entry| match entry.event {
+            Some(Event::Opened(opened)) => {
+                assert_eq!(entry.recorded_by, opened.node);
+                Some(opened)
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quorum_opens_what_was_approved_and_the_log_says_so() {
+    let (mut world, journal) = World::with_key().await;
+    let records = archived(&world, &journal, &[1, 2, 3]);
+    let list = list(&records);
+    let released = approved(order(&list), &["ann", "bob"]);
+    let signed = Signed::<pb::Order>::decode(released.order.clone().unwrap()).unwrap();
+    let order = release(&world, released);
+    let asked: Vec<_> = records
+        .iter()
+        .map(|record| opening(&list, record))
+        .collect();
+    let mut answers = Vec::new();
+    for at in [0, 2] {
+        answers.push((at, open(&world, at, &order, asked.clone()).await.unwrap()));
+    }
+    for (n, record) in records.iter().enumerate() {
+        let of_record: Vec<_> = answers
+            .iter()
+            .map(|(at, given)| {
+                assert_eq!(given[n].reason, "", "{}", given[n].message);
+                assert_eq!(given[n].envelope, record.digest().to_vec());
+                assert_eq!(given[n].index as usize, at + 1);
+                (*at, given[n].answer.clone())
+            })
+            .collect();
+        let text = decrypt(
+            &world,
+            &journal,
+            &signed,
+            record,
+            &of_record,
+            &reader_key("fay"),
+        );
+        assert_eq!(text, crate::records::text(n as u8 + 1));
+    }
+    assert_eq!(opened(&world).len(), 6);
+    assert!(
+        opened(&world)
+            .iter()
+            .all(|o| o.order == signed.digest().as_bytes())
+    );
+
+    // Again, also after a restart: the stored bytes, and nothing new in the log.
+    let again = open(&world, 0, &order, asked.clone()).await.unwrap();
+    assert_eq!(again, answers[0].1);
+    world.stop(0).await;
+    world.start(0).await;
+    let again = open(&world, 0, &order, asked.clone()).await.unwrap();
+    assert_eq!(again, answers[0].1);
+    assert_eq!(opened(&world).len(), 6);
+    let mut client = world.client(0);
+    let status = client
+        .get_status(greffe_api::escrow::GetStatusRequest {})
+        .await;
+    let status = status.unwrap().into_inner();
+    assert_eq!((status.keys.len(), status.keys[0].opened), (1, 3));
+    assert!(status.keys[0].active);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_order_opens_by_its_commitment() {
+    let (world, journal) = World::with_key().await;
+    let records = archived(&world, &journal, &[1]);
+    let list = list(&records);
+    let mut sealed = order(&list);
+    sealed.seal_until = sealed.expiry;
+    let released = approved(sealed, &["ann", "bob"]);
+    let order = release(&world, released.clone());
+    let answers = open(&world, 0, &order, vec![opening(&list, &records[0])])
+        .await
+        .unwrap();
+    assert_eq!(answers[0].reason, "");
+    // Another salt is another commitment; without one it is no sealed order.
+    let mut other = order.clone();
+    other.released.as_mut().unwrap().salt = vec![5; 32];
+    assert_eq!(order_refused(&world, &other).await, "ORDER_LEAF");
+    other.released.as_mut().unwrap().salt.clear();
+    assert_eq!(order_refused(&world, &other).await, "ORDER_MALFORMED");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_24_without_the_log_nothing_is_answered_then_or_later() {
+    let (world, journal) = World::with_key().await;
+    let records = archived(&world, &journal, &[1]);
+    let list = list(&records);
+    let order = release(&world, approved(order(&list), &["ann", "bob"]));
+    world.caught_up().await;
+    world.log.deaf(true);
+    let asked = vec![opening(&list, &records[0])];
+    let answers = open(&world, 0, &order, asked.clone()).await.unwrap();
+    assert_eq!(answers[0].reason, "LOG_UNAVAILABLE");
+    assert!(answers[0].answer.is_empty());
+    world.log.deaf(false);
+}
