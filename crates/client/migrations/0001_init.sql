@@ -80,7 +80,7 @@ CREATE TABLE outbox (
     conversation BLOB    NOT NULL, -- The conversation.
     kind         INTEGER NOT NULL, -- 1 message (SendRequest), 2 commit (SubmitCommitRequest), 3 creation (CreateConversationRequest).
     digest       BLOB    NOT NULL, -- Envelope or handshake digest; of a creation the conversation.
-    payload      BLOB    NOT NULL, -- Protobuf of the request.
+    payload      BLOB    NOT NULL, -- Protobuf of the request. Emptied once its receipt was verified.
     content      BLOB    NOT NULL  -- Sealed: what the message says, for this device's own history; empty for the others.
 );
 CREATE UNIQUE INDEX outbox_digest ON outbox (device, digest);

@@ -34,9 +34,6 @@ pub struct ConnectionConfig {
     pub tenant: TenantId,
     /// File with the tenant root's line: all that is trusted from the outset.
     pub root_key: PathBuf,
-    /// Whom a notice tells people to ask: a name and an address, one line; the same for all clients of a tenant.
-    #[serde(default)]
-    pub contact: Option<String>,
     /// Folders of policy packs that this program does not carry itself.
     #[serde(default)]
     pub packs: Vec<PathBuf>,
@@ -52,7 +49,6 @@ pub struct Connection(Arc<Inner>);
 
 struct Inner {
     root: RootKey,
-    contact: String,
     packs: Vec<Arc<Pack>>,
     channels: BTreeMap<String, Channel>,
     /// More ways to the relay: one connection carries some hundred streams, a process may hold more devices.
@@ -130,36 +126,23 @@ impl Connection {
                 load_folder(folder).map_err(|source| ClientError::connection("packs", source))?;
             packs.push(Arc::new(pack));
         }
-        Ok(Self::assemble(
-            root,
-            config.contact.clone(),
-            packs,
-            channels,
-            relays,
-        ))
+        Ok(Self::assemble(root, packs, channels, relays))
     }
 
     /// From a pinned root and channels that already exist, by service name.
-    pub fn from_channels(
-        root: RootKey,
-        contact: Option<String>,
-        channels: BTreeMap<String, Channel>,
-    ) -> Self {
-        Self::assemble(root, contact, embedded_packs(), channels, Vec::new())
+    pub fn from_channels(root: RootKey, channels: BTreeMap<String, Channel>) -> Self {
+        Self::assemble(root, embedded_packs(), channels, Vec::new())
     }
 
     fn assemble(
         root: RootKey,
-        contact: Option<String>,
         packs: Vec<Arc<Pack>>,
         channels: BTreeMap<String, Channel>,
         mut relays: Vec<Channel>,
     ) -> Self {
         relays.extend(channels.get("relay").cloned());
-        let contact = contact.unwrap_or_else(|| default_contact(root.tenant()));
         Self(Arc::new(Inner {
             root,
-            contact,
             packs,
             channels,
             relays,
@@ -174,11 +157,6 @@ impl Connection {
     /// The pinned root.
     pub fn root(&self) -> &RootKey {
         &self.0.root
-    }
-
-    /// Whom a notice tells people to ask.
-    pub fn contact(&self) -> &str {
-        &self.0.contact
     }
 
     /// The policy packs at hand.
@@ -272,9 +250,4 @@ impl fmt::Debug for Connection {
 
 fn embedded_packs() -> Vec<Arc<Pack>> {
     Pack::all_embedded().iter().cloned().map(Arc::new).collect()
-}
-
-/// Whom a notice names when the tenant has not said.
-pub fn default_contact(tenant: &TenantId) -> String {
-    format!("records-manager@{tenant}")
 }

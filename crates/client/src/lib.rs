@@ -4,7 +4,7 @@
 //! The types and how they hang together:
 //!
 //! ```text
-//! ConnectionConfig (TOML: tenant, root_key, contact?, [tls] cert key ca, [peers] relay archive audit escrow-N)
+//! ConnectionConfig (TOML: tenant, root_key, packs?, [tls] cert key ca, [peers] relay archive audit escrow-N)
 //!   Connection::load(&Path) | Connection::open(ConnectionConfig)
 //! ClientStore::open(&folder, &tenant)               one SQLite file and its key, for any number of devices
 //! Client::open(Connection, ClientStore, SharedClock).await      verified trust, log view, certificates
@@ -50,7 +50,7 @@ mod store;
 mod trust;
 
 pub use client::{Client, Enrolment, HeldDevice};
-pub use connection::{Connection, ConnectionConfig, default_contact};
+pub use connection::{Connection, ConnectionConfig};
 pub use conversation::{ConversationInfo, HistoryItem, MemberInfo};
 pub use device::Device;
 pub use error::{ClientError, Result};

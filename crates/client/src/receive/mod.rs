@@ -8,6 +8,7 @@ mod report;
 mod verify;
 mod welcome;
 
+use core::time::Duration;
 use std::collections::{HashMap, HashSet};
 
 use futures::{FutureExt as _, StreamExt as _};
@@ -26,6 +27,8 @@ use crate::error::{ClientError, Result, call};
 const BATCH: usize = 512;
 /// Deliveries that may be on their way unless the application says otherwise.
 const WINDOW: u32 = 1024;
+/// How long the relay may take to end the stream.
+const CLOSING: Duration = Duration::from_secs(5);
 /// How often the mailbox is read anew for one gap before the conversation is left alone.
 const RESTARTS: u32 = 3;
 
@@ -130,13 +133,31 @@ impl Receiver {
         loop {
             for event in self.read().await? {
                 match event {
-                    Event::CaughtUp if self.stream.is_some() => return Ok(events),
+                    Event::CaughtUp if self.stream.is_some() => {
+                        self.close().await;
+                        return Ok(events);
+                    }
                     // The stream is about to be read anew.
                     Event::CaughtUp => {}
                     event => events.push(event),
                 }
             }
         }
+    }
+
+    /// Says that nothing more is wanted and waits until the relay has heard it, acknowledgements included.
+    pub async fn close(&mut self) {
+        let Some(Mailbox {
+            requests,
+            mut responses,
+        }) = self.stream.take()
+        else {
+            return;
+        };
+        drop(requests);
+        let drained = async { while let Some(Ok(_)) = responses.next().await {} };
+        // What was not heard comes again, and is known.
+        let _ = tokio::time::timeout(CLOSING, drained).await;
     }
 
     /// One round: what is ready, or nothing when the stream had to be opened anew.

@@ -19,7 +19,7 @@ use crate::device::{Device, Pause};
 use crate::error::{ClientError, Result, call, malformed, untrusted};
 use crate::membership::EPOCH_STALE;
 use crate::receive::{Event, body};
-use crate::store::{OutboxKind, OutboxRow};
+use crate::store::{Op, OutboxKind, OutboxRow};
 
 /// Messages on their way.
 const WINDOW: usize = 256;
@@ -50,6 +50,8 @@ pub(super) struct Engine {
     /// Refused without a number, by conversation, with the reasons, until all of the conversation are answered.
     refused: HashMap<ConversationId, Vec<(Flight, String)>>,
     stream: Option<Open>,
+    /// Verified receipts that the database does not know of yet; at worst these go out once more.
+    answered: Vec<Digest>,
     /// Number and head of the last own receipt of each conversation.
     chain: HashMap<ConversationId, (u64, Digest)>,
     pause: Pause,
@@ -84,7 +86,7 @@ impl Engine {
     ) -> Result<Self> {
         let inflight = recovered
             .iter()
-            .filter(|row| row.kind == OutboxKind::Message)
+            .filter(|row| row.kind == OutboxKind::Message && !row.payload.is_empty())
             .map(|row| {
                 Ok(Flight {
                     sealed: Sealed::stored(row)?,
@@ -101,6 +103,7 @@ impl Engine {
             inflight,
             refused: HashMap::new(),
             stream: None,
+            answered: Vec::new(),
             chain: HashMap::new(),
             pause: Pause::default(),
             _turn: turn,
@@ -114,6 +117,9 @@ impl Engine {
         while open || !self.inflight.is_empty() || !self.refused.is_empty() {
             if let Err(error) = self.settle_refused().await {
                 self.give_up(&error);
+            }
+            if self.answered.len() >= BATCH || self.inflight.is_empty() {
+                self.note_answered().await;
             }
             if !self.inflight.is_empty() && self.stream.is_none() {
                 self.connect().await;
@@ -132,6 +138,7 @@ impl Engine {
                 else => {}
             }
         }
+        self.note_answered().await;
     }
 
     /// Seals what was handed over, conversation by conversation, and sends it once it is stored.
@@ -287,11 +294,25 @@ impl Engine {
         }
         match self.taken(&flight.sealed, response) {
             Ok(sent) => {
+                self.answered.push(sent.envelope);
                 if let Some(answer) = flight.answer {
                     drop(answer.send(Ok(sent)));
                 }
             }
             Err(error) => flight.fail(&self.device, error),
+        }
+    }
+
+    async fn note_answered(&mut self) {
+        if self.answered.is_empty() {
+            return;
+        }
+        let op = Op::OutboxAnswered {
+            device: self.device.id(),
+            digests: core::mem::take(&mut self.answered),
+        };
+        if let Err(error) = self.device.client().0.store.write(vec![op]).await {
+            tracing::warn!(reason = error.reason(), "receipts were not noted");
         }
     }
 

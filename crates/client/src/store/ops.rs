@@ -44,6 +44,11 @@ pub(crate) enum Op {
     Acknowledgement(AckRow),
     /// Bytes to send.
     Outbox(OutboxRow),
+    /// Their receipts were verified: they need not go out again, only come back.
+    OutboxAnswered {
+        device: DeviceId,
+        digests: Vec<Digest>,
+    },
     /// They came back, or were refused.
     OutboxDone { device: DeviceId, digest: Digest },
     /// What took numbers.
@@ -73,6 +78,17 @@ async fn one(tx: &mut SqliteConnection, op: Op) -> sqlx::Result<()> {
         Op::Mls { device, rows } => return mls(tx, &device, rows).await,
         Op::Items(rows) => return items(tx, rows).await,
         Op::Conversation(row) => return conversation(tx, row).await,
+        Op::OutboxAnswered { device, digests } => {
+            for digest in digests {
+                sqlx::query("UPDATE outbox SET payload = $3 WHERE device = $1 AND digest = $2")
+                    .bind(device.to_vec())
+                    .bind(digest.to_vec())
+                    .bind(Vec::<u8>::new())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            return Ok(());
+        }
         Op::LogHead { head, checkpoint } => sqlx::query(
             "INSERT INTO log_head (id, size, root, checkpoint) VALUES (1, $1, $2, $3)
              ON CONFLICT (id) DO UPDATE SET size = excluded.size, root = excluded.root,
