@@ -1,9 +1,12 @@
 //! `cargo xtask`: the chores that every change has to pass, each a command of its own.
 
 mod deps;
+mod life;
+mod oracle;
 mod shell;
 mod structure;
 mod test;
+mod vectors;
 
 use std::process::ExitCode;
 
@@ -11,7 +14,9 @@ const HELP: &str = "\
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  test       run every test
+  test       run every test, ours and the oracle's
+  oracle     recompute the envelope's vectors in Python, which shares no code with ours
+  vectors    make the envelope's vectors again
   deps       check licences, bans and sources of every dependency against deny.toml
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
@@ -20,6 +25,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.first().map(String::as_str) {
         Some("test") => test::run(),
+        Some("oracle") => oracle::run(),
+        Some("vectors") => vectors::run(),
         Some("deps") => deps::run(),
         Some("structure") => structure::run(),
         Some("help" | "--help" | "-h") => {

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::life;
 use crate::shell::{read, root};
 
 /// Crates that may never see these: they take time, randomness and bytes as parameters.
-const PURE: [&str; 5] = ["types", "envelope", "tlog", "mls", "policy"];
+const PURE: [&str; 6] = ["types", "envelope", "tlog", "mls", "policy", "production"];
 const IMPURE: [&str; 5] = ["tokio", "tonic", "sqlx", "hyper", "reqwest"];
 const MOST_LINES: usize = 800;
 
@@ -16,6 +17,7 @@ pub(crate) fn run() -> Result<()> {
     let mut findings = Vec::new();
     pure_manifests(&mut findings)?;
     services_apart(&mut findings)?;
+    life::check(&mut findings)?;
     let files = read("git", &["ls-files", "*.rs"])?;
     for file in String::from_utf8_lossy(&files).lines() {
         let path = root().join(file);

@@ -128,8 +128,8 @@ pub(crate) fn sample() -> Input {
     input
 }
 
-/// A user's name from bytes of the input: at most 255 bytes of UTF-8 without control characters; bytes that cannot be part
-/// of one are written as `%` and two hexadecimal digits.
+/// A user's name from bytes of the input: at most 255 bytes of UTF-8 without control characters and outer spaces; what
+/// cannot be part of one is written as `%` and two hexadecimal digits.
 pub(crate) fn user_name(bytes: &[u8]) -> String {
     let mut name = String::new();
     for chunk in bytes.utf8_chunks() {
@@ -143,10 +143,17 @@ pub(crate) fn user_name(bytes: &[u8]) -> String {
         }
         escape(&mut name, chunk.invalid());
     }
-    while name.len() > 255 {
-        name.pop();
+    // No name begins or ends with a space, whatever the log says.
+    let inner = name.trim();
+    let lead = name.len() - name.trim_start().len();
+    let mut kept = String::new();
+    escape(&mut kept, &name.as_bytes()[..lead]);
+    kept.push_str(inner);
+    escape(&mut kept, &name.as_bytes()[lead + inner.len()..]);
+    while kept.len() > 255 {
+        kept.pop();
     }
-    name
+    kept
 }
 
 fn escape(name: &mut String, bytes: &[u8]) {
@@ -163,6 +170,7 @@ mod tests {
     fn any_bytes_give_a_user_name() {
         assert_eq!(user_name("Zoé".as_bytes()), "Zoé");
         assert_eq!(user_name(b"a\xff\nb"), "a%FF%0Ab");
+        assert_eq!(user_name(b" zcat[1] "), "%20zcat[1]%20");
         assert_eq!(user_name(&[b'x'; 300]).len(), 255);
     }
 
