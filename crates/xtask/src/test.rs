@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
-use crate::shell;
+use crate::{oracle, shell};
 
-/// Runs every test in the one profile that is also shipped.
+/// Runs every test in the one profile that is also shipped, then the vectors against the oracle.
 pub(crate) fn run() -> Result<()> {
-    shell::run("cargo", &["test", "--release", "--workspace"])
+    shell::run("cargo", &["test", "--release", "--workspace"])?;
+    oracle::run()
 }
