@@ -226,7 +226,7 @@ fn attack_05_a_sender_who_signs_another_message_s_wraps_or_ciphertext_is_refused
     body.wraps.clone_from(&theirs.wraps);
     body.ciphertext_digest.clone_from(&theirs.ciphertext_digest);
     body.ciphertext_size = theirs.ciphertext_size;
-    let mut spliced = own.clone();
+    let mut spliced = own;
     spliced.sealed = Sealed {
         envelope: Envelope::sign(&body, &signer(111)).unwrap(),
         ..victim.sealed
