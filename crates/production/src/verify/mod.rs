@@ -69,7 +69,8 @@ pub fn verify(folder: &Path, root: &RootKey) -> Report {
     let Some(anchors) = bundles::verify(&files, root, &mut report) else {
         return report;
     };
-    let at = statement(&files, &anchors, &mut report);
+    let statement = statement(&files, &anchors, &mut report);
+    let at = Millis::new(statement.as_ref().map_or(0, |statement| statement.at));
     let Some(production) = parse::production(&files, &mut report) else {
         return report;
     };
@@ -106,6 +107,9 @@ pub fn verify(folder: &Path, root: &RootKey) -> Report {
         );
     }
     order::verify(&production, &opened, &anchors, head, &mut report);
+    if let Some(statement) = &statement {
+        order::stated(&production, statement, &mut report);
+    }
     ranges::verify(&production, &opened, &anchors, &mut report);
     derived(&files, &production, &opened, &mut report);
     report
@@ -138,18 +142,21 @@ fn manifest(files: &BTreeMap<String, Vec<u8>>, report: &mut Report) {
     }
 }
 
-/// The reader signed this very manifest; gives when.
-fn statement(files: &BTreeMap<String, Vec<u8>>, anchors: &Anchors, report: &mut Report) -> Millis {
-    let none = Millis::new(0);
+/// The reader signed this very manifest; gives what they said.
+fn statement(
+    files: &BTreeMap<String, Vec<u8>>,
+    anchors: &Anchors,
+    report: &mut Report,
+) -> Option<Signed<pb::ProductionStatement>> {
     let Some(bytes) = files.get(layout::STATEMENT) else {
         report.add(layout::STATEMENT, "it is missing");
-        return none;
+        return None;
     };
     let signed = match Signed::<pb::ProductionStatement>::decode_bytes(bytes) {
         Ok(signed) => signed,
         Err(error) => {
             report.add(layout::STATEMENT, why("it is refused", &error));
-            return none;
+            return None;
         }
     };
     let at = Millis::new(signed.at);
@@ -175,7 +182,7 @@ fn statement(files: &BTreeMap<String, Vec<u8>>, anchors: &Anchors, report: &mut 
     if signed.tenant != anchors.current().tenant().as_str() {
         report.add(layout::STATEMENT, "it is another tenant's");
     }
-    at
+    Some(signed)
 }
 
 /// What people read follows from the evidence, and nothing else is there.

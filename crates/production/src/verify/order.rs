@@ -100,6 +100,28 @@ pub(super) fn verify(
     }
 }
 
+/// The reader's statement is about this order, by the reader it names, and about as many records as are here.
+pub(super) fn stated(
+    production: &Production,
+    statement: &pb::ProductionStatement,
+    report: &mut Report,
+) {
+    let raw = production.order.order.clone().unwrap_or_default();
+    // An order that cannot be read has been named already.
+    let Ok(order) = Signed::<pb::Order>::decode(raw) else {
+        return;
+    };
+    if statement.order != order.digest().as_bytes() || statement.reader != order.reader {
+        report.add(
+            layout::STATEMENT,
+            "it is about another order, or not by the reader whom the order names",
+        );
+    }
+    if statement.records != production.records.len() as u64 {
+        report.add(layout::STATEMENT, "it is about another number of records");
+    }
+}
+
 /// The leaf says that this order was released; gives when it was logged.
 fn leaf(production: &Production, head: Option<TreeHead>) -> Result<Millis, String> {
     let proof = &production.order_proof;

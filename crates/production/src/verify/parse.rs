@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use greffe_envelope::pb;
-use greffe_envelope::statement::decode_strict;
+use greffe_envelope::statement::{Signed, Statement, decode_strict};
 use greffe_types::{Digest, from_hex};
 use prost::Message;
 use zeroize::Zeroizing;
@@ -22,9 +22,9 @@ pub(super) fn production(files: &Files, report: &mut Report) -> Option<Productio
     let order = parts.message(layout::ORDER);
     let order_proof = parts.proof(layout::ORDER_LEAF, layout::ORDER_PATH);
     let production = Production {
-        bundles: parts.all("evidence/bundles/"),
-        disclosures: parts.all("evidence/disclosures/"),
-        ranges: parts.all("evidence/ranges/"),
+        bundles: parts.all::<pb::TrustBundle>("evidence/bundles/"),
+        disclosures: parts.all::<pb::Disclosure>("evidence/disclosures/"),
+        ranges: parts.all::<pb::RangeStatement>("evidence/ranges/"),
         order: order.unwrap_or_default(),
         order_proof: order_proof.unwrap_or_default(),
         checkpoint: parts.bytes(layout::CHECKPOINT).unwrap_or_default(),
@@ -64,16 +64,24 @@ impl Parts<'_> {
         }
     }
 
-    fn all(&mut self, prefix: &str) -> Vec<pb::SignedStatement> {
+    /// Every statement of one type; what is something else is named by its path here, since later only its bytes are known.
+    fn all<M: Statement>(&mut self, prefix: &str) -> Vec<pb::SignedStatement> {
         let paths: Vec<&String> = self
             .files
             .keys()
             .filter(|path| path.starts_with(prefix))
             .collect();
-        paths
-            .into_iter()
-            .filter_map(|path| self.message(path))
-            .collect()
+        let mut statements = Vec::with_capacity(paths.len());
+        for path in paths {
+            let Some(raw) = self.message::<pb::SignedStatement>(path) else {
+                continue;
+            };
+            match Signed::<M>::decode(raw.clone()) {
+                Ok(_) => statements.push(raw),
+                Err(error) => self.report.add(path, why("it is refused", &error)),
+            }
+        }
+        statements
     }
 
     /// `index`, `size` when the tree is a batch's, and the hashes.
