@@ -66,7 +66,7 @@ impl Connection {
             .map_err(|source| ClientError::connection(named(), source))?;
         let mut config: ConnectionConfig =
             toml::from_str(&text).map_err(|source| ClientError::connection(named(), source))?;
-        let base = path.parent().unwrap_or(Path::new("."));
+        let base = path.parent().unwrap_or_else(|| Path::new("."));
         for file in [
             &mut config.root_key,
             &mut config.tls.cert,

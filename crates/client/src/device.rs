@@ -59,8 +59,8 @@ pub(crate) struct Inner {
     pub(crate) events: SyncMutex<VecDeque<Event>>,
     /// What a crash left unsent was looked after.
     pub(crate) resumed: Mutex<bool>,
-    /// The sender that is open.
-    pub(crate) sender: Mutex<Option<mpsc::WeakSender<Job>>>,
+    /// The sender that is open; its task clears it when nobody has used it for a while.
+    pub(crate) sender: Mutex<Option<mpsc::Sender<Job>>>,
     /// Whoever sends messages holds it: their counters follow one another.
     pub(crate) sending: Arc<Mutex<()>>,
 }
@@ -315,7 +315,7 @@ impl Device {
             for raw in answer.await?.device_certs {
                 // Nobody's word for when it counts: judged where it is used, by the archive's time.
                 let begun = Signed::<pb::DeviceCert>::decode(raw.clone())
-                    .map_or(client.now(), |cert| Millis::new(cert.not_before));
+                    .map_or_else(|_| client.now(), |cert| Millis::new(cert.not_before));
                 let (cert, new) =
                     client
                         .0

@@ -280,7 +280,7 @@ fn threshold(state: &TrustState, disclosure: &VerifiedDisclosure) -> usize {
     keys.filter_map(|key| state.share_epoch(key.key_id()))
         .map(greffe_envelope::trust::VerifiedEpoch::threshold)
         .max()
-        .unwrap_or(state.bundle().message().nodes.len() / 2 + 1)
+        .unwrap_or_else(|| state.bundle().message().nodes.len() / 2 + 1)
 }
 
 impl DisclosureVerifier for Trust {

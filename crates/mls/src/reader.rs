@@ -36,7 +36,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Refusal> {
-        let (head, rest) = self.rest.split_at_checked(len).ok_or(self.malformed())?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or_else(|| self.malformed())?;
         self.rest = rest;
         Ok(head)
     }
@@ -59,7 +62,7 @@ impl<'a> Reader<'a> {
 
     /// A variable-size vector (RFC 9420 section 2.1.2); lengths not in shortest form are refused.
     pub(crate) fn vector(&mut self) -> Result<&'a [u8], Refusal> {
-        let first = *self.rest.first().ok_or(self.malformed())?;
+        let first = *self.rest.first().ok_or_else(|| self.malformed())?;
         let size = match first >> 6 {
             0 => 1,
             1 => 2,

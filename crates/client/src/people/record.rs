@@ -37,16 +37,20 @@ pub fn verify_record(
     record: api::GetRecordResponse,
 ) -> Result<Record> {
     let absent = |what| ClientError::Answer(what);
-    let raw = record.envelope.ok_or(absent("a record without envelope"))?;
+    let raw = record
+        .envelope
+        .ok_or_else(|| absent("a record without envelope"))?;
     let envelope = Envelope::decode(raw).map_err(|_| absent("a malformed envelope"))?;
     if envelope.digest() != *digest {
         return Err(absent("another record"));
     }
-    let raw = record.receipt.ok_or(absent("a record without receipt"))?;
+    let raw = record
+        .receipt
+        .ok_or_else(|| absent("a record without receipt"))?;
     let receipt = Signed::<pb::Receipt>::decode(raw).map_err(malformed("receipt"))?;
     let bundle = state
         .bundle_version(receipt.bundle_version)
-        .unwrap_or(state.bundle());
+        .unwrap_or_else(|| state.bundle());
     verify_receipt(&receipt, bundle).map_err(untrusted("receipt"))?;
     if receipt.entry_digest != digest.as_bytes()
         || receipt.conversation != envelope.header().conversation().as_bytes()
@@ -56,7 +60,7 @@ pub fn verify_record(
     }
     let raw = record
         .device_cert
-        .ok_or(absent("a record without certificate"))?;
+        .ok_or_else(|| absent("a record without certificate"))?;
     let cert = Signed::<pb::DeviceCert>::decode(raw).map_err(malformed("device certificate"))?;
     let at = Millis::new(receipt.archived_at);
     verify_device_cert(&cert, bundle, at).map_err(untrusted("device certificate"))?;
@@ -76,7 +80,8 @@ pub fn verify_record(
             "the record's receipt is not in the log yet: try again in a moment",
         )
     })?;
-    check_batch(&receipt, &receipt_proof).ok_or(absent("a receipt that is not in its batch"))?;
+    check_batch(&receipt, &receipt_proof)
+        .ok_or_else(|| absent("a receipt that is not in its batch"))?;
     Ok(Record {
         summary: record.summary.unwrap_or_default(),
         envelope,

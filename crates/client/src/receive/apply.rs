@@ -176,7 +176,7 @@ pub(crate) async fn run(device: &Device, mut group: Group, taken: &mut Taken) ->
                 match fetched {
                     Ok(()) if !missing() => {}
                     Ok(()) | Err(ClientError::Trust { .. }) => {
-                        group.break_off("unknown-certificate")
+                        group.break_off("unknown-certificate");
                     }
                     Err(error) => return Err(error),
                 }
@@ -297,9 +297,8 @@ impl Group {
         let disclosure = self.guard.disclosure.clone();
         let (event, change) = self.guard.member()?.receive(&message.mls_message)?;
         self.change = Some(change);
-        let application = match event {
-            greffe_mls::Event::Application(application) => application,
-            _ => return withheld(reason::MLS),
+        let greffe_mls::Event::Application(application) = event else {
+            return withheld(reason::MLS);
         };
         if let Err(stated) = check_header(&message, &application, &disclosure) {
             return withheld(stated);

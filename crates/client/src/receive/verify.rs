@@ -65,7 +65,10 @@ pub(crate) fn verify(
 ) -> Result<Verified, Unusable> {
     use api::receive_response::Item as Wire;
     let wrong = |reason| Unusable::False(reason);
-    let raw = response.receipt.clone().ok_or(wrong(reason::RECEIPT))?;
+    let raw = response
+        .receipt
+        .clone()
+        .ok_or_else(|| wrong(reason::RECEIPT))?;
     let receipt = Signed::<pb::Receipt>::decode(raw).map_err(|_| wrong(reason::RECEIPT))?;
     let chain = verify_receipt(&receipt, state.bundle()).map_err(|_| wrong(reason::RECEIPT))?;
     if receipt.conversation != response.conversation || receipt.sequence != response.sequence {
@@ -74,7 +77,11 @@ pub(crate) fn verify(
     let entry =
         Digest::try_from(receipt.entry_digest.as_slice()).map_err(|_| wrong(reason::RECEIPT))?;
     let kind = receipt.kind();
-    let (item, of, expected) = match response.item.as_ref().ok_or(wrong(reason::RECEIPT))? {
+    let (item, of, expected) = match response
+        .item
+        .as_ref()
+        .ok_or_else(|| wrong(reason::RECEIPT))?
+    {
         Wire::Message(message) => {
             let at = Millis::new(receipt.archived_at);
             let message = verify_message(state, certificates, message, at)?;

@@ -31,6 +31,8 @@ const ATTEMPTS: u32 = 16;
 const COMMIT_PENDING: &str = "COMMIT_PENDING";
 /// An earlier message of this device was refused, so the later ones stand in a wrong place.
 const FOLLOWERS: [&str; 2] = ["COUNTER_MISMATCH", "PREVIOUS_MISMATCH"];
+/// How long an unused sender stays: messages one after another share its stream.
+const LINGER: Duration = Duration::from_secs(5);
 /// How long messages go out again for a commit that is being archived.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -125,6 +127,7 @@ impl Engine {
                 self.connect().await;
                 continue;
             }
+            let idle = self.inflight.is_empty() && self.refused.is_empty();
             let takes = open && self.refused.is_empty() && self.inflight.len() < WINDOW;
             tokio::select! {
                 biased;
@@ -135,10 +138,25 @@ impl Engine {
                     open = count > 0;
                     self.seal(core::mem::take(&mut batch)).await;
                 }
-                else => {}
+                () = tokio::time::sleep(LINGER), if idle => {
+                    if self.is_unused().await {
+                        break;
+                    }
+                }
             }
         }
         self.note_answered().await;
+    }
+
+    /// Whether nobody but the device itself holds the sender; then the next one is another.
+    async fn is_unused(&self) -> bool {
+        let mut current = self.device.0.sender.lock().await;
+        let unused = current.as_ref().is_none_or(|jobs| jobs.strong_count() == 1);
+        if unused && self.jobs.is_empty() {
+            *current = None;
+            return true;
+        }
+        false
     }
 
     /// Seals what was handed over, conversation by conversation, and sends it once it is stored.

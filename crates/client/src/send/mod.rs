@@ -159,14 +159,14 @@ impl Device {
     pub async fn sender(&self) -> Result<Sender> {
         self.resume().await?;
         let mut current = self.0.sender.lock().await;
-        if let Some(jobs) = current.as_ref().and_then(mpsc::WeakSender::upgrade) {
+        if let Some(jobs) = current.as_ref().filter(|jobs| !jobs.is_closed()) {
             return Ok(Sender {
                 device: self.clone(),
-                jobs,
+                jobs: jobs.clone(),
             });
         }
         let (jobs, waiting) = mpsc::channel(QUEUE);
-        *current = Some(jobs.downgrade());
+        *current = Some(jobs.clone());
         // The last one may still wait for its receipts: counters go on from there.
         let turn = self.0.sending.clone().lock_owned().await;
         let recovered = self.0.client.0.store.outbox(&self.id()).await?;

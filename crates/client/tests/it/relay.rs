@@ -22,13 +22,15 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::tenant::{FAR, Tenant, now};
 
+type Hook<T, R = ()> = Option<Box<dyn FnMut(&mut T) -> R + Send>>;
+
 /// What may be changed on its way to a client; false drops it.
 #[derive(Default)]
 pub(crate) struct Hooks {
-    pub(crate) trust: Option<Box<dyn FnMut(&mut api::GetTrustResponse) + Send>>,
-    pub(crate) claim: Option<Box<dyn FnMut(&mut api::ClaimKeyPackagesResponse) + Send>>,
-    pub(crate) certs: Option<Box<dyn FnMut(&mut api::GetDeviceCertsResponse) + Send>>,
-    pub(crate) deliver: Option<Box<dyn FnMut(&mut api::ReceiveResponse) -> bool + Send>>,
+    pub(crate) trust: Hook<api::GetTrustResponse>,
+    pub(crate) claim: Hook<api::ClaimKeyPackagesResponse>,
+    pub(crate) certs: Hook<api::GetDeviceCertsResponse>,
+    pub(crate) deliver: Hook<api::ReceiveResponse, bool>,
     /// Ends the stream of messages before this many were taken.
     pub(crate) hang_up: bool,
 }
