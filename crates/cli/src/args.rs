@@ -1,9 +1,12 @@
 //! What the command line understands.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::PeopleCommand;
+use crate::fail::Failure;
 use crate::output::Output;
 
 /// End-to-end encrypted messaging with a disclosed, threshold-opened archive.
@@ -22,9 +25,34 @@ const EXAMPLES: &str = "\
 Examples:
   greffe demo                                   the whole life of a message, on a sample
   greffe up --data ./greffe                     every service on this machine
+  greffe device enrol --user alice              then: conversation create, notice, acknowledge, send, read
+  greffe order request --help                   from search to an order, its approvals and a production
   greffe demo --input 2006-06-01.log.txt --keep --output json
 
 Exit codes: 0 done, 1 something failed here, 2 not understood, 3 refused, 4 does not verify, 5 not reachable";
+
+/// A command line that was not understood, on one line as every failure.
+pub(crate) fn not_understood(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    // What follows an empty line is usage and hints.
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let what: Vec<&str> = first.split_whitespace().collect();
+    let what = what.join(" ");
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    Failure::usage("ARGUMENTS", format_args!("{what}; see --help"))
+}
+
+/// The form of output that a command line asks for which is otherwise not understood.
+pub(crate) fn output_of(arguments: impl Iterator<Item = OsString>) -> Output {
+    let mut before = OsString::new();
+    for argument in arguments {
+        if argument == "--output=json" || (before == "--output" && argument == "json") {
+            return Output::Json;
+        }
+        before = argument;
+    }
+    Output::Text
+}
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -37,6 +65,9 @@ pub(crate) enum Command {
     Demo(DemoArguments),
     /// Verify a production with nothing but the tenant root's public key: no network, server or clock.
     Verify(VerifyArguments),
+    /// What people do.
+    #[command(flatten)]
+    People(PeopleCommand),
 }
 
 /// Which service.

@@ -122,7 +122,10 @@ impl Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match error.reason() {
-            "DISK_FULL" | "FILE_FAILED" | "DATABASE_FAILED" => Exit::Failed,
+            "DISK_FULL" | "FILE_FAILED" | "DATABASE_FAILED" | "STORE_FAILED" | "STORE_BUSY"
+            | "SECRET_NOT_OPENED" | "NO_RANDOMNESS" => Exit::Failed,
+            "CONNECTION_INVALID" => Exit::Usage,
+            "NOT_TRUSTED" | "LOG_CONTRADICTS" | "ANSWER_INVALID" => Exit::Unverified,
             _ if error.is_retryable() => Exit::Unavailable,
             _ => Exit::Refused,
         };

@@ -1,8 +1,10 @@
 //! The `greffe` command: every service, a whole machine of them, the demonstration, and what people do.
 
 mod args;
+mod commands;
 mod connection;
 mod demo;
+mod enrol;
 mod fail;
 mod layout;
 mod operator;
@@ -15,11 +17,26 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 
 use args::{Arguments, Command};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and version, asked for or because nothing was.
+        Err(answer)
+            if !answer.use_stderr()
+                || answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
+            answer.exit()
+        }
+        Err(error) => {
+            let failure = args::not_understood(&error);
+            output::report(args::output_of(std::env::args_os()), &failure);
+            return failure.exit();
+        }
+    };
     let output = arguments.output;
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,6 +59,7 @@ fn run(arguments: Arguments) -> fail::Result<()> {
             Command::Up(up) => up::run(up, output).await,
             Command::Demo(demo) => demo::run(demo, output).await,
             Command::Verify(verify) => verify::run(&verify, output),
+            Command::People(command) => commands::run(command, output).await,
         }
     })
 }

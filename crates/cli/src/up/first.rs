@@ -123,7 +123,8 @@ async fn bring_into_force(
     Ok(())
 }
 
-pub(super) fn unknown_pack(id: &str) -> Failure {
+/// No such pack: says which there are.
+pub(crate) fn unknown_pack(id: &str) -> Failure {
     let known: Vec<&str> = Pack::all_embedded().iter().map(Pack::id).collect();
     Failure::usage(
         "UNKNOWN_PACK",

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use children::Children;
-pub(crate) use first::{APP, Options};
+pub(crate) use first::{APP, Options, unknown_pack};
 
 use crate::args::{IdentityArguments, UpArguments};
 use crate::fail::{Exit, Failure, Result};
@@ -150,7 +150,7 @@ impl Options {
         let tenant = TenantId::new(arguments.tenant.as_str())
             .map_err(|error| Failure::usage("TENANT_NAME", format_args!("--tenant: {error}")))?;
         if Pack::embedded(&arguments.pack).is_none() {
-            return Err(first::unknown_pack(&arguments.pack));
+            return Err(unknown_pack(&arguments.pack));
         }
         let contact = &arguments.contact;
         if contact.trim().is_empty() || contact.len() > 200 || contact.contains(char::is_control) {
