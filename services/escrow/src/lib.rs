@@ -23,12 +23,11 @@ use greffe_api::escrow::escrow_service_server::EscrowServiceServer;
 use greffe_api::escrow::witness_service_server::WitnessServiceServer;
 use greffe_service_kit::boot::{Boot, StartError};
 use greffe_service_kit::secrets::Secrets;
-use greffe_service_kit::serve::TlsOnly;
 
 pub use config::Config;
 
 use app::{Node, WitnessDesk};
-use rpc::{Escrow, Witnessing};
+use rpc::{Door, Escrow, Witnessing};
 
 /// Largest message of the node's RPCs.
 const MESSAGE: usize = 4 << 20;
@@ -58,7 +57,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         async move { follow::apply(&node, batch).await }
     }));
     let server = boot
-        .server(Arc::new(TlsOnly))
+        .server(Arc::new(Door(node.clone())))
         .add(EscrowServiceServer::new(Escrow(node.clone())).max_decoding_message_size(MESSAGE))
         .add(WitnessServiceServer::new(Witnessing(desk)).max_decoding_message_size(MESSAGE));
     let outcome = server

@@ -10,7 +10,11 @@ use greffe_api::escrow::{
     AdvanceKeygenRequest, AdvanceKeygenResponse, GetCurrencyRequest, GetCurrencyResponse,
     GetStatusRequest, GetStatusResponse, OpenOrder, OpenRequest, OpenResponse, open_request,
 };
-use greffe_service_kit::serve::caller;
+use greffe_policy::{Caller, CallerKind};
+use greffe_service_kit::errors::ServiceError;
+use greffe_service_kit::serve::{Authenticator, caller, tls_caller};
+use greffe_service_kit::tls;
+use http::HeaderMap;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -20,6 +24,27 @@ use crate::error::{MALFORMED, Refusal};
 
 /// Answers that wait for a reader who is slow to take them.
 const ANSWERS: usize = 256;
+
+/// Who is at the door: the certificate says it, and the log hears of whom it did not let in.
+#[derive(Debug, Clone)]
+pub struct Door(pub Arc<Node>);
+
+#[tonic::async_trait]
+impl Authenticator for Door {
+    async fn authenticate(
+        &self,
+        _method: &str,
+        _kinds: &[CallerKind],
+        peer: &tls::Caller,
+        _metadata: &HeaderMap,
+    ) -> Result<Caller, ServiceError> {
+        Ok(tls_caller(peer))
+    }
+
+    fn refused(&self, method: &str, caller: &str, reason: &str) {
+        self.0.refused(method, caller, reason);
+    }
+}
 
 /// EscrowService.
 #[derive(Debug, Clone)]
@@ -39,7 +64,12 @@ impl EscrowService for Escrow {
         &self,
         request: Request<AdvanceKeygenRequest>,
     ) -> Result<Response<AdvanceKeygenResponse>, Status> {
-        let response = self.0.advance_keygen(request.into_inner()).await?;
+        let caller = caller(&request)?.to_string();
+        let outcome = self.0.advance_keygen(request.into_inner()).await;
+        let response = outcome.inspect_err(|refusal| {
+            let reason = refusal.reason().as_str();
+            self.0.refused("AdvanceKeygen", &caller, reason);
+        })?;
         Ok(Response::new(response))
     }
 

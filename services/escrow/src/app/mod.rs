@@ -114,6 +114,11 @@ impl Node {
         self.progress.send_replace(seen);
     }
 
+    /// Has a refusal logged.
+    pub fn refused(&self, operation: &str, caller: &str, reason: &str) {
+        self.appender.append_refusal(operation, caller, reason, &[]);
+    }
+
     /// One step of a key generation.
     ///
     /// # Errors

@@ -11,21 +11,20 @@ use greffe_envelope::opening::order_event;
 use greffe_envelope::pb;
 use greffe_envelope::statement::decode_strict;
 use greffe_tlog::{TreeHead, leaf_hash, verify_inclusion};
-use greffe_types::{Digest, Millis};
+use greffe_types::Digest;
 
 use super::Node;
-use super::log::{CHECKPOINT_MAX_AGE, check_witnessed};
+use super::log::check_witnessed;
 use super::order::CheckedOrder;
 use super::record::{check_records, digests};
 use super::release::Answered;
-use crate::error::{CHECKPOINT_UNWITNESSED, MALFORMED, ORDER_LEAF, ORDER_NOT_IN_LOG, Refusal};
+use crate::error::{MALFORMED, ORDER_LEAF, ORDER_NOT_IN_LOG, Refusal};
 
 /// An order that passed every check, with whom its records go on.
 #[derive(Debug)]
 pub struct Opening {
     order: Arc<CheckedOrder>,
     checkpoint: Vec<u8>,
-    checked_at: Millis,
     caller: String,
 }
 
@@ -45,7 +44,6 @@ impl Node {
             .map(|(order, checkpoint)| Opening {
                 order: Arc::new(order),
                 checkpoint,
-                checked_at: self.clock.now(),
                 caller: caller.clone(),
             })
             .inspect_err(|refusal| {
@@ -152,12 +150,6 @@ impl Node {
     /// A stream may be long: the checkpoint has to stay recent, and a newer roster has to approve as well.
     fn check_still(&self, opening: &mut Opening) -> Result<(), Refusal> {
         let now = self.clock.now();
-        if opening.checked_at.plus(CHECKPOINT_MAX_AGE) < now {
-            return Err(Refusal::denied(
-                CHECKPOINT_UNWITNESSED,
-                "the order's checkpoint has grown old on the way; come again with a newer one",
-            ));
-        }
         let bundle = self.trust.read().bundle().clone();
         check_witnessed(&opening.checkpoint, &bundle, now)?;
         if bundle.version() != opening.order.bundle_version() {

@@ -1,15 +1,21 @@
 //! The node follows the log by itself: what it has not followed it does not act on.
 
-use greffe_api::escrow::{ActivateRequest, GetCurrencyRequest, GetStatusRequest};
+use std::time::Duration;
+
+use greffe_api::escrow::witness_service_client::WitnessServiceClient;
+use greffe_api::escrow::{
+    ActivateRequest, AddCheckpointRequest, GetCurrencyRequest, GetStatusRequest,
+};
 use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_envelope::statement::Signed;
 use greffe_service_kit::errors::CallError;
+use greffe_service_kit::tls::SpiffeId;
 
 use crate::records::{
     approved, archived, list, opening, order, order_refused, record_refused, release,
 };
-use crate::world::World;
+use crate::world::{World, tenant};
 
 /// A node that is behind, as after a restore from an old copy: it refuses until it has caught up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,4 +129,54 @@ async fn what_the_root_did_not_sign_changes_nothing() {
         (status.node.as_str(), status.index, status.bundle_version),
         ("escrow-1", 1, 1)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_refused_is_in_the_log_with_its_reason_and_who_asked() {
+    let (world, journal) = World::with_key().await;
+    let records = archived(&world, &journal, &[1]);
+    let list = list(&records);
+    let order = release(&world, approved(order(&list), &["ann"]));
+    assert_eq!(order_refused(&world, &order).await, "APPROVALS_TOO_FEW");
+    // An application is no log.
+    let app = SpiffeId::app(&tenant(), "reader").unwrap();
+    let mut witness = WitnessServiceClient::new(world.channel(0, &app));
+    let refused = witness.add_checkpoint(AddCheckpointRequest::default());
+    let refused = CallError::from(refused.await.unwrap_err());
+    assert_eq!(refused.reason.as_deref(), Some("CALLER_NOT_ALLOWED"));
+    let wanted = [
+        ("Open", "APPROVALS_TOO_FEW"),
+        (
+            "greffe.escrow.v1.WitnessService/AddCheckpoint",
+            "CALLER_NOT_ALLOWED",
+        ),
+    ];
+    let logged = |(operation, reason): (&str, &str)| {
+        world
+            .log
+            .entries()
+            .into_iter()
+            .any(|entry| match entry.event {
+                Some(Event::Refusal(refusal)) => {
+                    entry.recorded_by == "escrow-1"
+                        && refusal.caller == "app:reader"
+                        && refusal.operation.trim_start_matches('/') == operation
+                        && refusal.reason == reason
+                }
+                _ => false,
+            })
+    };
+    for wanted in wanted {
+        for _ in 0..200 {
+            if logged(wanted) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(
+            logged(wanted),
+            "{wanted:?} in {:?}",
+            world.log.entries().last()
+        );
+    }
 }

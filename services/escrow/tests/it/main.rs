@@ -6,6 +6,7 @@
 
 mod attack_order;
 mod attack_record;
+mod authority;
 mod following;
 mod keygen;
 mod log;

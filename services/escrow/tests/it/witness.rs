@@ -1,5 +1,7 @@
 //! The node as a witness over the wire: one history, its state on disk before its word, and no start without it.
 
+use std::time::Duration;
+
 use greffe_api::escrow::AddCheckpointRequest;
 use greffe_service_kit::errors::{CallError, Causes};
 use greffe_tlog::{CosignerKey, Note, NoteSigner, SignedCheckpoint, Tree, TreeHead};
@@ -102,9 +104,10 @@ async fn attack_42_a_witness_whose_state_is_lost_does_not_start() {
     for name in ["escrow.db", "escrow.db-wal", "escrow.db-shm"] {
         let _ = std::fs::remove_file(folder.join(name));
     }
-    let config = world.config(0);
-    let error = greffe_escrow::serve(config, std::future::pending())
-        .await
+    let serving = greffe_escrow::serve(world.config(0), std::future::pending());
+    let ended = tokio::time::timeout(Duration::from_secs(10), serving).await;
+    let error = ended
+        .expect("the node serves without its state")
         .unwrap_err();
     assert!(
         Causes(&error).to_string().contains("WITNESS_STATE_LOST"),

@@ -24,16 +24,13 @@ use greffe_service_kit::config::{Limits, PeerConfig, ServiceConfig, TlsFiles};
 use greffe_service_kit::prepare::prepare;
 use greffe_service_kit::ready::{READY_FILE, Ready};
 use greffe_service_kit::serve::{Server, TlsOnly};
-use greffe_service_kit::tls::{Identity, SpiffeId, connect_lazy};
+use greffe_service_kit::tls::{SpiffeId, connect_lazy};
 use greffe_types::{TenantId, from_hex};
-use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
-};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
+use crate::authority::Authority;
 use crate::log::{LOG_KEY, Log, ORIGIN, WITNESSES, now};
 
 /// Later than any test runs.
@@ -68,43 +65,6 @@ pub(crate) fn person_key(name: &str) -> SigningKey {
 
 pub(crate) fn reader_key(name: &str) -> HybridSecretKey {
     HybridSecretKey::from_seed(&person_key(name).to_bytes())
-}
-
-/// A certificate authority.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self {
-            pem,
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    fn issue(&self, id: &SpiffeId) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![SanType::URI(id.to_string().try_into().unwrap())];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        (cert.pem(), key.serialize_pem())
-    }
-
-    fn identity(&self, id: &SpiffeId) -> Identity {
-        let (cert, key) = self.issue(id);
-        Identity::from_pem(cert.as_bytes(), key.as_bytes(), self.pem.as_bytes()).unwrap()
-    }
 }
 
 /// A node: its folder, and the process's part of it while it runs.
@@ -145,6 +105,7 @@ impl World {
         .await
     }
 
+    /// As [`World::new`], the nodes having other settings.
     pub(crate) async fn with(settings: EscrowConfig) -> Self {
         let (authority, log) = (Authority::new(), Log::new());
         let folder = tempfile::tempdir().unwrap();
@@ -245,7 +206,8 @@ impl World {
         node.task.take().unwrap().await.unwrap().unwrap();
     }
 
-    fn channel(&self, at: usize, client: &SpiffeId) -> Channel {
+    /// A node as anybody sees it.
+    pub(crate) fn channel(&self, at: usize, client: &SpiffeId) -> Channel {
         let node = &self.nodes[at];
         let expected = SpiffeId::service(&tenant(), &node.name).unwrap();
         let identity = self.authority.identity(client);
