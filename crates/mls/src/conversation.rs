@@ -49,6 +49,8 @@ pub struct Conversation {
     pub(crate) disclosed: Disclosed,
     /// This device was removed; nothing is left to do.
     pub(crate) closed: bool,
+    /// Application messages received since the state was last written into rows.
+    pub(crate) unstaged: Vec<Vec<u8>>,
     library: Library,
 }
 
@@ -74,6 +76,7 @@ impl Conversation {
             disclosures,
             disclosed,
             closed: false,
+            unstaged: Vec::new(),
             library,
         };
         let change = conversation.stage(true)?;
@@ -95,6 +98,7 @@ impl Conversation {
             disclosures,
             disclosed,
             closed: false,
+            unstaged: Vec::new(),
             library,
         })
     }
@@ -279,6 +283,7 @@ impl Conversation {
     /// back to; drop the conversation then.
     pub fn discard(&mut self) -> Result<(), MlsError> {
         self.buffer.discard();
+        self.unstaged.clear();
         self.reload()
     }
 
@@ -340,6 +345,7 @@ impl Conversation {
     /// Writes the state into the buffer; the tree too when the epoch changed.
     pub(crate) fn stage(&mut self, new_epoch: bool) -> Result<StateChange, MlsError> {
         self.group.write_to_storage_without_ratchet_tree()?;
+        self.unstaged.clear();
         if new_epoch {
             let tree = self.group.export_tree().to_bytes()?;
             let key = RowKey::new(Table::Tree, *self.id.as_bytes());
@@ -356,7 +362,7 @@ impl Conversation {
         self.group = load_group(self.id, &self.library, &self.buffer)?;
         self.disclosed = self.disclosures.of(self.group.context().extensions())?;
         self.closed = false;
-        Ok(())
+        self.replay()
     }
 
     /// Leaf indices with their members.

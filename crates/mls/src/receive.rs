@@ -79,31 +79,67 @@ impl Conversation {
     /// Takes the next message in the relay's order. A refusal is an event, not an error: it changes nothing. Our own
     /// commit coming back applies the pending one.
     pub fn receive(&mut self, message: &[u8]) -> Result<(Event, StateChange), MlsError> {
+        let event = self.receive_next(message)?;
+        Ok((event, self.received()?))
+    }
+
+    /// As [`Conversation::receive`] for one of many: what application messages change is written into rows only by
+    /// [`Conversation::received`], since those rows are as large as the group.
+    pub fn receive_next(&mut self, message: &[u8]) -> Result<Event, MlsError> {
         let frame = match self.check(message) {
             Ok(frame) => frame,
-            Err(refusal) => return Ok((Event::Refused(refusal), self.buffer.change())),
+            Err(refusal) => return Ok(Event::Refused(refusal)),
         };
+        if !matches!(frame.kind, FrameKind::Handshake { .. }) {
+            return match self.process(message, frame) {
+                Ok(Received::Application(application)) => {
+                    self.unstaged.push(message.to_vec());
+                    Ok(Event::Application(application))
+                }
+                Ok(Received::Commit(_)) => Err(MlsError::Row("conversation")),
+                Err(refusal) => {
+                    // the library may have used up a key
+                    self.reload()?;
+                    Ok(Event::Refused(refusal))
+                }
+            };
+        }
+        drop(self.received()?);
         let had_pending = self.has_pending();
         let before = self.leaves();
-        let received = match self.process(message, frame) {
-            Ok(received) => received,
-            Err(refusal) => {
-                // the library may have used up a key or half-applied a commit
-                self.reload()?;
-                return Ok((Event::Refused(refusal), self.buffer.change()));
-            }
-        };
-        match received {
-            Received::Application(application) => {
-                let change = self.stage(false)?;
-                Ok((Event::Application(application), change))
-            }
-            Received::Commit(description) => {
+        match self.process(message, frame) {
+            Ok(Received::Commit(description)) => {
                 let (mut committed, change) = self.committed(&description, &before, had_pending)?;
+                // it stays staged: received() gives it with the rest
+                drop(change);
                 committed.dropped_pending = had_pending && !committed.own;
-                Ok((Event::Commit(committed), change))
+                Ok(Event::Commit(committed))
+            }
+            Ok(Received::Application(_)) => Err(MlsError::Row("conversation")),
+            Err(refusal) => {
+                // the library may have half-applied a commit
+                self.reload()?;
+                Ok(Event::Refused(refusal))
             }
         }
+    }
+
+    /// Everything that was received since the last change that was persisted.
+    pub fn received(&mut self) -> Result<StateChange, MlsError> {
+        if self.unstaged.is_empty() {
+            return Ok(self.buffer.change());
+        }
+        self.stage(false)
+    }
+
+    /// Takes in again what was received before an operation that failed half-way.
+    pub(crate) fn replay(&mut self) -> Result<(), MlsError> {
+        for message in core::mem::take(&mut self.unstaged) {
+            let frame = self.check(&message)?;
+            self.process(&message, frame)?;
+            self.unstaged.push(message);
+        }
+        Ok(())
     }
 
     /// Everything that can be refused before the library sees it.

@@ -8,7 +8,7 @@ use greffe_envelope::derive::Seed;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{TrustState, VerifiedDisclosure};
-use greffe_mls::{Committed, Frame, FrameKind, Member, Refusal, StateChange};
+use greffe_mls::{Committed, Frame, FrameKind, Member, Refusal};
 use greffe_types::{ConversationId, DeviceId, Digest, Millis};
 
 use super::Taken;
@@ -70,7 +70,8 @@ pub(crate) struct Group {
     /// Chain heads that senders name and that are not in memory.
     heads: BTreeMap<u64, Digest>,
     outcomes: Vec<Outcome>,
-    change: Option<StateChange>,
+    /// MLS has taken something in.
+    advanced: bool,
     state: Arc<TrustState>,
 }
 
@@ -146,7 +147,7 @@ impl Group {
             own,
             heads,
             outcomes: Vec::new(),
-            change: None,
+            advanced: false,
             state: device.client().trust()?,
         })
     }
@@ -207,9 +208,13 @@ pub(crate) async fn run(device: &Device, mut group: Group, taken: &mut Taken) ->
             }
         }
     }
-    let change = group.change.as_ref().map(|change| device.mls_op(change));
+    // One write for all of them: its rows are as large as the group.
+    let change = match &mut group.guard.mls {
+        Some(mls) if group.advanced => Some(device.mls_op(&mls.received()?)?),
+        _ => None,
+    };
     Ok(Applied {
-        change: change.transpose()?,
+        change,
         guard: group.guard,
         outcomes: group.outcomes,
     })
@@ -295,8 +300,8 @@ impl Group {
             return withheld(reason::SPLICED);
         }
         let disclosure = self.guard.disclosure.clone();
-        let (event, change) = self.guard.member()?.receive(&message.mls_message)?;
-        self.change = Some(change);
+        let event = self.guard.member()?.receive_next(&message.mls_message)?;
+        self.advanced = true;
         let greffe_mls::Event::Application(application) = event else {
             return withheld(reason::MLS);
         };
@@ -374,7 +379,8 @@ impl Group {
                 && let Some(mls) = &mut self.guard.mls
                 && mls.has_pending()
             {
-                self.change = Some(mls.clear_pending()?);
+                drop(mls.clear_pending()?);
+                self.advanced = true;
             }
         }
         let mut row = place.row(device.id(), pb::EntryKind::Void);
@@ -395,10 +401,10 @@ impl Group {
         let Some(place) = self.items.front().map(place) else {
             return Ok(Err(Stop::Broken));
         };
-        let (event, change) = self.guard.member()?.receive(commit)?;
+        let event = self.guard.member()?.receive_next(commit)?;
+        self.advanced = true;
         match event {
             greffe_mls::Event::Commit(committed) => {
-                self.change = Some(change);
                 Ok(Ok(self.committed(device, &place, committed)?))
             }
             greffe_mls::Event::Refused(Refusal::UnknownCertificate(digest)) => {
