@@ -4,12 +4,10 @@ use greffe_types::Digest;
 
 use super::poly::{PointBytes, degree_is_exactly, interpolate};
 use crate::curve::{CurveError, Point};
+use crate::limits::MAX_HOLDERS;
 use crate::opening::PUBLIC_KEY_SIZE;
 use crate::pb;
 use crate::statement::{Signed, StatementError};
-
-/// Most holders of one key.
-pub const MAX_HOLDERS: usize = 64;
 
 /// Why a share epoch was refused.
 #[derive(Debug, thiserror::Error)]

@@ -3,9 +3,9 @@
 use ed25519_dalek::SigningKey;
 use greffe_types::{Digest, SessionId};
 
-use super::epoch::MAX_HOLDERS;
 use super::error::CeremonyError;
 use crate::label::{hash, label, push_lp};
+use crate::limits::MAX_HOLDERS;
 use crate::opening::HybridSecretKey;
 use crate::pb;
 use crate::statement::{Signed, StatementError};

@@ -14,7 +14,7 @@ pub(crate) mod poly;
 pub(crate) mod share;
 
 pub use conclusion::Conclusion;
-pub use epoch::{EpochError, Holder, MAX_HOLDERS, ShareHolders};
+pub use epoch::{EpochError, Holder, ShareHolders};
 pub use error::{CeremonyError, Fault};
 pub use generation::KeyGeneration;
 pub use members::{Member, Members, NodeIdentity};

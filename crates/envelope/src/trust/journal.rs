@@ -108,8 +108,10 @@ pub fn verify_share_epoch(
     let holders = &epoch.holders;
     require(
         (epoch.threshold as usize..=MAX_HOLDERS).contains(&holders.len())
-            && holders.first().is_some_and(|holder| holder.index >= 1)
-            && holders.is_sorted_by(|a, b| a.index < b.index),
+            && holders
+                .iter()
+                .zip(1..)
+                .all(|(holder, index)| holder.index == index),
         "holders",
     )?;
     for (i, holder) in holders.iter().enumerate() {

@@ -309,6 +309,14 @@ fn attack_72_share_epochs_must_fit_the_key() {
         check(&record, &resign(zero, 3)),
         Err(TrustError::Field("holders"))
     ));
+    // A gap, even with the share of that index: the reader numbers holders from 1 to n.
+    let (wide, five) = world.shared(&scalars(&[5, 7]), 2, 5);
+    let mut gap = five.message().clone();
+    gap.holders.drain(2..4);
+    assert!(matches!(
+        check(&wide, &resign(gap, 3)),
+        Err(TrustError::Field("holders"))
+    ));
     let mut twice = good();
     twice.holders[2].node = "escrow-1".into();
     assert!(matches!(
