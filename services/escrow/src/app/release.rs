@@ -11,6 +11,7 @@
 
 use core::time::Duration;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use futures::future::join_all;
 use greffe_envelope::ceremony::NodeShare;
@@ -222,11 +223,13 @@ fn answer(
             return Err(no_share(&work.opening.key_id));
         }
         let key = (work.opening.key_id, work.opening.share_epoch);
-        if !open.contains_key(&key) {
-            let sealed = sealed.get(&key).ok_or_else(|| no_share(&key.0))?;
-            open.insert(key, unseal(keys.seal(), &key.0, &key.1, sealed)?);
-        }
-        let share = open.get(&key).ok_or_else(|| no_share(&key.0))?;
+        let share = match open.entry(key) {
+            Entry::Occupied(share) => share.into_mut(),
+            Entry::Vacant(place) => {
+                let sealed = sealed.get(&key).ok_or_else(|| no_share(&key.0))?;
+                place.insert(unseal(keys.seal(), &key.0, &key.1, sealed)?)
+            }
+        };
         let answer = work
             .record
             .context

@@ -316,6 +316,12 @@ async fn attack_23_no_opening_without_the_archives_receipt_in_the_log() {
             "RECEIPT_REFUSED"
         );
     }
+    // In another batch of the archive's.
+    let other = archived(&world, &journal, &[2]).remove(0).proof;
+    assert_eq!(
+        refused(&world, &with(&true_one, other)).await,
+        "RECEIPT_NOT_IN_LOG"
+    );
     // In a batch that the relay logged, or in none.
     let mut proof = log_receipts(&world, std::slice::from_ref(&true_one)).remove(0);
     let entry: pb::LogEntry = prost::Message::decode(proof.log_entry.as_slice()).unwrap();

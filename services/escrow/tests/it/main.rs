@@ -3,6 +3,10 @@
     clippy::unwrap_used,
     reason = "helpers of tests are outside test functions"
 )]
+#![allow(
+    clippy::type_complexity,
+    reason = "tables of changes beside the reasons expected"
+)]
 
 mod attack_order;
 mod attack_record;
