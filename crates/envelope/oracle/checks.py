@@ -2,6 +2,7 @@
 
 import hashlib
 
+import ceremonies
 import ed25519
 import hybrid
 import p256
@@ -387,6 +388,7 @@ FILES = {
     "sealbox.json": Checker.sealbox,
     "message.json": Checker.message,
     "opening.json": Checker.opening,
+    "ceremony.json": ceremonies.check,
     "statements.json": Checker.statement,
     "ed25519.json": Checker.ed25519,
 }

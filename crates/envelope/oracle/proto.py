@@ -44,12 +44,52 @@ class Schema:
                 out += tagged(number, data) if data else b""
         return out
 
+    def decode(self, message, data):
+        """Field values of bytes that are exactly the one encoding of a message."""
+        fields = {number: (kind, name, many) for number, kind, name, many in self.messages[message]}
+        values = {name: [] if many else self.default(kind) for kind, name, many in fields.values()}
+        at = 0
+        while at < len(data):
+            tag, at = read_varint(data, at)
+            if tag >> 3 not in fields:
+                raise ValueError(f"{message} has no field {tag >> 3}")
+            kind, name, many = fields[tag >> 3]
+            value, at = read_varint(data, at)
+            if tag & 7 == 2:
+                if at + value > len(data):
+                    raise ValueError("cut off")
+                value, at = data[at : at + value], at + value
+            values[name] = self.value_of(kind, value, values[name] if many else None)
+        if self.encode(message, values) != data:
+            raise ValueError(f"not the one encoding of {message}")
+        return values
+
+    def value_of(self, kind, value, before):
+        if self.is_number(kind):
+            if before is not None:
+                raise ValueError("packed numbers do not occur in what is decoded")
+            value = bool(value) if kind == "bool" and isinstance(value, int) else value
+        elif not isinstance(value, bytes):
+            raise ValueError(f"a number where {kind} was expected")
+        elif kind == "bytes":
+            value = value.hex()
+        elif kind == "string":
+            value = value.decode("utf-8")
+        else:
+            value = self.decode(kind, value)
+        return value if before is None else before + [value]
+
+    def default(self, kind):
+        if self.is_number(kind):
+            return False if kind == "bool" else 0
+        return "" if kind in ("bytes", "string") else None
+
     def is_number(self, kind):
         return kind in VARINTS or kind in self.enums
 
     @staticmethod
     def number(kind, value):
-        if isinstance(value, bool) != (kind == "bool") or not 0 <= value < 2**64:
+        if isinstance(value, bytes) or isinstance(value, bool) != (kind == "bool") or not 0 <= value < 2**64:
             raise ValueError(f"{value!r} is no {kind}")
         return int(value)
 
@@ -67,6 +107,16 @@ def varint(value):
         out += bytes([value & 127 | 128])
         value >>= 7
     return out + bytes([value])
+
+
+def read_varint(data, at):
+    value = shift = 0
+    while at < len(data) and shift < 64:
+        value |= (data[at] & 127) << shift
+        shift, at = shift + 7, at + 1
+        if not data[at - 1] & 128:
+            return value, at
+    raise ValueError("a cut off or overlong number")
 
 
 def tagged(number, data):

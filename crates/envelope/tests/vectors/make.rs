@@ -5,6 +5,7 @@
 
 #[macro_use]
 mod json;
+mod ceremony;
 mod derive;
 mod keys;
 mod message;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 /// Name and text of every file.
 pub fn all() -> Vec<(&'static str, String)> {
-    let files: [(&str, &str, Vec<Value>); 11] = [
+    let files: [(&str, &str, Vec<Value>); 12] = [
         (
             "derive.json",
             "From a seed to every key of a message; ids of journaling keys.",
@@ -61,6 +62,11 @@ pub fn all() -> Vec<(&'static str, String)> {
             "opening.json",
             "A record opened by two of three nodes: shares, partial openings with proofs, answers, combination.",
             opening::cases(),
+        ),
+        (
+            "ceremony.json",
+            "Every message of a key generation and of a resharing, and what they arrive at.",
+            ceremony::cases(),
         ),
         (
             "statements.json",
