@@ -8,8 +8,8 @@ const TEXT: &str = "services/README.md";
 
 /// Adds what the text names and the tree does not have.
 pub(crate) fn check(findings: &mut Vec<String>) -> Result<()> {
-    let text =
-        std::fs::read_to_string(root().join(TEXT)).with_context(|| format!("{TEXT} cannot be read"))?;
+    let text = std::fs::read_to_string(root().join(TEXT))
+        .with_context(|| format!("{TEXT} cannot be read"))?;
     let mut named = 0;
     for name in text.split('`').skip(1).step_by(2) {
         let (file, function) = match name.split_once("::") {
@@ -26,7 +26,9 @@ pub(crate) fn check(findings: &mut Vec<String>) -> Result<()> {
                 if let Some(function) = function
                     && !defines(&code, function)
                 {
-                    findings.push(format!("{TEXT} names {file}::{function}, which is not there"));
+                    findings.push(format!(
+                        "{TEXT} names {file}::{function}, which is not there"
+                    ));
                 }
             }
         }
