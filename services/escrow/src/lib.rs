@@ -64,6 +64,8 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         .run(config.service.listen, &boot.ready_file(), stop)
         .await;
     following.abort();
+    // Ended before the database closes under it.
+    let _ = following.await;
     node.db.close().await;
     outcome.map_err(StartError::from)
 }
