@@ -211,12 +211,7 @@ fn a_client_needs_a_presented_certificate_for_its_key() {
     let world = World::new();
     let device = world.device(1).device;
     let other = SigningKey::generate().unwrap();
-    let client = Client::new(
-        device.device,
-        device.certificate,
-        other,
-        world.trust.clone(),
-    );
+    let client = Client::new(device.device, device.certificate, other, world.trust);
     assert!(matches!(
         client,
         Err(MlsError::Refused(Refusal::CertificateMismatch(_)))

@@ -324,3 +324,11 @@ pub(crate) fn talk(from: &mut Conversation, to: &mut Conversation, byte: u8) {
 pub(crate) fn observe(world: &World, conversation: &Conversation) -> Observer {
     Observer::start(world.trust.clone(), &conversation.group_info().unwrap()).unwrap()
 }
+
+/// The refusal in an error.
+pub(crate) fn refusal(error: MlsError) -> Refusal {
+    match error {
+        MlsError::Refused(refusal) => refusal,
+        other => panic!("{other}"),
+    }
+}
