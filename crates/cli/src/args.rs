@@ -161,3 +161,58 @@ pub(crate) struct VerifyArguments {
     #[arg(long)]
     pub(crate) root: PathBuf,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Commands that have none below them.
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+        let path = format!("{path} {}", command.get_name());
+        if command.get_subcommands().next().is_none() {
+            found.push((path, command.clone()));
+            return;
+        }
+        for below in command.get_subcommands() {
+            leaves(below, &path, found);
+        }
+    }
+
+    #[test]
+    fn every_command_has_an_example_and_no_name_twice() {
+        let mut found = Vec::new();
+        leaves(&Arguments::command(), "", &mut found);
+        assert!(found.len() > 30, "{}", found.len());
+        for (path, command) in found {
+            let help = command.get_after_help().map(ToString::to_string);
+            let example = help.unwrap_or_default();
+            assert!(
+                example.contains("Example") && example.contains(path.trim()),
+                "{path}"
+            );
+            let mut names = BTreeSet::new();
+            for argument in command.get_arguments() {
+                assert!(
+                    names.insert(argument.get_id().clone()),
+                    "{path}: {}",
+                    argument.get_id()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_one_line_in_the_form_asked_for() {
+        let error = Arguments::try_parse_from(["greffe", "send", "--as"]).unwrap_err();
+        let failure = not_understood(&error);
+        assert_eq!(failure.reason(), "ARGUMENTS");
+        assert!(failure.message().contains("--as"), "{failure}");
+        let json = ["greffe", "--output", "json", "x"].map(OsString::from);
+        assert_eq!(output_of(json.into_iter()), Output::Json);
+        assert_eq!(output_of(["greffe".into()].into_iter()), Output::Text);
+    }
+}

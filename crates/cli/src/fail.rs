@@ -129,7 +129,9 @@ impl From<ClientError> for Failure {
             _ if error.is_retryable() => Exit::Unavailable,
             _ => Exit::Refused,
         };
-        Self::new(exit, error.reason(), chain(&error))
+        // The reason stands before the message already.
+        let message = chain(&error).replace(&format!("{}: ", error.reason()), "");
+        Self::new(exit, error.reason(), message)
     }
 }
 

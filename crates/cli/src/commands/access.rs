@@ -46,7 +46,7 @@ pub(crate) struct Access {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AsPerson {
     /// Who acts: a name of the roster.
-    #[arg(long = "as", value_name = "PERSON")]
+    #[arg(id = "as", long, value_name = "PERSON")]
     pub(crate) name: String,
     /// Where their keys are.
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub(crate) struct AsPerson {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AsUser {
     /// Who speaks: a user with a device here.
-    #[arg(long = "as", value_name = "USER")]
+    #[arg(id = "as", long, value_name = "USER")]
     pub(crate) name: String,
     /// Which of the user's devices; the first without it.
     #[arg(long, value_name = "DEVICE")]

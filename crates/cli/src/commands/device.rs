@@ -81,10 +81,10 @@ async fn make(arguments: Enrol, output: Output) -> Result<()> {
         ));
     }
     let issuer = read_key(&file)?;
+    let device = enrol(&client, &issuer, &user, KEY_PACKAGES).await?;
     if client.trust()?.bundle().message().development {
         narrate("the issuer's key is a development key on this machine: not for production");
     }
-    let device = enrol(&client, &issuer, &user, KEY_PACKAGES).await?;
     let view = DeviceView {
         user: device.user().to_owned(),
         device: device.id().to_string(),

@@ -101,7 +101,7 @@ impl HoldView {
     /// One line for a person.
     pub(crate) fn line(&self) -> String {
         let state = match &self.released_at {
-            Some(at) => format!("released {at}"),
+            Some(at) => format!("released with effect from {at}"),
             None => format!("holds {} records", self.records),
         };
         format!(

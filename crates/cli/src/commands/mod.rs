@@ -2,7 +2,9 @@
 
 mod access;
 mod conversation;
+mod details;
 mod device;
+mod explain;
 mod form;
 mod hold;
 mod log;

@@ -3,14 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use greffe_client::verify_record;
-use greffe_policy::{ClockEnd, ClockKind, Events, Explanation, Pack, load_folder};
-use greffe_types::{Digest, Millis};
+use greffe_policy::{ClockKind, Pack, load_folder};
 use serde::Serialize;
 
-use super::access::AsPerson;
-use super::form::{hex, instant, time};
-use crate::fail::{Exit, Failure, Result, chain};
+use super::explain::{ExplainArguments, explain};
+use crate::fail::{Failure, Result, chain};
 use crate::output::{Output, print};
 
 /// `greffe policy`
@@ -33,34 +30,13 @@ enum What {
     },
     /// Until when a record is kept, and which rule says so: every clock with its source, and the winner.
     #[command(after_help = "Example:\n  greffe policy explain DIGEST --as auditor")]
-    Explain(Explain),
+    Explain(ExplainArguments),
     /// Check a pack's folder.
     #[command(after_help = "Example:\n  greffe policy lint policies/packs/us-broker-dealer")]
     Lint {
         /// The folder.
         folder: PathBuf,
     },
-}
-
-#[derive(Debug, Args)]
-struct Explain {
-    /// Envelope digest of the record.
-    record: Digest,
-    #[command(flatten)]
-    person: AsPerson,
-    /// Folder of the record's pack, when this program does not carry it.
-    #[arg(long, value_name = "FOLDER")]
-    pack: Option<PathBuf>,
-    /// An event that has happened, such as account-closed=2026-05-01; may be given several times.
-    #[arg(long, value_name = "EVENT=TIME", value_parser = event)]
-    event: Vec<(String, Millis)>,
-}
-
-fn event(text: &str) -> core::result::Result<(String, Millis), String> {
-    let (name, at) = text
-        .split_once('=')
-        .ok_or_else(|| format!("{text:?} is not EVENT=TIME"))?;
-    Ok((name.to_owned(), instant(at)?))
 }
 
 #[derive(Serialize)]
@@ -85,39 +61,23 @@ struct ClassView {
     clocks: Vec<ClockView>,
 }
 
-#[derive(Serialize)]
-struct ClockView {
-    kind: &'static str,
-    years: u16,
-    from: String,
+/// A retention clock.
+#[derive(Debug, Serialize)]
+pub(super) struct ClockView {
+    pub(super) kind: &'static str,
+    pub(super) years: u16,
+    pub(super) from: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ends: Option<String>,
-    citation: String,
-    evidence: String,
+    pub(super) ends: Option<String>,
+    pub(super) citation: String,
+    pub(super) evidence: String,
     #[serde(skip_serializing_if = "core::ops::Not::not")]
-    winner: bool,
+    pub(super) winner: bool,
 }
 
 #[derive(Serialize)]
 struct List {
     packs: Vec<PackView>,
-}
-
-#[derive(Serialize)]
-struct Explained {
-    record: String,
-    pack: String,
-    pack_digest: String,
-    class: String,
-    archived_at: String,
-    clocks: Vec<ClockView>,
-    winner: String,
-    retain_until: String,
-    /// As the archive pinned it; later when it was extended.
-    pinned_until: String,
-    awaiting: Vec<String>,
-    conflict: Option<String>,
-    holds: u32,
 }
 
 impl PackView {
@@ -195,7 +155,8 @@ impl PackView {
     }
 }
 
-const fn kind_name(kind: ClockKind) -> &'static str {
+/// A clock's kind, in words.
+pub(super) const fn kind_name(kind: ClockKind) -> &'static str {
     match kind {
         ClockKind::Minimum => "at least",
         ClockKind::Maximum => "at most",
@@ -227,96 +188,12 @@ pub(crate) async fn run(arguments: PolicyArguments, output: Output) -> Result<()
     }
 }
 
-fn folder(path: &Path) -> Result<Pack> {
+/// Reads and checks a pack's folder.
+pub(super) fn folder(path: &Path) -> Result<Pack> {
     load_folder(path).map_err(|error| {
         Failure::unverified(
             "POLICY_INVALID",
             format_args!("{}: {}", path.display(), chain(&error)),
         )
     })
-}
-
-async fn explain(arguments: Explain, output: Output) -> Result<()> {
-    let people = arguments.person.open().await?;
-    let given = people.record(&arguments.record).await?;
-    let summary = given.summary.clone().unwrap_or_default();
-    // The envelope, not the archive's word, says which pack and class the record is of.
-    let trust = people.client().trust()?;
-    let record = verify_record(&trust, &arguments.record, given)?;
-    let header = record.envelope.header();
-    let wanted = header.policy_digest();
-    let own;
-    let pack = match &arguments.pack {
-        Some(path) => {
-            own = folder(path)?;
-            Some(&own)
-        }
-        None => Pack::all_embedded()
-            .iter()
-            .find(|pack| pack.digest() == wanted),
-    };
-    let pack = pack.filter(|pack| pack.digest() == wanted).ok_or_else(|| {
-        Failure::refused(
-            "UNKNOWN_PACK",
-            format_args!("the record is kept under the pack of digest {wanted}, which is not at hand: name its folder with --pack"),
-        )
-    })?;
-    let events = arguments
-        .event
-        .into_iter()
-        .fold(Events::none(), |events, (name, at)| events.with(name, at));
-    let class = &header.message().record_class;
-    let archived = Millis::new(record.receipt.archived_at);
-    let explanation = pack
-        .explain(class, archived, &events)
-        .map_err(|error| Failure::new(Exit::Refused, error.reason(), chain(&error)))?;
-    let view = Explained::new(&arguments.record, &explanation, &summary);
-    print(output, &view, |view| {
-        format!(
-            "{explanation}\npinned by the archive until {}{}\n",
-            view.pinned_until,
-            if view.holds > 0 {
-                format!("; {} holds stand on it", view.holds)
-            } else {
-                String::new()
-            }
-        )
-    })
-}
-
-impl Explained {
-    fn new(
-        record: &Digest,
-        explanation: &Explanation,
-        summary: &greffe_api::archive::RecordSummary,
-    ) -> Self {
-        let clocks = explanation.clocks.iter().enumerate();
-        Self {
-            record: record.to_string(),
-            pack: explanation.pack.clone(),
-            pack_digest: hex(explanation.digest.as_bytes()),
-            class: explanation.class.clone(),
-            archived_at: time(explanation.archived_at.get()),
-            clocks: clocks
-                .map(|(index, clock)| ClockView {
-                    kind: kind_name(clock.kind),
-                    years: clock.years,
-                    from: clock.start.to_string(),
-                    ends: match clock.end {
-                        ClockEnd::At(end) | ClockEnd::NotBefore(end) => Some(time(end.get())),
-                        ClockEnd::Open => None,
-                    },
-                    citation: clock.citation.clone(),
-                    evidence: clock.evidence.to_string(),
-                    winner: index == explanation.winner,
-                })
-                .collect(),
-            winner: explanation.clocks[explanation.winner].citation.clone(),
-            retain_until: time(explanation.retain_until.get()),
-            pinned_until: time(summary.retain_until),
-            awaiting: explanation.awaiting.clone(),
-            conflict: explanation.conflict.as_ref().map(ToString::to_string),
-            holds: summary.holds,
-        }
-    }
 }

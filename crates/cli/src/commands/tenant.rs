@@ -258,12 +258,11 @@ impl KeyView {
             not_before: time(record.not_before),
             not_after: time(record.not_after),
             threshold: epoch.map(|epoch| epoch.threshold()),
-            holders: epoch.map_or_else(Vec::new, |epoch| {
-                epoch
-                    .holders()
-                    .map(|(_, node, _)| node.to_owned())
-                    .collect()
-            }),
+            holders: epoch
+                .iter()
+                .flat_map(|epoch| epoch.holders())
+                .map(|(_, node, _)| node.to_owned())
+                .collect(),
             share_epoch: epoch.map(|epoch| epoch.message().epoch),
             record: record.digest().to_string(),
             log_index: state.log_index(&record.digest()),
