@@ -8,7 +8,7 @@ use greffe_envelope::derive::Seed;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{TrustState, VerifiedDisclosure};
-use greffe_mls::{Committed, Frame, FrameKind, Member, Refusal};
+use greffe_mls::{Committed, Frame, FrameKind, Member, Refusal, StateChange};
 use greffe_types::{ConversationId, DeviceId, Digest, Millis};
 
 use super::Taken;
@@ -72,6 +72,8 @@ pub(crate) struct Group {
     outcomes: Vec<Outcome>,
     /// MLS has taken something in.
     advanced: bool,
+    /// This device was removed: what deletes its keys.
+    closing: Option<StateChange>,
     state: Arc<TrustState>,
 }
 
@@ -148,6 +150,7 @@ impl Group {
             heads,
             outcomes: Vec::new(),
             advanced: false,
+            closing: None,
             state: device.client().trust()?,
         })
     }
@@ -211,7 +214,11 @@ pub(crate) async fn run(device: &Device, mut group: Group, taken: &mut Taken) ->
     // One write for all of them: its rows are as large as the group.
     let change = match &mut group.guard.mls {
         Some(mls) if group.advanced => Some(device.mls_op(&mls.received()?)?),
-        _ => None,
+        Some(_) => None,
+        None => {
+            let closing = group.closing.as_ref().map(|change| device.mls_op(change));
+            closing.transpose()?
+        }
     };
     Ok(Applied {
         change,
@@ -440,6 +447,7 @@ impl Group {
             digest: place.entry,
         });
         if committed.removed_self {
+            self.closing = Some(self.guard.member()?.received()?);
             self.guard.row.state = ConversationState::Removed;
             self.guard.mls = None;
             return Ok(Finished {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use greffe_client::{Device, Event, Outgoing, OutgoingAttachment, Received, Source};
 use greffe_envelope::pb::Mode;
 use greffe_types::{ConversationId, UserId};
+use sqlx::Connection as _;
 
 use crate::world::World;
 
@@ -178,6 +179,16 @@ async fn attachments_arrive_whole() {
     }
 }
 
+/// How many conversations' MLS states a device has at rest.
+async fn groups(world: &World, folder: &str, device: &Device) -> i64 {
+    let path = world.folder.path().join(folder).join("client.db");
+    let url = format!("sqlite://{}", path.display());
+    let mut conn = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let sql = "SELECT COUNT(*) FROM mls_row WHERE kind = 'mls_group' AND device = $1";
+    let count = sqlx::query_scalar(sql).bind(device.id().to_vec());
+    count.fetch_one(&mut conn).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_come_and_go_and_messages_too_late_are_sealed_anew() {
     let world = World::new().await;
@@ -217,6 +228,12 @@ async fn members_come_and_go_and_messages_too_late_are_sealed_anew() {
     assert_eq!(gone[0].device, carol.id());
     let events = carol.catch_up().await.unwrap();
     assert!(matches!(events[..], [Event::Removed { .. }]), "{events:?}");
+    assert_eq!(
+        groups(&world, "apps", &carol).await,
+        0,
+        "its keys are deleted"
+    );
+    assert_eq!(groups(&world, "apps", &bob).await, 1);
     let refused = carol
         .send(Outgoing::text(id, "still here?"))
         .await
