@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use greffe_api::relay as api;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
-use greffe_envelope::trust::TrustState;
+use greffe_envelope::trust::{TrustState, VerifiedDisclosure};
 use greffe_service_kit::clock::SharedClock;
 use greffe_types::{DeviceId, Digest, Millis, UserId};
 use tokio::sync::Semaphore;
@@ -98,6 +98,36 @@ impl Client {
     /// [`ClientError`]; nothing has changed then.
     pub async fn refresh_trust(&self) -> Result<()> {
         self.0.trust.refresh(&self.0.store, &self.0.log).await
+    }
+
+    /// As [`Client::refresh_trust`] when that is some minutes ago: revocations and new keys have to be heard of. What cannot
+    /// be asked for now is asked for next time.
+    pub(crate) async fn freshen(&self) -> Result<()> {
+        if self.0.trust.is_fresh() {
+            return Ok(());
+        }
+        match self.refresh_trust().await {
+            Err(error) if error.is_retryable() => Ok(()),
+            refreshed => refreshed,
+        }
+    }
+
+    /// The disclosure in force for a mode, by the word of t nodes; asked for anew when it has been superseded.
+    pub(crate) async fn current_disclosure(
+        &self,
+        mode: pb::Mode,
+    ) -> Result<Arc<VerifiedDisclosure>> {
+        self.freshen().await?;
+        let trust = &self.0.trust;
+        if let Ok(disclosure) = trust.disclosure(mode)
+            && trust.ensure_current(&disclosure).await.is_ok()
+        {
+            return Ok(disclosure);
+        }
+        self.refresh_trust().await?;
+        let disclosure = trust.disclosure(mode)?;
+        trust.ensure_current(&disclosure).await?;
+        Ok(disclosure)
     }
 
     /// What is in force.

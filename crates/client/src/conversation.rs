@@ -86,12 +86,7 @@ impl Device {
     /// sent.
     pub async fn create(&self, mode: pb::Mode) -> Result<ConversationId> {
         let client = self.client();
-        let trust = &client.0.trust;
-        if trust.disclosure(mode).is_err() {
-            client.refresh_trust().await?;
-        }
-        let disclosure = trust.disclosure(mode)?;
-        trust.ensure_current(&disclosure).await?;
+        let disclosure = client.current_disclosure(mode).await?;
         let id = ConversationId::new(random()?);
         let extension = disclosure.signed().raw().encode_to_vec();
         let store = &client.0.store;
@@ -150,10 +145,20 @@ impl Device {
             let mut relay = relay.clone();
             async move { relay.create_conversation(request).await }
         });
-        answer.await?;
+        let outcome = answer.await.map(|_| ());
+        if outcome.as_ref().is_err_and(ClientError::is_retryable) {
+            return outcome;
+        }
         let mut guard = self.acquire(&id).await?;
         let live = guard.begin();
-        live.row.state = ConversationState::Active;
+        match &outcome {
+            Ok(()) => live.row.state = ConversationState::Active,
+            // It exists nowhere but here, and never will.
+            Err(error) => {
+                live.row.state = ConversationState::Broken;
+                error.reason().clone_into(&mut live.row.reason);
+            }
+        }
         let ops = vec![
             Op::Conversation(live.row.clone()),
             Op::OutboxDone {
@@ -163,7 +168,7 @@ impl Device {
         ];
         self.client().0.store.write(ops).await?;
         guard.settled();
-        Ok(())
+        outcome
     }
 
     /// The notice of a conversation in a language: rendered here, and exactly the text that the root signed.

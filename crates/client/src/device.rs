@@ -33,7 +33,7 @@ const KEY_PACKAGE_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 /// Most key packages the relay takes in one call.
 const KEY_PACKAGES_A_CALL: usize = 100;
 /// How long a call is tried again while the service cannot be reached or is overloaded.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Conversations kept open in memory; the database has the others.
@@ -142,34 +142,43 @@ impl Device {
         {
             return Ok(session.token.clone());
         }
-        let directory = self.0.client.connection().directory()?;
-        let challenge = with_patience("CreateChallenge", || {
-            let mut directory = directory.clone();
-            let request = api::CreateChallengeRequest {
-                device: self.0.id.to_vec(),
-            };
-            async move { directory.create_challenge(request).await }
-        });
-        let login = pb::DeviceLogin {
-            tenant: self.0.cert.tenant.clone(),
-            device: self.0.id.to_vec(),
-            device_cert: self.0.cert.digest().to_vec(),
-            audience: "relay".to_owned(),
-            challenge: challenge.await?.challenge,
-            at: self.0.client.now().get(),
+        let mut pause = Pause::default();
+        // A challenge is good for one login: each try begins with another.
+        let answer = loop {
+            match self.try_login().await {
+                Ok(answer) => break answer,
+                Err(error) => pause.after(error).await?,
+            }
         };
-        let signed = Signed::sign(login, &[(&self.signer(), &self.0.key)]);
-        let request = api::LoginRequest {
-            login: Some(signed.into_raw()),
-        };
-        let answer = directory.clone().login(request).await;
-        let answer = answer.map_err(call("Login"))?.into_inner();
         let token = MetadataValue::from_bytes(&answer.session);
         *session = Some(Session {
             token: token.clone(),
             expiry: Millis::new(answer.expiry),
         });
         Ok(token)
+    }
+
+    async fn try_login(&self) -> Result<api::LoginResponse> {
+        let mut directory = self.0.client.connection().directory()?;
+        let request = api::CreateChallengeRequest {
+            device: self.0.id.to_vec(),
+        };
+        let answer = directory.create_challenge(request).await;
+        let challenge = answer.map_err(call("CreateChallenge"))?.into_inner();
+        let login = pb::DeviceLogin {
+            tenant: self.0.cert.tenant.clone(),
+            device: self.0.id.to_vec(),
+            device_cert: self.0.cert.digest().to_vec(),
+            audience: "relay".to_owned(),
+            challenge: challenge.challenge,
+            at: self.0.client.now().get(),
+        };
+        let signed = Signed::sign(login, &[(&self.signer(), &self.0.key)]);
+        let request = api::LoginRequest {
+            login: Some(signed.into_raw()),
+        };
+        let answer = directory.login(request).await;
+        Ok(answer.map_err(call("Login"))?.into_inner())
     }
 
     /// A request that carries the session.
@@ -391,19 +400,5 @@ impl Pause {
         self.next = (self.next * 2).min(LONGEST_PAUSE);
         tokio::time::sleep(pause).await;
         Ok(())
-    }
-}
-
-/// A call without session that may be repeated.
-pub(crate) async fn with_patience<A, R>(operation: &'static str, make: impl Fn() -> R) -> Result<A>
-where
-    R: Future<Output = Result<Response<A>, Status>>,
-{
-    let mut pause = Pause::default();
-    loop {
-        match make().await {
-            Ok(answer) => return Ok(answer.into_inner()),
-            Err(status) => pause.after(call(operation)(status)).await?,
-        }
     }
 }

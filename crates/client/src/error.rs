@@ -140,11 +140,17 @@ impl ClientError {
         }
     }
 
-    /// Whether the same call may succeed later by itself.
+    /// Whether the same call may succeed later by itself: the service said so, or was not the one that answered. Every
+    /// refusal of ours has a reason; a connection that breaks has none, and gRPC names it in several ways.
     pub fn is_retryable(&self) -> bool {
+        use tonic::Code;
         match self {
             Self::Call { source, .. } => {
-                source.is_retryable() || source.code == tonic::Code::DeadlineExceeded
+                let broken = matches!(
+                    source.code,
+                    Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded
+                );
+                source.is_retryable() || (source.reason.is_none() && broken)
             }
             _ => false,
         }

@@ -39,6 +39,7 @@ impl Device {
     /// refuses.
     pub async fn invite(&self, id: &ConversationId, users: &[UserId]) -> Result<Vec<MemberInfo>> {
         self.acquire(id).await?.speaking()?;
+        self.client().freshen().await?;
         let claimed = self.claim(users).await?;
         let mut added = Vec::new();
         let packages = claimed.clone();
@@ -96,8 +97,7 @@ impl Device {
         let client = self.client();
         client.refresh_trust().await?;
         let mode = self.acquire(id).await?.row.mode;
-        let disclosure = client.0.trust.disclosure(mode)?;
-        client.0.trust.ensure_current(&disclosure).await?;
+        let disclosure = client.current_disclosure(mode).await?;
         let extension = disclosure.signed().raw().encode_to_vec();
         self.commit(id, move |mls, now| {
             if mls.extension() == extension {

@@ -26,7 +26,15 @@ impl Device {
                 OutboxKind::Creation => {
                     let request = api::CreateConversationRequest::decode(row.payload.as_slice())
                         .map_err(ClientError::store)?;
-                    self.finish_creation(row.conversation, request).await?;
+                    match self.finish_creation(row.conversation, request).await {
+                        Ok(()) => {}
+                        Err(error) if error.is_retryable() => return Err(error),
+                        Err(error) => self.keep_events(vec![Event::NotSent {
+                            conversation: row.conversation,
+                            envelope: row.digest,
+                            reason: error.reason().to_owned(),
+                        }]),
+                    }
                 }
                 OutboxKind::Commit => match self.submit_commit(&row).await {
                     // It comes back in the mailbox.
@@ -47,7 +55,15 @@ impl Device {
             }
         }
         for acknowledgement in store.acknowledgements(&self.id(), None).await? {
-            self.finish_acknowledgement(acknowledgement).await?;
+            match self.finish_acknowledgement(acknowledgement).await {
+                Ok(_) => {}
+                Err(error) if error.is_retryable() => return Err(error),
+                // Another disclosure is in force by now; its notice is acknowledged by whoever is shown it.
+                Err(error) => tracing::warn!(
+                    reason = error.reason(),
+                    "an acknowledgement is not taken any more"
+                ),
+            }
         }
         self.flush_reports().await;
         *resumed = true;

@@ -1,7 +1,9 @@
 //! The tenant's trust as this client has verified it: from the pinned root, through the nodes' signatures, to the log.
 
+use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use greffe_api::escrow as escrow_api;
 use greffe_api::relay as relay_api;
@@ -21,8 +23,10 @@ use crate::error::{ClientError, Result, call, untrusted};
 use crate::log::LogView;
 use crate::store::{ClientStore, Op};
 
+/// How long what relay and log said goes unasked.
+const REFRESH: Duration = Duration::from_secs(5 * 60);
 /// Currency statements older than half their life are asked for again.
-const CURRENCY_RENEWAL: core::time::Duration = core::time::Duration::from_secs(12 * 60 * 60);
+const CURRENCY_RENEWAL: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// What is trusted, and what makes it so. Verifies disclosures for MLS.
 pub struct Trust {
@@ -30,8 +34,9 @@ pub struct Trust {
     clock: SharedClock,
     state: RwLock<Option<Arc<TrustState>>>,
     currency: RwLock<HashMap<Digest, Vec<Signed<pb::Currency>>>>,
-    /// One refresh at a time.
+    /// One refresh at a time; when the last one succeeded.
     refreshing: Mutex<()>,
+    refreshed: RwLock<Option<Instant>>,
 }
 
 impl Trust {
@@ -61,6 +66,7 @@ impl Trust {
             state: RwLock::new(state.map(Arc::new)),
             currency: RwLock::default(),
             refreshing: Mutex::new(()),
+            refreshed: RwLock::new(None),
         })
     }
 
@@ -82,6 +88,15 @@ impl Trust {
     pub(crate) fn is_known(&self) -> bool {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         state.is_some()
+    }
+
+    /// Whether the last refresh is not long ago.
+    pub(crate) fn is_fresh(&self) -> bool {
+        let refreshed = self
+            .refreshed
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        refreshed.is_some_and(|at| at.elapsed() < REFRESH)
     }
 
     /// Fetches the relay's word on the tenant's trust and takes in what is new: signed by the root, key records and share
@@ -154,6 +169,11 @@ impl Trust {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             *state = Some(Arc::new(next));
         }
+        let mut refreshed = self
+            .refreshed
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *refreshed = Some(Instant::now());
         Ok(())
     }
 

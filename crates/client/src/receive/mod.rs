@@ -70,6 +70,7 @@ impl Device {
     /// [`ClientError`].
     pub async fn receiver(&self, window: u32) -> Result<Receiver> {
         let turn = self.0.receiving.clone().lock_owned().await;
+        self.client().freshen().await?;
         self.resume().await?;
         Ok(Receiver::new(self.clone(), window, turn))
     }

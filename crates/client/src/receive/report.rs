@@ -65,7 +65,9 @@ impl Device {
                         stated,
                         "a report could not be sent yet"
                     );
-                    return;
+                    if error.is_retryable() {
+                        return;
+                    }
                 }
             }
         }
