@@ -3,6 +3,7 @@
 use core::future::Future;
 use std::path::Path;
 
+use greffe_service_kit::boot::StartError;
 use greffe_service_kit::config::{self, ServiceConfig};
 use greffe_service_kit::prepare::{Prepared, prepare};
 use serde::de::DeserializeOwned;
@@ -67,18 +68,22 @@ fn prepared(name: &str, service: &ServiceConfig, keys: &[(&str, &str)]) -> Resul
     print(Output::Json, &made, |_| String::new())
 }
 
-async fn serve<E, F>(
+async fn serve<F>(
     arguments: &ServeArguments,
     run: impl FnOnce(core::pin::Pin<Box<dyn Future<Output = ()> + Send>>) -> F,
 ) -> Result<()>
 where
-    E: std::error::Error + 'static,
-    F: Future<Output = core::result::Result<(), E>>,
+    F: Future<Output = core::result::Result<(), StartError>>,
 {
     let stop = Box::pin(told_to_stop(arguments.stop_with_stdin)?);
-    run(stop)
-        .await
-        .map_err(|error| Failure::failed("SERVICE_FAILED", chain(&error)))
+    run(stop).await.map_err(|error| {
+        let exit = match &error {
+            StartError::Config(_) => Exit::Usage,
+            StartError::Folder(_) => Exit::Refused,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, error.reason(), chain(&error))
+    })
 }
 
 /// SIGTERM, SIGINT, or, when a parent asked for it, the end of standard input.

@@ -76,6 +76,27 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Stable reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "SETTINGS_REFUSED",
+            Self::Telemetry(_) => "LOGGING_FAILED",
+            Self::Folder(error) => error.reason().as_str(),
+            Self::Tls(_) | Self::Identity { .. } => "TLS_IDENTITY",
+            Self::Trust(_) => "TRUST_BUNDLE",
+            Self::Peer(_) | Self::Connect(_) => "PEER_REFUSED",
+            Self::Database(_) => "DATABASE_FAILED",
+            Self::File(error) => error.reason().as_str(),
+            Self::Secrets(_) => "SECRETS_REFUSED",
+            Self::Serve(ServeError::Listen { source, .. })
+                if source.kind() == std::io::ErrorKind::AddrInUse =>
+            {
+                "PORT_IN_USE"
+            }
+            Self::Serve(_) | Self::Service { .. } => "SERVICE_FAILED",
+        }
+    }
+
     /// What only one service checks.
     pub fn service(
         what: &'static str,

@@ -201,8 +201,15 @@ impl From<Status> for CallError {
         // Details that do not decode leave the code and message: a peer cannot make us fail with them.
         let details = status.get_error_details();
         let info = details.error_info().filter(|info| info.domain == DOMAIN);
+        // A status with a cause was made on this side: the connection broke, for which HTTP/2 has many codes. What a peer
+        // answered has none.
+        let broken = Error::source(&status).is_some();
         Self {
-            code: status.code(),
+            code: if broken {
+                Code::Unavailable
+            } else {
+                status.code()
+            },
             reason: info.map(|info| info.reason.clone()),
             message: status.message().to_owned(),
             metadata: info

@@ -49,7 +49,7 @@ const NO_CALLER: Reason = Reason::new("NO_CALLER");
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address is taken, not ours, or not allowed.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: name a free address of this machine in service.listen")]
     Listen {
         /// Which address.
         address: SocketAddr,

@@ -46,10 +46,11 @@ pub(crate) async fn run(arguments: DemoArguments, output: Output) -> Result<()> 
 }
 
 async fn perform(folder: &Path, options: &Options, input: Input) -> Result<Summary> {
-    let up = tokio::select! {
-        up = Up::start(folder, options) => up?,
-        _ = tokio::signal::ctrl_c() => return Err(interrupted()),
+    let early = async {
+        // That signals cannot be caught shows below.
+        let _ = tokio::signal::ctrl_c().await;
     };
+    let up = Up::start(folder, options, early).await?;
     let outcome = tokio::select! {
         outcome = scenes(&up.layout, input) => outcome,
         _ = tokio::signal::ctrl_c() => Err(interrupted()),

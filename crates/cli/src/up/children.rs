@@ -25,6 +25,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// Pause before a service that died is started again; doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A service that has died this often before it listened will not do better.
+const DEATHS: u32 = 3;
 
 /// What a service says of itself once it listens.
 #[derive(Debug, Clone, Deserialize)]
@@ -41,7 +43,11 @@ pub(crate) struct Children {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     pids: Arc<Mutex<BTreeMap<&'static str, u32>>>,
+    deaths: Deaths,
 }
+
+/// How often each service has ended by itself.
+type Deaths = Arc<Mutex<BTreeMap<&'static str, u32>>>;
 
 impl Children {
     /// None yet.
@@ -51,6 +57,7 @@ impl Children {
             stop: watch::Sender::new(false),
             tasks: Vec::new(),
             pids: Arc::default(),
+            deaths: Arc::default(),
         }
     }
 
@@ -63,6 +70,7 @@ impl Children {
                 layout: self.layout.clone(),
                 stop: self.stop.subscribe(),
                 pids: self.pids.clone(),
+                deaths: self.deaths.clone(),
             };
             keeper.remember(&child);
             self.tasks.push(tokio::spawn(keeper.keep(child)));
@@ -88,7 +96,13 @@ impl Children {
             {
                 return Ok(ready);
             }
-            if Instant::now() > until {
+            let deaths = self
+                .deaths
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(service)
+                .copied();
+            if Instant::now() > until || deaths >= Some(DEATHS) {
                 let log = log_file(&self.layout, service);
                 return Err(Failure::new(
                     Exit::Unavailable,
@@ -185,6 +199,7 @@ struct Keeper {
     layout: Layout,
     stop: watch::Receiver<bool>,
     pids: Arc<Mutex<BTreeMap<&'static str, u32>>>,
+    deaths: Deaths,
 }
 
 impl Keeper {
@@ -207,6 +222,8 @@ impl Keeper {
                 ended = child.wait() => {
                     let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
                     narrate(format_args!("{} ended ({how}); it is started again", self.service));
+                    let mut deaths = self.deaths.lock().unwrap_or_else(PoisonError::into_inner);
+                    *deaths.entry(self.service).or_default() += 1;
                 }
                 () = stopped(&mut self.stop) => {
                     // The end of its standard input is the sign to drain.

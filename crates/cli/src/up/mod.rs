@@ -23,6 +23,9 @@ use crate::fail::{Exit, Failure, Result};
 use crate::layout::{Layout, SERVICES, private_folder};
 use crate::output::{Output, narrate, print};
 
+/// Held by the one `greffe up` that works with a folder.
+const LOCK: &str = ".lock";
+
 /// What `greffe.json` says: the folder is complete.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,31 +51,53 @@ pub(crate) struct Up {
 }
 
 impl Up {
-    /// Starts the services over a folder; an empty or new one is set up first.
-    pub(crate) async fn start(folder: &Path, options: &Options) -> Result<Self> {
+    /// Starts the services over a folder; an empty or new one is set up first. After a failure, or an interrupt that came
+    /// before everything was started, none of them runs any more.
+    pub(crate) async fn start(
+        folder: &Path,
+        options: &Options,
+        interrupt: impl Future<Output = ()>,
+    ) -> Result<Self> {
         let layout = Layout::new(folder)?;
-        let fresh = is_fresh(&layout)?;
+        if !is_fresh(&layout)? && !layout.root().join(LOCK).exists() {
+            // Nothing is written into a folder that is not ours.
+            read_marker(&layout)?;
+        }
         private_folder(layout.root())?;
         let lock = lock(&layout)?;
+        let fresh = is_fresh(&layout)?;
         let mut children = Children::new(layout.clone());
-        let marker = if fresh {
-            narrate(format_args!(
-                "first start: making a development identity in {} (root, issuer and all escrow nodes on one machine: not for production)",
-                layout.root().display()
-            ));
-            first::set_up(&layout, options, &mut children).await?
-        } else {
-            let marker = read_marker(&layout)?;
-            config::write_all(&layout, &marker.tenant)?;
-            children.start(&SERVICES).await?;
-            marker
+        let begun = async {
+            if fresh {
+                narrate(format_args!(
+                    "first start: making a development identity in {} (root, issuer and all escrow nodes on one machine: not for production)",
+                    layout.root().display()
+                ));
+                first::set_up(&layout, options, &mut children).await
+            } else {
+                let marker = read_marker(&layout)?;
+                config::write_all(&layout, &marker.tenant)?;
+                children.start(&SERVICES).await?;
+                Ok(marker)
+            }
         };
-        Ok(Self {
-            layout,
-            marker,
-            children,
-            _lock: lock,
-        })
+        let begun = tokio::select! {
+            begun = begun => begun,
+            () = interrupt => Err(interrupted()),
+        };
+        match begun {
+            Ok(marker) => Ok(Self {
+                layout,
+                marker,
+                children,
+                _lock: lock,
+            }),
+            Err(failure) => {
+                // Whoever removes the folder next must not race with services that still write into it.
+                children.stop().await;
+                Err(failure)
+            }
+        }
     }
 
     /// Drains and ends every service.
@@ -86,11 +111,13 @@ pub(crate) async fn run(arguments: UpArguments, output: Output) -> Result<()> {
     let options = Options::new(&arguments.identity)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let up = tokio::select! {
-        up = Up::start(&arguments.data, &options) => up?,
-        _ = interrupt.recv() => return Err(interrupted()),
-        _ = terminate.recv() => return Err(interrupted()),
+    let early = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     };
+    let up = Up::start(&arguments.data, &options, early).await?;
     let services: BTreeMap<&str, String> = SERVICES
         .into_iter()
         .filter_map(|name| Some((name, children::ready(&up.layout, name)?.address)))
@@ -167,11 +194,13 @@ impl Options {
     }
 }
 
-/// Whether a folder is to be set up: it does not exist, or holds nothing.
+/// Whether a folder is to be set up: it does not exist, or holds nothing but our lock.
 fn is_fresh(layout: &Layout) -> Result<bool> {
     let root = layout.root();
     match std::fs::read_dir(root) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
+        Ok(mut entries) => {
+            Ok(entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK)))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(Failure::io("open the folder", root, &error)),
     }
@@ -227,7 +256,7 @@ fn read_marker(layout: &Layout) -> Result<Marker> {
 
 /// One `greffe up` at a time over a folder.
 fn lock(layout: &Layout) -> Result<Flock<File>> {
-    let path = layout.root().join(".lock");
+    let path = layout.root().join(LOCK);
     let file = File::create(&path).map_err(|error| Failure::io("open", &path, &error))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
         Failure::refused(

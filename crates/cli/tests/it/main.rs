@@ -1,5 +1,12 @@
 //! The `greffe` command from outside: the binary itself, with the client library beside it where the test is somebody's app.
 
+#![cfg(test)]
+
 mod attack_55;
 mod demonstration;
+mod kill_nine;
+mod mails_and_chat;
+mod no_plaintext_at_rest;
+mod people;
 mod support;
+mod wrong_input;

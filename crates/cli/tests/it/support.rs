@@ -3,10 +3,20 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use ed25519_dalek::SigningKey;
+use greffe_client::{Client, ClientStore, Connection, Device, People, Person};
+use greffe_envelope::statement::Signed;
+use greffe_envelope::trust::ISSUER;
+use greffe_service_kit::clock::{Clock as _, SystemClock};
+use greffe_types::{UserId, from_hex};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// The binary, without settings of the environment it is tested in.
@@ -180,4 +190,100 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// A running `greffe up`; dropping it stops it.
+pub(crate) struct Up {
+    child: Child,
+    /// What it said once it was up.
+    pub(crate) started: Value,
+}
+
+impl Up {
+    /// Starts one and waits until everything runs.
+    pub(crate) fn start(data: &Path) -> Self {
+        let mut child = greffe()
+            .args(["up", "--output", "json", "--data"])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let started = serde_json::from_str(&line)
+            .unwrap_or_else(|error| panic!("`greffe up` did not start: {line:?}: {error}"));
+        Self { child, started }
+    }
+
+    /// Stops it as an operator does, and says how it ended.
+    pub(crate) fn stop(mut self) {
+        self.terminate();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+
+    fn terminate(&self) {
+        // Only that it has ended already can make this fail.
+        let _ = kill(pid(self.child.id()), Signal::SIGTERM);
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.terminate();
+        let _ = self.child.wait();
+    }
+}
+
+/// A process id.
+pub(crate) fn pid(id: u32) -> Pid {
+    Pid::from_raw(i32::try_from(id).unwrap())
+}
+
+/// Somebody's application on a running machine.
+pub(crate) struct App {
+    pub(crate) client: Client,
+    people: PathBuf,
+    _store: tempfile::TempDir,
+}
+
+impl App {
+    pub(crate) async fn open(data: &Path) -> Self {
+        let connection =
+            Connection::load(&data.join("people/apps/greffe/connection.toml")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = ClientStore::open(folder.path(), connection.tenant())
+            .await
+            .unwrap();
+        Self {
+            client: Client::open(connection, store, Arc::new(SystemClock))
+                .await
+                .unwrap(),
+            people: data.join("people"),
+            _store: folder,
+        }
+    }
+
+    pub(crate) fn person(&self, name: &str) -> People {
+        let person = Person::load(&self.people.join(name), name).unwrap();
+        People::new(&self.client, person)
+    }
+
+    /// A user's device, certified by the tenant's issuer.
+    pub(crate) async fn device(&self, user: &str) -> Device {
+        let issuer = fs::read_to_string(self.people.join("operator/issuer.key")).unwrap();
+        let issuer = SigningKey::from_bytes(&from_hex::<32>(issuer.trim()).unwrap());
+        let until = SystemClock.now().plus(Duration::from_secs(86_400));
+        let enrolment = self
+            .client
+            .enrol(&UserId::new(user).unwrap(), until)
+            .await
+            .unwrap();
+        let certificate = Signed::sign(enrolment.certificate, &[(ISSUER, &issuer)]);
+        let device = self.client.register(certificate.into_raw()).await.unwrap();
+        device.publish_key_packages(1).await.unwrap();
+        device
+    }
 }

@@ -13,7 +13,7 @@ const EXCERPT: usize = 240;
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1b1f24;background:#fff}\
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}\
 table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.4rem .6rem;border-bottom:1px solid #d8dee4}\
-th{background:#f3f5f7;font-weight:600}td.n{white-space:nowrap}dl{display:grid;grid-template-columns:10rem 1fr;gap:.2rem 1rem}\
+th{background:#f3f5f7;font-weight:600}th:nth-child(4){width:50%}td.n{white-space:nowrap}dl{display:grid;grid-template-columns:10rem 1fr;gap:.2rem 1rem}\
 dt{color:#57606a}dd{margin:0;overflow-wrap:anywhere}.t{white-space:pre-wrap;overflow-wrap:anywhere}a{color:#0a58a8}";
 
 pub(super) fn index(production: &Production, records: &[Opened]) -> Result<String, String> {
