@@ -56,6 +56,7 @@ pub(crate) fn output_of(arguments: impl Iterator<Item = OsString>) -> Output {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "one is parsed a process")]
 pub(crate) enum Command {
     /// Run one service in the foreground.
     Serve(ServeArguments),

@@ -7,7 +7,7 @@
 //! Invariants:
 //! - an index is told only after the leaf is on disk; an acknowledged leaf is in the next checkpoint;
 //! - nothing is signed before the root has been computed a second time, from the files that others will read
-//!   ([`grow`]), nor before enough witnesses have been heard since the start to exclude that the log is an old copy;
+//!   (`grow`), nor before enough witnesses have been heard since the start to exclude that the log is an old copy;
 //! - what is signed is kept before a witness sees it; leaves are served once a quorum has cosigned a tree over them;
 //! - `at` of entries never goes back.
 

@@ -112,7 +112,7 @@ impl Access {
     /// A client of nobody in particular: what it knows is beside the connection file.
     pub(crate) async fn client(&self) -> Result<Client> {
         let file = self.connection_file()?;
-        let beside = file.parent().unwrap_or(Path::new("."));
+        let beside = file.parent().unwrap_or_else(|| Path::new("."));
         self.open(&beside.join(MEMORY)).await
     }
 

@@ -29,6 +29,7 @@ pub(crate) struct OrderArguments {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "one is parsed a process")]
 enum What {
     /// Ask for an order over records, named one by one or found by filters.
     #[command(
