@@ -15,6 +15,7 @@ use crate::output::{Output, narrate, print};
 
 /// `greffe conversation`
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  greffe conversation create --as alice --mode journaled")]
 pub(crate) struct ConversationArguments {
     #[command(subcommand)]
     what: What,

@@ -17,6 +17,7 @@ pub(crate) const KEY_PACKAGES: usize = 16;
 
 /// `greffe device`
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  greffe device enrol --user alice")]
 pub(crate) struct DeviceArguments {
     #[command(subcommand)]
     what: What,

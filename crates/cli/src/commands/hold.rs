@@ -16,6 +16,7 @@ use crate::output::{Output, print};
 
 /// `greffe hold`
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  greffe hold list --as legal")]
 pub(crate) struct HoldArguments {
     #[command(subcommand)]
     what: What,

@@ -26,6 +26,7 @@ const PAGE: u32 = 1000;
 
 /// `greffe log`
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  greffe log checkpoint")]
 pub(crate) struct LogArguments {
     #[command(subcommand)]
     what: What,

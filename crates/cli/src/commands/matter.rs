@@ -14,6 +14,7 @@ use crate::output::{Output, print};
 
 /// `greffe matter`
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  greffe matter create 'Limits of March' --as auditor")]
 pub(crate) struct MatterArguments {
     #[command(subcommand)]
     what: What,

@@ -23,6 +23,7 @@ const SKEW: Duration = Duration::from_secs(1);
 
 /// `greffe order`
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  greffe order list --as auditor")]
 pub(crate) struct OrderArguments {
     #[command(subcommand)]
     what: What,

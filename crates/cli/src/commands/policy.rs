@@ -12,6 +12,7 @@ use crate::output::{Output, print};
 
 /// `greffe policy`
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  greffe policy list")]
 pub(crate) struct PolicyArguments {
     #[command(subcommand)]
     what: What,

@@ -1,5 +1,7 @@
 //! `greffe tenant`: what the tenant's root vouches for, verified here.
 
+use std::collections::BTreeSet;
+
 use clap::{Args, Subcommand};
 use greffe_client::mode_name;
 use greffe_envelope::pb;
@@ -16,6 +18,7 @@ use crate::output::{Output, print};
 
 /// `greffe tenant`
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  greffe tenant show")]
 pub(crate) struct TenantArguments {
     #[command(subcommand)]
     what: What,
@@ -124,12 +127,8 @@ impl TenantView {
     fn new(state: &TrustState) -> Self {
         let bundle = state.bundle().message();
         let approvals = state.bundle().approvals();
-        let mut keys: Vec<Digest> = Vec::new();
-        for disclosure in state.current_disclosures() {
-            keys.extend(disclosure.keys().iter().map(|key| *key.key_id()));
-        }
-        keys.sort();
-        keys.dedup();
+        let disclosed = state.current_disclosures().flat_map(|d| d.keys());
+        let keys: BTreeSet<Digest> = disclosed.map(|key| *key.key_id()).collect();
         Self {
             tenant: bundle.tenant.clone(),
             root_key: hex(state.root().as_bytes()),
