@@ -1,6 +1,7 @@
 //! What people ask of the archive: searches, ranges, matters, holds and other acts, orders, opened records.
 
 mod acts;
+mod combine;
 mod open;
 mod orders;
 mod record;
@@ -15,7 +16,8 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-pub use open::{NotOpened, OpenedRecord, Opening};
+pub use combine::{NotOpened, OpenedRecord};
+pub use open::Opening;
 pub use orders::{OrderInfo, OrderRequest, OrderState};
 pub use record::{Record, verify_record};
 

@@ -9,57 +9,21 @@ use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{TrustState, VerifiedDisclosure};
 use greffe_mls::{Committed, Frame, FrameKind, Member, Refusal, StateChange};
-use greffe_types::{ConversationId, DeviceId, Digest, Millis};
+use greffe_types::{Digest, Millis};
 
 use super::Taken;
 use super::batch::Finished;
 use super::event::{Event, reason};
+use super::place::{Outcome, Place, withheld};
 use super::verify::{Item, Message, Seeded, Verified, check_header};
 use crate::conversation::MemberInfo;
 use crate::device::Device;
 use crate::error::{ClientError, Result};
 use crate::live::LiveGuard;
-use crate::store::{ConversationState, ItemRow, Op, OutboxKind, OutboxRow};
+use crate::store::{ConversationState, Op, OutboxKind, OutboxRow};
 
 /// Certificates that one commit may make us fetch one by one.
 const FETCHES: usize = 2_000;
-
-/// Where an item stands.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
-    pub(crate) conversation: ConversationId,
-    pub(crate) sequence: u64,
-    entry: Digest,
-    head: Digest,
-    pub(crate) archived_at: Millis,
-}
-
-impl Place {
-    /// A row of the database, without what only some items have.
-    pub(crate) fn row(&self, device: DeviceId, kind: pb::EntryKind) -> ItemRow {
-        ItemRow {
-            device,
-            conversation: self.conversation,
-            sequence: self.sequence,
-            kind,
-            digest: self.entry,
-            head: self.head,
-            archived_at: self.archived_at.get(),
-            sender: String::new(),
-            sent_at: 0,
-            reason: String::new(),
-            content: Vec::new(),
-        }
-    }
-}
-
-/// What an item came to.
-pub(crate) enum Outcome {
-    /// Nothing is left to compute.
-    Done(Box<Finished>),
-    /// A message whose seed is known.
-    Open(Place, Box<Seeded>),
-}
 
 /// A conversation with items to apply.
 pub(crate) struct Group {
@@ -261,7 +225,7 @@ impl Group {
             let Some(item) = self.items.pop_front() else {
                 break;
             };
-            let place = place(&item);
+            let place = Place::of(&item);
             let outcome = match item.item {
                 Item::Message(message) => self.message(device, place, message)?,
                 Item::Void(void) => Outcome::Done(Box::new(self.void(device, &place, &void)?)),
@@ -405,7 +369,7 @@ impl Group {
     }
 
     fn commit(&mut self, device: &Device, commit: &[u8]) -> Result<Result<Finished, Stop>> {
-        let Some(place) = self.items.front().map(place) else {
+        let Some(place) = self.items.front().map(Place::of) else {
             return Ok(Err(Stop::Broken));
         };
         let event = self.guard.member()?.receive_next(commit)?;
@@ -505,7 +469,7 @@ impl Group {
             return;
         };
         self.items.clear();
-        let place = place(&item);
+        let place = Place::of(&item);
         self.guard.row.state = ConversationState::Broken;
         stated.clone_into(&mut self.guard.row.reason);
         let mut row = place.row(self.guard.row.device, pb::EntryKind::Handshake);
@@ -521,35 +485,4 @@ impl Group {
         })));
         self.guard.advance(item.chain);
     }
-}
-
-fn place(item: &Verified) -> Place {
-    Place {
-        conversation: item.conversation,
-        sequence: item.sequence,
-        entry: item.entry,
-        head: item.chain.head,
-        archived_at: Millis::new(item.receipt.archived_at),
-    }
-}
-
-/// A message that takes its number without being shown.
-fn withheld(device: &Device, place: &Place, message: &Message, stated: &'static str) -> Outcome {
-    let fields = message.envelope.header().message();
-    let mut row = place.row(device.id(), pb::EntryKind::Message);
-    row.sender.clone_from(&fields.sender_user);
-    row.sent_at = fields.sent_at;
-    row.reason = stated.to_owned();
-    Outcome::Done(Box::new(Finished {
-        row: Some(row),
-        ops: Vec::new(),
-        event: Some(Event::Withheld {
-            conversation: place.conversation,
-            sequence: place.sequence,
-            envelope: message.envelope.digest(),
-            sender: fields.sender_user.clone(),
-            reason: stated,
-            reported: false,
-        }),
-    }))
 }

@@ -7,8 +7,9 @@ use greffe_envelope::pb;
 use greffe_types::{ConversationId, Digest};
 use prost::Message as _;
 
-use super::apply::{Applied, Group, Outcome};
+use super::apply::{Applied, Group};
 use super::event::{Event, Received, reason};
+use super::place::Outcome;
 use super::verify::{Item, Unusable, Verified, verify};
 use super::{Taken, apply, report};
 use crate::device::Device;

@@ -4,17 +4,19 @@
 mod apply;
 mod batch;
 mod event;
+mod place;
 mod report;
 mod verify;
 mod welcome;
 
 use core::time::Duration;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use futures::{FutureExt as _, StreamExt as _};
 use greffe_api::relay as api;
 use greffe_types::ConversationId;
-use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 
@@ -43,7 +45,10 @@ pub struct Receiver {
     /// How often a gap at a number made the mailbox be read anew.
     restarts: HashMap<(ConversationId, u64), u32>,
     pause: Pause,
-    _turn: OwnedMutexGuard<()>,
+    /// A batch that is being taken in, with whether it was the last one that waited. It goes on when the caller's future
+    /// is dropped, since database and memory have to say the same, and what it came to is for the next call.
+    taking: Option<(bool, oneshot::Receiver<Result<Taken>>)>,
+    turn: Arc<OwnedMutexGuard<()>>,
 }
 
 #[derive(Debug)]
@@ -53,7 +58,7 @@ struct Mailbox {
 }
 
 /// What a batch came to.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) events: Vec<Event>,
     /// Everything of a conversation up to a number is in the database.
@@ -107,7 +112,8 @@ impl Receiver {
             stalled: HashSet::new(),
             restarts: HashMap::new(),
             pause: Pause::default(),
-            _turn: turn,
+            taking: None,
+            turn: Arc::new(turn),
         }
     }
 
@@ -163,6 +169,9 @@ impl Receiver {
 
     /// One round: what is ready, or nothing when the stream had to be opened anew.
     async fn read(&mut self) -> Result<Vec<Event>> {
+        if self.taking.is_some() {
+            return self.taken().await;
+        }
         if self.stream.is_none() {
             match self.open().await {
                 Ok(stream) => self.stream = Some(stream),
@@ -220,7 +229,30 @@ impl Receiver {
                     .is_ok_and(|id| !self.stalled.contains(&id))
             })
             .collect();
-        let taken = match self.device.take_in(items).await {
+        let (outcome, taking) = oneshot::channel();
+        self.taking = Some((ends, taking));
+        let (device, turn) = (self.device.clone(), self.turn.clone());
+        tokio::spawn(async move {
+            let taken = device.take_in(items).await;
+            device.flush_reports().await;
+            if let Err(Ok(taken)) = outcome.send(taken) {
+                // The receiver is gone: whoever reads next is told.
+                device.keep_events(taken.events);
+            }
+            drop(turn);
+        });
+        self.taken().await
+    }
+
+    /// Waits for the batch that is being taken in; from then on nothing waits, so that nothing can be lost.
+    async fn taken(&mut self) -> Result<Vec<Event>> {
+        let Some((ends, outcome)) = &mut self.taking else {
+            return Ok(Vec::new());
+        };
+        let (ends, outcome) = (*ends, outcome.await);
+        self.taking = None;
+        let taken = outcome.unwrap_or(Err(ClientError::Answer("a batch that nobody took in")));
+        let taken = match taken {
             Ok(taken) => taken,
             Err(error) => {
                 // Nothing was acknowledged: a new stream brings it again.
@@ -256,7 +288,6 @@ impl Receiver {
         if ends && self.stream.is_some() {
             events.push(Event::CaughtUp);
         }
-        self.device.flush_reports().await;
         Ok(events)
     }
 

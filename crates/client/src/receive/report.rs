@@ -5,7 +5,7 @@ use greffe_envelope::pb;
 use greffe_envelope::recompute::SEED_COMMITMENT_MISMATCH;
 use greffe_envelope::statement::Signed;
 
-use super::apply::Place;
+use super::place::Place;
 use super::verify::Seeded;
 use crate::device::Device;
 use crate::error::Result;

@@ -1,24 +1,23 @@
 //! The sender's task: keeps a stream of messages on their way, matches the answers, and seals anew what came too late.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
 use greffe_api::relay as api;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::verify_void;
 use greffe_types::{ConversationId, Digest};
-use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
-use tonic::{Code, Status, Streaming};
+use tokio::sync::{OwnedMutexGuard, mpsc};
+use tonic::{Code, Status};
 
+use super::flight::{Flight, Open, next};
 use super::seal::Sealed;
-use super::{Job, Outgoing, Sent};
+use super::{Job, Sent};
 use crate::device::{Device, Pause};
 use crate::error::{ClientError, Result, call, malformed, untrusted};
 use crate::membership::EPOCH_STALE;
-use crate::receive::{Event, body};
+use crate::receive::body;
 use crate::store::{Op, OutboxKind, OutboxRow};
 
 /// Messages on their way.
@@ -36,15 +35,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How long messages go out again for a commit that is being archived.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A message on its way.
-struct Flight {
-    sealed: Sealed,
-    outgoing: Option<Arc<Outgoing>>,
-    answer: Option<oneshot::Sender<Result<Sent>>>,
-    attempts: u32,
-    since: Instant,
-}
-
+/// Keeps a device's messages on their way.
 pub(super) struct Engine {
     device: Device,
     jobs: mpsc::Receiver<Job>,
@@ -58,25 +49,6 @@ pub(super) struct Engine {
     chain: HashMap<ConversationId, (u64, Digest)>,
     pause: Pause,
     _turn: OwnedMutexGuard<()>,
-}
-
-struct Open {
-    requests: mpsc::Sender<api::SendRequest>,
-    responses: Streaming<api::SendResponse>,
-}
-
-impl Flight {
-    fn fail(self, device: &Device, error: ClientError) {
-        match self.answer {
-            // Whoever asked has gone: nothing more to say.
-            Some(answer) => drop(answer.send(Err(error))),
-            None => device.keep_events(vec![Event::NotSent {
-                conversation: self.sealed.conversation,
-                envelope: self.sealed.digest,
-                reason: error.reason().to_owned(),
-            }]),
-        }
-    }
 }
 
 impl Engine {
@@ -499,14 +471,6 @@ impl Engine {
                 Ok(())
             }
         }
-    }
-}
-
-/// The next answer; waits for ever when there is no stream.
-async fn next(stream: &mut Option<Open>) -> Option<Result<api::SendResponse, Status>> {
-    match stream {
-        Some(open) => open.responses.next().await,
-        None => core::future::pending().await,
     }
 }
 

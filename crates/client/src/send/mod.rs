@@ -2,6 +2,7 @@
 //! way many at a time, and reported as sent when the archive's receipt has been verified.
 
 mod engine;
+mod flight;
 mod prepare;
 mod seal;
 
