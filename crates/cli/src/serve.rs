@@ -115,3 +115,20 @@ fn told_to_stop(with_stdin: bool) -> Result<impl Future<Output = ()> + Send> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_settings_are_understood() {
+        let file = |name: &str| {
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../deploy/config/{name}.toml"))
+        };
+        load::<greffe_relay::Config>(&file("relay")).unwrap();
+        load::<greffe_archive::Config>(&file("archive")).unwrap();
+        load::<greffe_escrow::Config>(&file("escrow-1")).unwrap();
+        load::<greffe_audit::Config>(&file("audit")).unwrap();
+        assert!(load::<greffe_audit::Config>(&file("relay")).is_err());
+    }
+}
