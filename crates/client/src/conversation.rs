@@ -211,6 +211,7 @@ impl Device {
             None => {
                 let row = self.sign_acknowledgement(id, &disclosure, language)?;
                 store.write(vec![Op::Acknowledgement(row.clone())]).await?;
+                self.acquire(id).await?.shown.insert(digest);
                 row
             }
         };

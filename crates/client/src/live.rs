@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::device::Device;
 use crate::error::{ClientError, Result};
-use crate::store::{ConversationRow, ConversationState, Op};
+use crate::store::{AckRow, ConversationRow, ConversationState, Op};
 
 /// Where a conversation is kept; empty until somebody needs it, and again after a failure.
 pub(crate) type LiveSlot = Arc<Mutex<Option<Live>>>;
@@ -27,8 +27,11 @@ pub(crate) struct Live {
     pub(crate) mls: Option<greffe_mls::Conversation>,
     pub(crate) row: ConversationRow,
     pub(crate) disclosure: Arc<VerifiedDisclosure>,
-    /// Disclosures whose notice was acknowledged and logged.
+    /// Disclosures whose notice was acknowledged and logged: the device may send.
     pub(crate) acknowledged: HashSet<Digest>,
+    /// Disclosures whose notice was shown and acknowledged, in the log or on the way to it: the device may open. The relay
+    /// may deliver before its own answer has arrived here.
+    pub(crate) shown: HashSet<Digest>,
     /// Chain heads by number.
     pub(crate) heads: BTreeMap<u64, Digest>,
     /// Memory may be ahead of the database.
@@ -85,6 +88,7 @@ impl Live {
             row,
             disclosure,
             acknowledged: HashSet::new(),
+            shown: HashSet::new(),
             heads,
             dirty: true,
         }
@@ -109,6 +113,21 @@ impl Live {
     /// Whether the notice of the disclosure in force was acknowledged.
     pub(crate) fn is_acknowledged(&self) -> bool {
         self.acknowledged.contains(&self.row.disclosure)
+    }
+
+    /// Whether the notice of the disclosure in force was shown and acknowledged.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.shown.contains(&self.row.disclosure)
+    }
+
+    /// Takes in what the database says was acknowledged.
+    pub(crate) fn take_acknowledgements(&mut self, rows: Vec<AckRow>) {
+        for row in rows {
+            self.shown.insert(row.disclosure);
+            if row.log_index.is_some() {
+                self.acknowledged.insert(row.disclosure);
+            }
+        }
     }
 
     /// The MLS state, when the device takes part and nothing is wrong.
@@ -247,18 +266,17 @@ impl Device {
             .into_iter()
             .collect();
         heads.insert(row.sequence, row.head);
-        Ok(Some(Live {
+        let mut live = Live {
             mls,
             disclosure,
-            acknowledged: acknowledged
-                .into_iter()
-                .filter(|ack| ack.log_index.is_some())
-                .map(|ack| ack.disclosure)
-                .collect(),
+            acknowledged: HashSet::new(),
+            shown: HashSet::new(),
             heads,
             row,
             dirty: false,
-        }))
+        };
+        live.take_acknowledgements(acknowledged);
+        Ok(Some(live))
     }
 
     /// The change that the MLS library has staged, as an operation.

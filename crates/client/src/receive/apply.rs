@@ -219,7 +219,7 @@ impl Group {
                 }
                 continue;
             }
-            if !self.guard.is_acknowledged() {
+            if !self.guard.is_shown() {
                 return Ok(Some(Stop::Notice));
             }
             let Some(item) = self.items.pop_front() else {

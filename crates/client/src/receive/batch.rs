@@ -203,7 +203,7 @@ impl Device {
             taken.acks.insert(id, known);
             return Ok(None);
         }
-        if !guard.is_acknowledged() || guard.mls.is_none() {
+        if !guard.is_shown() || guard.mls.is_none() {
             // Not opened without the notice acknowledged, and nothing goes on in a broken conversation.
             taken.stalled.insert(id);
             return Ok(None);

@@ -71,11 +71,7 @@ impl Device {
         let mut guard = Self::place(guard, Live::new(mls, row, disclosure));
         store.write(ops).await?;
         let acknowledged = store.acknowledgements(&self.id(), Some(&id)).await?;
-        guard.acknowledged = acknowledged
-            .into_iter()
-            .filter(|ack| ack.log_index.is_some())
-            .map(|ack| ack.disclosure)
-            .collect();
+        guard.take_acknowledgements(acknowledged);
         guard.settled();
         taken.acks.insert(id, sequence);
         taken.events.push(Event::Invited {

@@ -66,11 +66,11 @@ async fn attack_01_a_relay_that_substitutes_the_journaling_key_gets_nothing() {
     // what was verified before stays in force, and nothing else
     let state = honest.trust().unwrap();
     let in_force = state.current_disclosure(pb::Mode::Journaled).unwrap();
-    assert_eq!(in_force.digest(), tenant.disclosure.digest());
+    assert_eq!(in_force.digest(), tenant.disclosure().digest());
     let id = alice.create(pb::Mode::Journaled).await.unwrap();
     assert_eq!(
         alice.conversation(&id).await.unwrap().disclosure,
-        tenant.disclosure.digest()
+        tenant.disclosure().digest()
     );
 }
 

@@ -81,7 +81,7 @@ impl Mallory {
         let client =
             greffe_mls::Client::new(device, cert.digest(), mls_key, relay.trust()).unwrap();
         let id = ConversationId::new([0x77; 16]);
-        let extension = tenant.disclosure.raw().encode_to_vec();
+        let extension = tenant.disclosure().raw().encode_to_vec();
         let (mut mls, _) = client.create(id, &extension, vec![], now()).unwrap();
         let request = api::CreateConversationRequest {
             conversation: id.to_vec(),
@@ -143,7 +143,7 @@ impl Mallory {
             record_class: "communication".into(),
             classification: String::new(),
             key_ids: vec![journal.key_id().to_vec()],
-            policy_digest: tenant.disclosure.policy_digest.clone(),
+            policy_digest: tenant.disclosure().policy_digest.clone(),
             attachments: vec![],
             device_counter: self.counter + 1,
             previous: self.previous.to_vec(),

@@ -291,3 +291,61 @@ async fn what_a_crash_left_unsent_goes_out_once_and_byte_for_byte() {
     alice.catch_up().await.unwrap();
     assert_eq!(alice.history(&id, 1, 10).await.unwrap().len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_disclosure_is_seen_by_all_and_acknowledged_anew() {
+    let world = World::new().await;
+    let client = world.client("alice").await;
+    let alice = world.device(&client, "alice").await;
+    let others = world.client("bob").await;
+    let bob = world.device(&others, "bob").await;
+    let id = conversation(&alice, &[&bob]).await;
+    alice
+        .send(Outgoing::text(id, "under the first"))
+        .await
+        .unwrap();
+    world.tenant.rotate();
+    let in_force = world.tenant.disclosure().digest();
+    alice.redisclose(&id).await.unwrap();
+    let refused = alice
+        .send(Outgoing::text(id, "too early"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.reason(), "NOTICE_NOT_ACKNOWLEDGED");
+    alice.acknowledge(&id, "en").await.unwrap();
+    alice
+        .send(Outgoing::text(id, "under the second"))
+        .await
+        .unwrap();
+    // an open mailbox: the notice first, then what was said under it
+    let mut mailbox = bob.receiver(0).await.unwrap();
+    let mut heard = Vec::new();
+    let mut told = false;
+    while heard.len() < 2 {
+        for event in mailbox.next_batch().await.unwrap() {
+            match event {
+                Event::Message(message) => heard.push(message.content.text),
+                Event::Changed { disclosure, .. } => {
+                    assert_eq!(disclosure, Some(in_force));
+                    told = true;
+                    let refused = bob.send(Outgoing::text(id, "too early")).await.unwrap_err();
+                    assert_eq!(refused.reason(), "NOTICE_NOT_ACKNOWLEDGED");
+                    bob.acknowledge(&id, "fr").await.unwrap();
+                }
+                Event::CaughtUp => assert!(heard.len() == 1 || heard.len() == 2),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(told);
+    assert_eq!(heard, [&b"under the first"[..], b"under the second"]);
+    mailbox.close().await;
+    drop(mailbox);
+    bob.send(Outgoing::text(id, "heard")).await.unwrap();
+    assert_eq!(messages(alice.catch_up().await.unwrap()).len(), 1);
+    // whoever is invited now is invited under it
+    let carol = world.device(&client, "carol").await;
+    alice.invite(&id, &[user("carol")]).await.unwrap();
+    carol.catch_up().await.unwrap();
+    assert_eq!(carol.conversation(&id).await.unwrap().disclosure, in_force);
+}

@@ -1,6 +1,6 @@
 //! A relay that sequences and delivers as the contract says, without its checks; what it hands over can be changed on the way.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use greffe_api::relay as api;
@@ -49,7 +49,8 @@ struct State {
 struct Conversation {
     observer: Observer,
     chain: ChainState,
-    items: Vec<api::ReceiveResponse>,
+    /// With the disclosure in force when each was made.
+    items: Vec<(Digest, api::ReceiveResponse)>,
     members: HashMap<DeviceId, Member>,
     counters: HashMap<DeviceId, (u64, Digest)>,
     sent: HashMap<Digest, api::SendResponse>,
@@ -62,7 +63,7 @@ struct Member {
     until: Option<u64>,
     cursor: u64,
     welcome: Option<api::ReceiveResponse>,
-    acknowledged: bool,
+    acknowledged: HashSet<Digest>,
 }
 
 #[derive(Clone)]
@@ -181,7 +182,8 @@ impl Relay {
             self.tenant
                 .receipt(&conversation.chain, pb::EntryKind::Message, &digest);
         conversation.chain = chain;
-        conversation.items.push(api::ReceiveResponse {
+        let in_force = conversation.observer.disclosure().digest;
+        let item = api::ReceiveResponse {
             conversation: header.conversation().to_vec(),
             sequence: chain.sequence,
             receipt: Some(receipt.clone()),
@@ -191,7 +193,8 @@ impl Relay {
                 ciphertext: request.ciphertext.clone(),
                 mls_message: request.mls_message.clone(),
             })),
-        });
+        };
+        conversation.items.push((in_force, item));
         let answer = api::SendResponse {
             envelope: digest.to_vec(),
             sequence: chain.sequence,
@@ -223,11 +226,10 @@ impl Relay {
                 waiting.push(welcome.clone());
                 *from = member.from;
             }
-            if !member.acknowledged {
-                continue;
-            }
-            for item in &conversation.items {
-                if item.sequence > *from && member.until.is_none_or(|until| item.sequence <= until)
+            for (disclosure, item) in &conversation.items {
+                if member.acknowledged.contains(disclosure)
+                    && item.sequence > *from
+                    && member.until.is_none_or(|until| item.sequence <= until)
                 {
                     waiting.push(item.clone());
                     *from = item.sequence;
@@ -275,11 +277,12 @@ impl DirectoryService for Relay {
             statement: Some(statement.clone()),
             log_index,
         };
+        let (disclosure, leaf) = tenant.logged_disclosure();
         let mut answer = api::GetTrustResponse {
             bundle: Some(tenant.bundle.raw().clone()),
             key_records: vec![logged(tenant.key.record.raw(), 1)],
             share_epochs: vec![logged(tenant.key.epoch.raw(), 2)],
-            disclosures: vec![logged(tenant.disclosure.raw(), 3)],
+            disclosures: vec![logged(disclosure.raw(), leaf)],
         };
         if let Some(hook) = &mut self.hooks.lock().unwrap().trust {
             hook(&mut answer);
@@ -458,7 +461,9 @@ impl RelayService for Relay {
         let log_index = self.tenant.log_statement(&raw);
         let mut state = self.state.lock().unwrap();
         let members = &mut state.conversations.get_mut(&id).unwrap().members;
-        members.get_mut(&device).unwrap().acknowledged = true;
+        let disclosure = Digest::try_from(said.disclosure.as_slice()).unwrap();
+        let member = members.get_mut(&device).unwrap();
+        member.acknowledged.insert(disclosure);
         drop(state);
         self.wake();
         Ok(Response::new(api::AcknowledgeNoticeResponse { log_index }))
@@ -477,6 +482,7 @@ impl RelayService for Relay {
         if let Some(answer) = conversation.commits.get(&digest) {
             return Ok(Response::new(answer.clone()));
         }
+        let in_force = conversation.observer.disclosure().digest;
         let committed = match conversation.observer.handshake(&request.commit, now()) {
             Ok(committed) => committed,
             Err(greffe_mls::Refusal::Epoch { .. }) => {
@@ -510,7 +516,8 @@ impl RelayService for Relay {
             };
             // an acknowledgement outlives a stay
             let earlier = conversation.members.get(&added.device);
-            let acknowledged = earlier.is_some_and(|member| member.acknowledged);
+            let acknowledged =
+                earlier.map_or_else(HashSet::new, |member| member.acknowledged.clone());
             conversation.members.insert(
                 added.device,
                 Member {
@@ -522,7 +529,9 @@ impl RelayService for Relay {
                 },
             );
         }
-        conversation.items.push(item(Item::Commit(request.commit)));
+        conversation
+            .items
+            .push((in_force, item(Item::Commit(request.commit))));
         let answer = api::SubmitCommitResponse {
             sequence: chain.sequence,
             receipt: Some(receipt.clone()),

@@ -49,7 +49,8 @@ pub(crate) struct Tenant {
     pub(crate) nodes: Vec<SigningKey>,
     pub(crate) bundle: Signed<pb::TrustBundle>,
     pub(crate) key: Key,
-    pub(crate) disclosure: Signed<pb::Disclosure>,
+    /// With their leaves; the last is in force.
+    disclosures: Mutex<Vec<(Signed<pb::Disclosure>, u64)>>,
     log: NoteSigner,
     leaves: Mutex<Vec<Vec<u8>>>,
     witnesses: Mutex<Vec<Witness>>,
@@ -84,7 +85,7 @@ impl Tenant {
             nodes,
             bundle,
             key,
-            disclosure,
+            disclosures: Mutex::new(vec![(disclosure, 3)]),
             log,
             leaves: Mutex::default(),
             witnesses: Mutex::new(witnesses),
@@ -93,8 +94,26 @@ impl Tenant {
         tenant.log_statement(tenant.bundle.raw());
         tenant.log_statement(tenant.key.record.raw());
         tenant.log_statement(tenant.key.epoch.raw());
-        tenant.log_statement(tenant.disclosure.raw());
+        tenant.log_statement(tenant.disclosure().raw());
         tenant
+    }
+
+    /// The disclosure in force.
+    pub(crate) fn disclosure(&self) -> Signed<pb::Disclosure> {
+        self.logged_disclosure().0
+    }
+
+    /// With its leaf.
+    pub(crate) fn logged_disclosure(&self) -> (Signed<pb::Disclosure>, u64) {
+        self.disclosures.lock().unwrap().last().cloned().unwrap()
+    }
+
+    /// Puts the next disclosure in force.
+    pub(crate) fn rotate(&self) {
+        let serial = self.disclosure().serial + 1;
+        let next = disclosure(&self.root, &self.bundle, &self.key, serial);
+        let index = self.log_statement(next.raw());
+        self.disclosures.lock().unwrap().push((next, index));
     }
 
     pub(crate) fn root_key(&self) -> RootKey {
@@ -195,8 +214,8 @@ impl Tenant {
             tenant: self.id.to_string(),
             mode,
             standing_order: vec![],
-            disclosure: self.disclosure.digest().to_vec(),
-            serial: self.disclosure.serial,
+            disclosure: self.disclosure().digest().to_vec(),
+            serial: self.disclosure().serial,
             share_epochs: vec![self.key.epoch.digest().to_vec()],
             at: now().get(),
         };
