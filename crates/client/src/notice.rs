@@ -58,7 +58,7 @@ impl NoticeFacts {
             threshold: epochs
                 .iter()
                 .map(|epoch| epoch.threshold)
-                .max()
+                .min()
                 .unwrap_or(0),
             contact: contact.to_owned(),
         })

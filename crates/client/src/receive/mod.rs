@@ -86,9 +86,8 @@ impl Device {
     /// [`ClientError`].
     pub async fn catch_up(&self) -> Result<Vec<Event>> {
         let mut receiver = self.receiver(0).await?;
-        let mut events = self.take_events();
-        events.extend(receiver.until_caught_up().await?);
-        Ok(events)
+        receiver.until_caught_up().await?;
+        Ok(self.take_events())
     }
 
     /// As [`Device::catch_up`] when nobody else reads the mailbox, which it says; events are kept for whoever reads next.
@@ -97,8 +96,7 @@ impl Device {
             return Ok(false);
         };
         let mut receiver = Receiver::new(self.clone(), 0, turn);
-        let events = receiver.until_caught_up().await?;
-        self.keep_events(events);
+        receiver.until_caught_up().await?;
         Ok(true)
     }
 }
@@ -135,19 +133,17 @@ impl Receiver {
         }
     }
 
-    async fn until_caught_up(&mut self) -> Result<Vec<Event>> {
-        let mut events = Vec::new();
+    /// Until nothing more waits. What happened is kept for whoever reads events next, even when this is cancelled.
+    async fn until_caught_up(&mut self) -> Result<()> {
         loop {
-            for event in self.read().await? {
-                match event {
-                    Event::CaughtUp if self.stream.is_some() => {
-                        self.close().await;
-                        return Ok(events);
-                    }
-                    // The stream is about to be read anew.
-                    Event::CaughtUp => {}
-                    event => events.push(event),
-                }
+            let mut events = self.read().await?;
+            let ends = events.last() == Some(&Event::CaughtUp);
+            events.retain(|event| *event != Event::CaughtUp);
+            self.device.keep_events(events);
+            // Without a stream it is about to be read anew.
+            if ends && self.stream.is_some() {
+                self.close().await;
+                return Ok(());
             }
         }
     }

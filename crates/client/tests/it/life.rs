@@ -349,3 +349,43 @@ async fn another_disclosure_is_seen_by_all_and_acknowledged_anew() {
     carol.catch_up().await.unwrap();
     assert_eq!(carol.conversation(&id).await.unwrap().disclosure, in_force);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_stops_waiting_for_a_batch_misses_nothing() {
+    let world = World::new().await;
+    let client = world.client("apps").await;
+    let (alice, bob) = (
+        world.device(&client, "alice").await,
+        world.device(&client, "bob").await,
+    );
+    let id = conversation(&alice, &[&bob]).await;
+    let sender = alice.sender().await.unwrap();
+    let mut pending = Vec::new();
+    for n in 0..300 {
+        let line = Outgoing::text(id, format!("line {n}"));
+        pending.push(sender.send(line).await.unwrap());
+    }
+    let mut heard = Vec::new();
+    let mut mailbox = bob.receiver(0).await.unwrap();
+    let mut patience = 0;
+    while heard.len() < 300 {
+        // now and then the wait is cut off at another place
+        patience = (patience + 1) % 40;
+        let wait = std::time::Duration::from_micros(patience * 100);
+        let Ok(events) = tokio::time::timeout(wait, mailbox.next_batch()).await else {
+            continue;
+        };
+        for event in events.unwrap() {
+            match event {
+                Event::Message(message) => heard.push(message.content.text),
+                Event::CaughtUp => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let expected: Vec<_> = (0..300).map(|n| format!("line {n}").into_bytes()).collect();
+    assert_eq!(heard, expected);
+    for sent in pending {
+        sent.await.unwrap();
+    }
+}
