@@ -206,7 +206,6 @@ fn statement(signed: &pb::SignedStatement) -> Result<(), EntryRefused> {
         "keygen-descriptor" => of_type::<pb::KeygenDescriptor>(signed),
         "reshare-descriptor" => of_type::<pb::ReshareDescriptor>(signed),
         "person-act" => of_type::<pb::PersonAct>(signed),
-        "report" => of_type::<pb::Report>(signed),
         _ => Err(EntryRefused::StatementType),
     }
 }

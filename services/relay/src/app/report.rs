@@ -1,10 +1,12 @@
 //! Reports of a cheat: logged with what they prove.
 
 use greffe_envelope::envelope::Envelope;
+use greffe_envelope::label::sha256;
 use greffe_envelope::pb;
 use greffe_envelope::recompute::{ReportError, verify_report};
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{TrustError, verify_by_device};
+use prost::Message as _;
 
 use super::App;
 use crate::error::RelayError;
@@ -35,6 +37,7 @@ impl App {
             .clone()
             .ok_or(RelayError::Field("envelope"))?;
         let envelope = Envelope::decode(envelope).map_err(|_| RelayError::Field("envelope"))?;
+        let subject = envelope.digest();
         let header = envelope.header();
         let conversation = header.conversation();
         let stays = members::stays(
@@ -67,7 +70,21 @@ impl App {
                 }
             }
         };
-        let index = self.log_statement(report.into_raw()).await?;
+        // The report itself holds the message's seed: the log names what was reported and by whom, and nothing that opens it.
+        // The signed report stays with the device, for whoever has to be shown the evidence.
+        let id = sha256(&report.into_raw().encode_to_vec());
+        let reason = if proves {
+            "CHEAT_PROVED"
+        } else {
+            "CHEAT_REPORTED"
+        };
+        let event = pb::log_entry::Event::Refusal(pb::Refusal {
+            reason: reason.to_owned(),
+            operation: "relay.Report".to_owned(),
+            caller: format!("device:{}", session.device),
+            subject: subject.to_vec(),
+        });
+        let index = self.log(&id, event).await?;
         tracing::warn!(index, proves, "a cheat was reported");
         Ok((index, proves))
     }

@@ -241,14 +241,24 @@ async fn attack_66_a_report_is_logged_and_proves_only_what_anybody_can_recompute
         (true, [8; 32], false),
     ] {
         let envelope = sealed(&world, &mut alice, seed, cheats);
+        let digest = Envelope::decode(envelope.clone()).unwrap().digest();
         let signed = bob.device.sign(message(envelope, &claimed, &bob.device));
-        let raw = signed.raw().clone();
+        let subject = digest.to_vec();
         let answer = report(&mut bob, signed).await.unwrap();
         assert_eq!(answer.proves, proves, "{cheats} {claimed:?}");
-        assert_eq!(
-            world.audit.events()[answer.log_index as usize],
-            Event::Statement(raw)
-        );
+        // the log names what was reported and by whom, and never the seed that would open it
+        let Event::Refusal(logged) = world.audit.events()[answer.log_index as usize].clone() else {
+            panic!("a report is logged as a refusal");
+        };
+        let reason = if proves {
+            "CHEAT_PROVED"
+        } else {
+            "CHEAT_REPORTED"
+        };
+        assert_eq!(logged.reason, reason);
+        assert_eq!(logged.subject, subject);
+        let leaf = logged.encode_to_vec();
+        assert!(!leaf.windows(32).any(|window| window == claimed));
     }
     // in another's name, and by somebody who is not in the conversation
     let envelope = sealed(&world, &mut alice, seed, true);
