@@ -89,7 +89,12 @@ impl App {
     /// When the data folder, its secrets or a peer's settings cannot be used.
     pub async fn open(boot: &Boot, config: RelayConfig) -> Result<Arc<Self>, StartError> {
         let path = boot.data.join("relay.db");
-        let db = Database::open(&path, &MIGRATIONS, DbOptions::default()).await?;
+        // Wraps pass through here: what was delivered is overwritten.
+        let options = DbOptions {
+            secure_delete: true,
+            ..DbOptions::default()
+        };
+        let db = Database::open(&path, &MIGRATIONS, options).await?;
         let secret = Secrets::open(&boot.data)?.get_or_create("session", 32)?;
         let parts = Parts {
             trust: boot.trust.clone(),

@@ -16,7 +16,7 @@ use super::place::{Next, Place};
 use super::{Mailbox, Outgoing, lock};
 use crate::error::RelayError;
 use crate::pipeline::statement;
-use crate::session::Session;
+use crate::session::{Session, SessionError};
 use crate::store::{acknowledgements, commits, items, members};
 
 /// How long an open mailbox that nobody wakes waits before it looks by itself.
@@ -140,9 +140,12 @@ impl Delivery {
         }
     }
 
-    /// A device that was revoked meanwhile gets nothing more.
+    /// A device that was revoked meanwhile, or whose session has ended, gets nothing more.
     fn check_device(&self) -> Result<(), RelayError> {
         let now = self.mailbox.clock.now();
+        if now >= self.session.expiry {
+            return Err(SessionError::Expired.into());
+        }
         let trust = self.mailbox.trust.read();
         if trust.bundle().is_revoked(&self.session.certificate, now) {
             return Err(RelayError::CertificateInvalid(

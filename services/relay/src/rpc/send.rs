@@ -9,8 +9,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Rpc;
 use crate::app::App;
+use crate::error::RelayError;
 use crate::pipeline::Pending;
-use crate::session::Session;
+use crate::session::{Session, SessionError};
 
 /// Messages of one stream on their way: beyond it the stream is not read on.
 const WINDOW: usize = 256;
@@ -45,6 +46,10 @@ async fn take(
             () = pending.closed() => return,
         };
         let taken = match request {
+            // A stream outlives no session.
+            Ok(Some(_)) if app.now() >= session.expiry => {
+                Err(RelayError::from(SessionError::Expired))
+            }
             Ok(Some(request)) => app.pipeline.accept(&session, request).await,
             Ok(None) => return,
             Err(status) => {
