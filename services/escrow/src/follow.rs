@@ -1,16 +1,19 @@
 //! Following the log: leaves that are verified become trust, tombstones and the node's own tree, in one transaction with
 //! how far it has come.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use greffe_api::archive::DisposeAct;
 use greffe_envelope::label::sha256;
 use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
+use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::Applied;
 use greffe_service_kit::boot::StartError;
 use greffe_service_kit::errors::Causes;
 use greffe_service_kit::follow::{FollowState, Followed, Follower};
-use greffe_types::Digest;
+use greffe_types::{Digest, Millis};
 use prost::Message as _;
 use sqlx::SqliteConnection;
 use tonic::transport::Channel;
@@ -109,6 +112,12 @@ fn take_in(node: &Node, batch: &Followed) -> Changes {
                     tracing::warn!(index, kind = statement.r#type, %causes, "a statement of the log is not trusted");
                 }
             },
+            Some(Event::Tombstone(tombstone)) if !is_decided(node, entry, tombstone) => {
+                tracing::warn!(
+                    index,
+                    "a tombstone without the people who decide is ignored"
+                );
+            }
             Some(Event::Tombstone(tombstone)) => {
                 match Digest::try_from(tombstone.envelope.as_slice()) {
                     Ok(envelope) => changes.tombstones.push((index, envelope)),
@@ -119,4 +128,32 @@ fn take_in(node: &Node, batch: &Followed) -> Changes {
         }
     }
     changes
+}
+
+/// How many different people a disposition takes: one who asks, and two who approve.
+const DECIDERS: usize = 3;
+
+/// Whether people of the roster decided on this very record's disposition. A tombstone closes a record for ever, so whoever
+/// else can write to the log must not be able to close one.
+fn is_decided(node: &Node, entry: &pb::LogEntry, tombstone: &pb::Tombstone) -> bool {
+    let trust = node.trust.read();
+    let bundle = trust.bundle();
+    let mut people = BTreeSet::new();
+    for raw in &tombstone.acts {
+        let Ok(act) = Signed::<pb::PersonAct>::decode(raw.clone()) else {
+            return false;
+        };
+        let names_it = DisposeAct::decode(act.act.as_slice())
+            .is_ok_and(|dispose| dispose.record == tombstone.envelope);
+        let signed = bundle.verify_person(&act, &act.person, &[], Millis::new(entry.at));
+        if act.action != "record.dispose"
+            || act.tenant != bundle.tenant().as_str()
+            || !names_it
+            || signed.is_err()
+        {
+            return false;
+        }
+        people.insert(act.person.clone());
+    }
+    entry.recorded_by == "archive" && people.len() >= DECIDERS
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use greffe_api::archive::DisposeAct;
 use greffe_api::escrow::witness_service_client::WitnessServiceClient;
 use greffe_api::escrow::{
     ActivateRequest, AddCheckpointRequest, GetCurrencyRequest, GetStatusRequest,
@@ -11,11 +12,14 @@ use greffe_envelope::pb::log_entry::Event;
 use greffe_envelope::statement::Signed;
 use greffe_service_kit::errors::CallError;
 use greffe_service_kit::tls::SpiffeId;
+use greffe_types::Digest;
+use prost::Message as _;
 
+use crate::log::now;
 use crate::records::{
     approved, archived, list, opening, order, order_refused, record_refused, release,
 };
-use crate::world::{World, tenant};
+use crate::world::{World, person_key, tenant};
 
 /// A node that is behind, as after a restore from an old copy: it refuses until it has caught up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,12 +49,34 @@ async fn a_tombstone_closes_a_record_at_once() {
     let order = release(&world, approved(order(&list), &["ann", "bob"]));
     let asked = opening(&list, &records[0]);
     assert_eq!(record_refused(&world, &order, asked.clone()).await, "");
-    let tombstone = pb::Tombstone {
-        envelope: records[0].digest().to_vec(),
-        acts: vec![],
-        backups_expire_at: 0,
+    let tombstone = |people: &[&str], about: &Digest| {
+        Event::Tombstone(pb::Tombstone {
+            envelope: records[0].digest().to_vec(),
+            acts: people
+                .iter()
+                .map(|person| disposal(person, about))
+                .collect(),
+            backups_expire_at: 0,
+        })
     };
-    world.log.add("archive", Event::Tombstone(tombstone));
+    let (this, other) = (records[0].digest(), records[1].digest());
+    // Nobody closes a record alone: neither a service that may write to the log, nor too few people, nor those who decided
+    // on another record.
+    world.log.add("archive", tombstone(&[], &this));
+    world
+        .log
+        .add("relay", tombstone(&["ann", "bob", "rita"], &this));
+    world
+        .log
+        .add("archive", tombstone(&["ann", "bob", "bob"], &this));
+    world
+        .log
+        .add("archive", tombstone(&["ann", "bob", "rita"], &other));
+    world.caught_up().await;
+    assert_eq!(record_refused(&world, &order, asked.clone()).await, "");
+    world
+        .log
+        .add("archive", tombstone(&["ann", "bob", "rita"], &this));
     world.caught_up().await;
     // Also what was answered before.
     assert_eq!(
@@ -179,4 +205,21 @@ async fn what_was_refused_is_in_the_log_with_its_reason_and_who_asked() {
             world.log.entries().last()
         );
     }
+}
+
+/// A person's signed act of disposing of a record.
+fn disposal(person: &str, record: &Digest) -> pb::SignedStatement {
+    let act = DisposeAct {
+        record: record.to_vec(),
+        reason: "its time has run out".into(),
+    };
+    let act = pb::PersonAct {
+        tenant: tenant().to_string(),
+        person: person.into(),
+        action: "record.dispose".into(),
+        act: act.encode_to_vec(),
+        at: now().get(),
+        nonce: vec![1; 16],
+    };
+    Signed::sign(act, &[(person, &person_key(person))]).into_raw()
 }
