@@ -130,6 +130,9 @@ fn leaf(production: &Production, head: Option<TreeHead>) -> Result<Millis, Strin
     if entry.event.as_ref() != Some(&order_event(&production.order)) {
         return Err("it does not say that this order was released".to_owned());
     }
+    if entry.recorded_by != "archive" {
+        return Err("it was not the archive that had it logged".to_owned());
+    }
     in_log(proof, head.ok_or("there is no checkpoint")?)?;
     Ok(Millis::new(entry.at))
 }

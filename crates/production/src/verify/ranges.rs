@@ -6,12 +6,16 @@ use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::verify_range;
 use greffe_types::{ConversationId, Digest};
+use prost::Message as _;
 
 use super::Report;
 use super::bundles::Anchors;
 use crate::evidence::Production;
 use crate::layout;
 use crate::opened::{Opened, why};
+
+/// Clocks of archive and log may differ by this much: ten minutes.
+const SKEW_MS: u64 = 600_000;
 
 type Ranges = BTreeMap<Vec<u8>, Vec<Signed<pb::RangeStatement>>>;
 
@@ -22,6 +26,7 @@ pub(super) fn verify(
     anchors: &Anchors,
     report: &mut Report,
 ) {
+    let released_at = released_at(production);
     let mut ranges = Ranges::new();
     for raw in &production.ranges {
         match Signed::<pb::RangeStatement>::decode(raw.clone()) {
@@ -47,7 +52,7 @@ pub(super) fn verify(
     }
     for (conversation, ranges) in &mut ranges {
         ranges.sort_by_key(|range| range.first);
-        if let Err(problem) = covers(ranges) {
+        if let Err(problem) = covers(ranges).and_then(|()| recent(ranges, released_at)) {
             report.add(format!("conversation {}", name(conversation)), problem);
         }
         if !records
@@ -84,6 +89,22 @@ fn covers(ranges: &[Signed<pb::RangeStatement>]) -> Result<(), String> {
         Some(last) if last.complete => Ok(()),
         _ => Err("the ranges do not reach the end of the conversation".to_owned()),
     }
+}
+
+/// The end that the ranges reach is the conversation's end no earlier than the order: a statement from before says nothing of
+/// what came since.
+fn recent(ranges: &[Signed<pb::RangeStatement>], released_at: u64) -> Result<(), String> {
+    match ranges.last() {
+        Some(last) if last.at.saturating_add(SKEW_MS) < released_at => {
+            Err("the ranges are older than the order: more may have been said since".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// When the order was logged; a leaf that cannot be read is named elsewhere.
+fn released_at(production: &Production) -> u64 {
+    pb::LogEntry::decode(production.order_proof.leaf.as_slice()).map_or(0, |entry| entry.at)
 }
 
 fn stands(record: &Opened, ranges: Option<&Vec<Signed<pb::RangeStatement>>>) -> bool {

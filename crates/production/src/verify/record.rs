@@ -55,6 +55,10 @@ fn sender(opened: &Opened, anchors: &Anchors) -> Result<(), String> {
         .version(opened.receipt.bundle_version)
         .ok_or("receipt: the bundle it was judged by is not here")?;
     verify_device_cert(certificate, bundle, at).map_err(|e| why("certificate", &e))?;
+    // A revocation may be signed later than the receipt and count from before it.
+    if anchors.current().is_revoked(&certificate.digest(), at) {
+        return Err("certificate: it was revoked when the archive received the record".to_owned());
+    }
     opened
         .envelope
         .verify_signature(&certificate.envelope_key)
@@ -77,7 +81,10 @@ fn batch(record: &Record, opened: &Opened) -> Result<(), String> {
     let Some(pb::log_entry::Event::Receipts(batch)) = entry.event else {
         return Err("log entry: it holds no receipts".to_owned());
     };
-    if batch.count != record.batch_size || entry.tenant != opened.receipt.tenant {
+    if batch.count != record.batch_size
+        || entry.tenant != opened.receipt.tenant
+        || entry.recorded_by != "archive"
+    {
         return Err("log entry: it is for another batch".to_owned());
     }
     let root = Digest::try_from(batch.root.as_slice()).map_err(|e| why("log entry", &e))?;
