@@ -150,7 +150,7 @@ impl ClientError {
                     source.code,
                     Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded
                 );
-                source.is_retryable() || (source.reason.is_none() && broken)
+                source.is_retryable() || broken
             }
             _ => false,
         }
