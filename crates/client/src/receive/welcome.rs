@@ -36,6 +36,21 @@ impl Device {
             Err(error) if error.is_retryable() || matches!(error, ClientError::Store(_)) => {
                 return Err(error);
             }
+            // Nothing is said against the Welcome: it cannot be judged as long as the nodes do not vouch for what is in force.
+            Err(
+                error @ (ClientError::Trust { .. }
+                | ClientError::Log { .. }
+                | ClientError::Call { .. }),
+            ) => {
+                tracing::warn!(conversation = %id, reason = error.reason(), %error, "a Welcome waits");
+                taken.stalled.insert(id);
+                taken.events.push(Event::Refused {
+                    conversation: Some(id),
+                    sequence,
+                    reason: reason_of(&error),
+                });
+                return Ok(());
+            }
             Err(error) => {
                 tracing::warn!(conversation = %id, reason = error.reason(), %error, "a Welcome was refused");
                 taken.acks.insert(id, sequence);
@@ -91,7 +106,14 @@ impl Device {
         };
         let client = self.client();
         let store = &client.0.store;
-        self.ensure_all_current().await?;
+        if let Err(error) = self.ensure_all_current().await {
+            if error.is_retryable() {
+                return Err(error);
+            }
+            // What is in force may have changed since this mailbox was opened.
+            client.refresh_trust().await?;
+            self.ensure_all_current().await?;
+        }
         let mut refreshed = false;
         for _ in 0..FETCHES {
             let keys = self.0.mls.welcome_rows(&delivered.welcome)?;
