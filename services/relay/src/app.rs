@@ -92,7 +92,6 @@ impl App {
         // Wraps pass through here: what was delivered is overwritten.
         let options = DbOptions {
             secure_delete: true,
-            ..DbOptions::default()
         };
         let db = Database::open(&path, &MIGRATIONS, options).await?;
         let secret = Secrets::open(&boot.data)?.get_or_create("session", 32)?;
