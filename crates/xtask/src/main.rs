@@ -3,6 +3,7 @@
 mod deps;
 mod life;
 mod oracle;
+mod parts;
 mod shell;
 mod structure;
 mod test;
@@ -14,7 +15,8 @@ const HELP: &str = "\
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  test       run every test, ours and the oracle's
+  test       run every test, ours and the oracle's, after installing the parts
+  parts      install the real servers and tools that the tests run against
   oracle     recompute the envelope's vectors in Python, which shares no code with ours
   vectors    make the envelope's vectors again
   deps       check licences, bans and sources of every dependency against deny.toml
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.first().map(String::as_str) {
         Some("test") => test::run(),
+        Some("parts") => parts::run(),
         Some("oracle") => oracle::run(),
         Some("vectors") => vectors::run(),
         Some("deps") => deps::run(),

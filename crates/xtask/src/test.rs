@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 
-use crate::{oracle, shell};
+use crate::{oracle, parts, shell};
 
-/// Runs every test in the one profile that is also shipped, then the vectors against the oracle.
+/// Installs the parts, runs every test in the one profile that is also shipped, then the vectors against the oracle.
 pub(crate) fn run() -> Result<()> {
+    parts::run()?;
     shell::run("cargo", &["test", "--release", "--workspace"])?;
     oracle::run()
 }
