@@ -79,7 +79,7 @@ impl Connection {
             *folder = base.join(&*folder);
         }
         for peer in config.peers.values_mut() {
-            if let PeerConfig::Ready(file) = peer {
+            for file in peer.ready_files() {
                 *file = base.join(&*file);
             }
         }

@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 
 use crate::append::Appender;
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{ConfigError, Limits, PeerConfig, ServiceConfig};
+use crate::config::{ConfigError, DatabaseConfig, Limits, PeerConfig, SealConfig, ServiceConfig};
 use crate::db::DbError;
 use crate::files::FileError;
 use crate::folder::{DataFolder, FolderError};
@@ -144,6 +144,12 @@ pub struct Boot {
     pub clock: SharedClock,
     /// The data folder, ours alone.
     pub data: PathBuf,
+    /// Folder with the seal key and the sealed secrets.
+    pub secrets: PathBuf,
+    /// What protects the seal key, if not a file.
+    pub seal: Option<SealConfig>,
+    /// The database, if not SQLite in the data folder.
+    pub database: Option<DatabaseConfig>,
     /// What one process takes on.
     pub limits: Limits,
     peers: BTreeMap<String, PeerConfig>,
@@ -178,6 +184,9 @@ impl Boot {
             trust: SharedTrust::new(trust),
             clock: Arc::new(SystemClock),
             data: config.data.clone(),
+            secrets: config.secrets().to_owned(),
+            seal: config.seal.clone(),
+            database: config.database.clone(),
             limits: config.limits.clone(),
             peers: config.peers.clone(),
             _folder: folder,

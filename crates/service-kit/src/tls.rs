@@ -6,6 +6,7 @@
 
 mod connect;
 mod identity;
+mod place;
 mod spiffe;
 mod verify;
 

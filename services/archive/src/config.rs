@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use greffe_service_kit::config::ServiceConfig;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The whole file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// What every service is told.
@@ -18,7 +18,7 @@ pub struct Config {
 }
 
 /// The `[archive]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ArchiveConfig {
     /// Folders of policy packs beside the embedded ones. A pack counts only when the trust bundle names its digest.

@@ -3,10 +3,10 @@
 use core::time::Duration;
 
 use greffe_service_kit::config::ServiceConfig;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// All settings.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// What every service is told. The peers are the witnesses, by the names that the trust bundle gives them.
@@ -17,7 +17,7 @@ pub struct Config {
 }
 
 /// The log's own settings.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditConfig {
     /// Shortest time between two checkpoints, in milliseconds.

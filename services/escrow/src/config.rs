@@ -1,10 +1,10 @@
 //! Configuration: `[service]` as every service has it, `[escrow]` for the node itself.
 
 use greffe_service_kit::config::ServiceConfig;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything a node is told.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// What every service is told.
@@ -15,7 +15,7 @@ pub struct Config {
 }
 
 /// The node's own settings.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EscrowConfig {
     /// Most records that the node opens in an hour, over all orders.

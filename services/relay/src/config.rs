@@ -1,10 +1,10 @@
 //! What the relay is told.
 
 use greffe_service_kit::config::ServiceConfig;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything in the relay's file of settings.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// As every service has it; its peers are `audit` and `archive`.
@@ -15,7 +15,7 @@ pub struct Config {
 }
 
 /// The relay's own settings.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RelayConfig {
     /// Conversations whose public group state is kept in memory; others are read again when needed.

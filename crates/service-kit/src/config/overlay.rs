@@ -1,4 +1,4 @@
-//! Environment variables laid over a table of settings.
+//! Environment variables and flags, laid over a table of settings.
 
 use std::path::Path;
 
@@ -9,12 +9,28 @@ use super::ConfigError;
 const SEPARATOR: &str = "__";
 const FILE: &str = "_FILE";
 
-pub(super) fn apply(
-    settings: &mut Table,
+/// One setting from elsewhere than the file.
+pub(super) struct Given {
+    /// Of the variable or the flag.
+    pub(super) name: String,
+    /// Where it goes.
+    pub(super) keys: Vec<String>,
+    pub(super) value: Text,
+}
+
+pub(super) enum Text {
+    /// Text whatever it looks like.
+    Plain(String),
+    /// A TOML value if it reads as one.
+    Literal(String),
+}
+
+/// Those variables that are settings.
+pub(super) fn variables(
     prefix: &str,
     variables: impl IntoIterator<Item = (String, String)>,
-) -> Result<(), ConfigError> {
-    let mut seen = std::collections::BTreeSet::new();
+) -> Result<Vec<Given>, ConfigError> {
+    let mut found = Vec::new();
     for (name, value) in variables {
         let Some(path) = name
             .strip_prefix(prefix)
@@ -24,38 +40,54 @@ pub(super) fn apply(
         };
         let (path, value) = match path.strip_suffix(FILE) {
             // A secret is text whatever it looks like; editors leave a line end behind it.
-            Some(path) => (path, Given::Text(read(&value)?)),
-            None => (path, Given::Literal(value)),
+            Some(path) => (path, Text::Plain(read(&value)?)),
+            None => (path, Text::Literal(value)),
         };
         let keys: Vec<String> = path.split(SEPARATOR).map(str::to_ascii_lowercase).collect();
         if keys.iter().any(String::is_empty) {
-            return Err(refuse(&name, "names an empty key"));
+            return Err(ConfigError::Variable {
+                name,
+                problem: "names an empty key",
+            });
         }
-        if !seen.insert(keys.clone()) {
-            return Err(refuse(&name, "sets what another variable sets"));
-        }
-        set(settings, &keys, value).map_err(|problem| refuse(&name, problem))?;
+        found.push(Given { name, keys, value });
     }
-    Ok(())
+    Ok(found)
 }
 
-enum Given {
-    Text(String),
-    Literal(String),
+/// `table.key=value`
+pub(super) fn flag(text: &str) -> Result<Given, ConfigError> {
+    let (name, value) = text.split_once('=').ok_or_else(|| ConfigError::Flag {
+        name: text.to_owned(),
+        problem: "has no value: --set table.key=value",
+    })?;
+    let keys: Vec<String> = name.trim().split('.').map(str::to_owned).collect();
+    if keys.iter().any(String::is_empty) {
+        return Err(ConfigError::Flag {
+            name: name.to_owned(),
+            problem: "names an empty key",
+        });
+    }
+    Ok(Given {
+        name: name.to_owned(),
+        keys,
+        value: Text::Literal(value.to_owned()),
+    })
 }
 
-impl Given {
-    /// Text where the file has text; otherwise a TOML value if it reads as one, such as `7`, `true` or `["a"]`.
+impl Text {
+    /// Text where there was text; otherwise a TOML value if it reads as one, such as `7`, `true` or `["a"]`.
     fn value(self, before: Option<&Value>) -> Value {
         match self {
-            Self::Text(text) => Value::String(text),
+            Self::Plain(text) => Value::String(text),
             Self::Literal(text) if matches!(before, Some(Value::String(_))) => Value::String(text),
             Self::Literal(text) => text.parse::<Value>().unwrap_or(Value::String(text)),
         }
     }
 }
 
-fn set(table: &mut Table, keys: &[String], value: Given) -> Result<(), &'static str> {
+/// Puts a value where its keys lead.
+pub(super) fn set(table: &mut Table, keys: &[String], value: Text) -> Result<(), &'static str> {
     match keys {
         [] => Ok(()),
         [key] => {
@@ -81,11 +113,4 @@ fn read(path: &str) -> Result<String, ConfigError> {
         source,
     })?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-fn refuse(name: &str, problem: &'static str) -> ConfigError {
-    ConfigError::Variable {
-        name: name.to_owned(),
-        problem,
-    }
 }

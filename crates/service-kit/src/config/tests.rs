@@ -1,11 +1,13 @@
 //! What a file and an environment give together, and what is refused.
 
+use serde::Deserialize;
+
 use super::*;
 use crate::errors::Causes;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+struct Whole {
     service: ServiceConfig,
     #[serde(default)]
     relay: Relay,
@@ -31,7 +33,7 @@ peers.archive = { address = "127.0.0.1:7002" }
 peers.escrow-1 = { ready = "escrow-1/ready.json" }
 "#;
 
-fn with(variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+fn with(variables: &[(&str, &str)]) -> Result<Whole, ConfigError> {
     parse(
         TEXT,
         None,
@@ -110,7 +112,7 @@ fn what_nothing_reads_is_refused_and_named() {
         let said = Causes(&error).to_string();
         assert!(said.contains(word), "{variable}: {said}");
     }
-    let unknown = parse::<Settings>(
+    let unknown = parse::<Whole>(
         &format!("{TEXT}\nport = 1"),
         Some(Path::new("relay.toml")),
         "X",
@@ -133,7 +135,7 @@ fn bad_values_are_named() {
         ("{ address", "{ ready = \"r\", address", "peers"),
         ("{ address", "{ adress", "adress"),
     ] {
-        let error = parse::<Settings>(&TEXT.replace(from, to), None, "X", []).unwrap_err();
+        let error = parse::<Whole>(&TEXT.replace(from, to), None, "X", []).unwrap_err();
         let said = Causes(&error).to_string();
         assert!(said.contains(word), "{to}: {said}");
     }
@@ -155,4 +157,104 @@ fn the_root_key_is_the_served_tenants() {
     ));
     std::fs::write(&service.root_key, key).unwrap();
     assert!(matches!(service.root(), Err(ConfigError::RootKey { .. })));
+}
+
+#[test]
+fn a_flag_beats_the_environment_and_the_file() {
+    let variables = [("GREFFE_RELAY__RELAY__BATCH".to_owned(), "2".to_owned())];
+    let text = format!("{TEXT}[relay]\nbatch = 1\nnames = ['file']\n");
+    let over = |flags: &[&str]| {
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Settings::parse(&text, None, "GREFFE_RELAY", variables.clone(), &flags)
+    };
+    let settings = over(&["relay.batch=3", "service.limits.calls=7"]).unwrap();
+    let whole: Whole = settings.read().unwrap();
+    assert_eq!((whole.relay.batch, whole.service.limits.calls), (3, 7));
+    assert_eq!(settings.source(&["relay", "batch"]), Source::Flag);
+    assert_eq!(settings.source(&["relay", "names"]), Source::File);
+    assert_eq!(settings.source(&["relay", "token"]), Source::Default);
+    assert_eq!(
+        settings.source(&["service", "limits", "calls"]),
+        Source::Flag
+    );
+    assert_eq!(
+        settings.source(&["service", "limits", "streams"]),
+        Source::Default
+    );
+    let settings = over(&[]).unwrap();
+    assert_eq!(
+        settings.source(&["relay", "batch"]),
+        Source::Variable("GREFFE_RELAY__RELAY__BATCH".to_owned())
+    );
+    for (flags, word) in [
+        (&["relay.batch"][..], "has no value"),
+        (&["relay..batch=1"], "empty key"),
+        (&["relay.batch=1", "relay.batch=2"], "given twice"),
+        (&["service.tenant.x=1"], "below a setting"),
+    ] {
+        let error = over(flags).err().unwrap();
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
+fn the_tables_of_a_deployment_are_read() {
+    let text = format!(
+        "{TEXT}peers.relay = {{ addresses = ['a:1', 'b:1'] }}\npeers.desk = {{ readies = ['x', 'y'] }}\n\
+         mode = 'production'\nsecrets = '/etc/greffe/secrets'\n\
+         [service.health]\nlisten = '0.0.0.0:7480'\n\
+         [service.database]\nurl = 'postgres://u:canary@h/d'\n\
+         [service.telemetry]\notlp = 'http://collector:4317'\n\
+         [service.seal]\nkind = 'pkcs11'\nmodule = '/m.so'\ntoken = 'greffe'\nkey = 'seal'\npin = 'canary'\n"
+    );
+    let service = parse::<Whole>(&text, None, "X", []).unwrap().service;
+    assert_eq!(service.mode, Mode::Production);
+    assert_eq!(service.secrets(), Path::new("/etc/greffe/secrets"));
+    assert_eq!(
+        *service.peer("relay").unwrap(),
+        PeerConfig::Addresses(vec!["a:1".into(), "b:1".into()])
+    );
+    let url = service.database.as_ref().unwrap().url.expose();
+    assert_eq!(url, "postgres://u:canary@h/d");
+    // Shown, they are not there.
+    let shown = format!("{service:?} {}", toml::to_string(&service).unwrap());
+    assert!(
+        !shown.contains("canary") && shown.contains("(hidden)"),
+        "{shown}"
+    );
+    for (from, to, word) in [
+        ("['a:1', 'b:1']", "[]", "at least one"),
+        ("'pkcs11'", "'tpm'", "tpm"),
+        ("token =", "tokken =", "tokken"),
+        ("'production'", "'prod'", "prod"),
+    ] {
+        let error = parse::<Whole>(&text.replace(from, to), None, "X", []).unwrap_err();
+        let said = Causes(&error).to_string();
+        assert!(
+            said.contains(word) && !said.contains("canary"),
+            "{to}: {said}"
+        );
+    }
+}
+
+#[test]
+fn no_error_repeats_a_secret() {
+    let text = format!("{TEXT}database.url = 'postgres://u:canary@h/d'\n");
+    for wrong in [
+        text.replace("canary@h/d'", "canary@h/d"),
+        text.replace("'postgres", "''postgres"),
+    ] {
+        let said = Causes(&parse::<Whole>(&wrong, None, "X", []).unwrap_err()).to_string();
+        assert!(
+            said.contains("line 11") && !said.contains("canary"),
+            "{said}"
+        );
+    }
+    // A PIN of digits reads as a number where a variable gives it.
+    let variables = [("X__SERVICE__DATABASE__URL".to_owned(), "123456".to_owned())];
+    let said = Causes(&parse::<Whole>(TEXT, None, "X", variables).unwrap_err()).to_string();
+    assert!(
+        said.contains("a secret is text") && !said.contains("123456"),
+        "{said}"
+    );
 }

@@ -1,30 +1,25 @@
 //! Channels to a peer that is named by its SPIFFE id.
 
-use core::fmt;
 use core::time::Duration;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
+use super::client_config;
 use super::identity::{Identity, TlsError};
+use super::place::Places;
 use super::spiffe::SpiffeId;
-use super::{ALPN, client_config};
 use crate::config::PeerConfig;
-use crate::ready::Ready;
 
-/// Longest that TCP and TLS handshakes may take together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A silent peer is asked for a sign of life after this, and given up after as long again.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// A silent peer is asked for a sign of life after this, and given up after as long again: a process that stands still
+/// accepts connections and answers nothing.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Why there is no channel.
 #[derive(Debug, thiserror::Error)]
@@ -56,15 +51,14 @@ pub async fn connect(
     expected: &SpiffeId,
     identity: &Identity,
 ) -> Result<Channel, ConnectError> {
-    let place = Place::new(peer);
+    let places = Places::new(peer);
     let config = client_config(identity, expected)?;
-    place
-        .endpoint()?
-        .connect_with_connector(connector(place.clone(), config))
+    endpoint(&places)?
+        .connect_with_connector(connector(places.clone(), config))
         .await
         .map_err(|source| ConnectError::Unreachable {
             expected: Box::new(expected.clone()),
-            address: place.to_string(),
+            address: places.to_string(),
             source,
         })
 }
@@ -75,90 +69,42 @@ pub fn connect_lazy(
     expected: &SpiffeId,
     identity: &Identity,
 ) -> Result<Channel, ConnectError> {
-    let place = Place::new(peer);
+    let places = Places::new(peer);
     let config = client_config(identity, expected)?;
-    Ok(place
-        .endpoint()?
-        .connect_with_connector_lazy(connector(place, config)))
+    Ok(endpoint(&places)?.connect_with_connector_lazy(connector(places, config)))
 }
 
-/// Where to connect, found out anew each time.
-#[derive(Clone)]
-enum Place {
-    Address(Arc<str>),
-    Ready(Arc<Path>),
-}
-
-impl Place {
-    fn new(peer: &PeerConfig) -> Self {
-        match peer {
-            PeerConfig::Address(address) => Self::Address(address.as_str().into()),
-            PeerConfig::Ready(path) => Self::Ready(path.as_path().into()),
-        }
-    }
-
-    fn endpoint(&self) -> Result<Endpoint, ConnectError> {
-        let authority = match self {
-            Self::Address(address) => address,
-            // Only what HTTP/2 calls the authority; the ready file says where to connect.
-            Self::Ready(_) => "greffe:1",
-        };
+fn endpoint(places: &Places) -> Result<Endpoint, ConnectError> {
+    let mut uri = None;
+    for authority in places.authorities() {
         let invalid = || ConnectError::Address {
             address: authority.to_owned(),
         };
         // TLS is our connector's: tonic must not look for it in the scheme.
-        let uri: Uri = format!("http://{authority}")
+        let parsed: Uri = format!("http://{authority}")
             .parse()
             .map_err(|_| invalid())?;
-        if uri.port().is_none() || uri.path() != "/" || uri.query().is_some() {
+        if parsed.port().is_none() || parsed.path() != "/" || parsed.query().is_some() {
             return Err(invalid());
         }
-        Ok(Endpoint::from(uri)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true))
+        uri.get_or_insert(parsed);
     }
-
-    async fn tcp(&self) -> io::Result<TcpStream> {
-        match self {
-            Self::Address(address) => TcpStream::connect(&**address).await,
-            Self::Ready(path) => {
-                let ready = Ready::read(path).map_err(io::Error::other)?;
-                TcpStream::connect(ready.address).await
-            }
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(address) => f.write_str(address),
-            Self::Ready(path) => write!(f, "the address in {}", path.display()),
-        }
-    }
+    // Only what HTTP/2 calls the authority; the places say where to connect.
+    let uri = uri.unwrap_or_else(|| Uri::from_static("http://greffe:1"));
+    Ok(Endpoint::from(uri)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true))
 }
 
 fn connector(
-    place: Place,
+    places: Places,
     config: Arc<ClientConfig>,
 ) -> impl tower::Service<Uri, Response = TokioIo<TlsStream<TcpStream>>, Error = io::Error, Future: Send>
 + Send
 + 'static {
-    let tls = TlsConnector::from(config);
     service_fn(move |_: Uri| {
-        let (place, tls) = (place.clone(), tls.clone());
-        async move {
-            let tcp = place.tcp().await?;
-            tcp.set_nodelay(true)?;
-            // Not sent and not checked: the certificate's SPIFFE id is.
-            let name = ServerName::try_from("greffe").map_err(io::Error::other)?;
-            let stream = tls.connect(name, tcp).await?;
-            if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
-                return Err(io::Error::other("the peer does not speak HTTP/2"));
-            }
-            Ok(TokioIo::new(stream))
-        }
+        let (places, config) = (places.clone(), config.clone());
+        async move { places.connect(config).await.map(TokioIo::new) }
     })
 }

@@ -111,6 +111,12 @@ impl World {
                 PeerConfig::Address(self.log_address.clone()),
             )]
             .into(),
+            mode: Default::default(),
+            secrets: None,
+            health: None,
+            database: None,
+            telemetry: Default::default(),
+            seal: None,
             log: LogConfig {
                 filter: "error".to_owned(),
                 ..LogConfig::default()

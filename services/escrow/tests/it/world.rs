@@ -182,6 +182,12 @@ impl World {
                     PeerConfig::Address(self.audit.to_string()),
                 )]
                 .into(),
+                mode: Default::default(),
+                secrets: None,
+                health: None,
+                database: None,
+                telemetry: Default::default(),
+                seal: None,
                 log: Default::default(),
                 limits: Limits::default(),
             },

@@ -1,0 +1,228 @@
+//! The `[service]` table: what every service is told.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use greffe_envelope::trust::RootKey;
+use greffe_envelope::{pb, statement};
+use greffe_types::TenantId;
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, PeerConfig, Secret};
+use crate::telemetry::LogConfig;
+
+/// What every service is told: its table is `[service]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// The tenant that is served; certificates of any other are refused.
+    pub tenant: TenantId,
+    /// Where to listen; port 0 takes a free one, which the ready file then names.
+    pub listen: SocketAddr,
+    /// Data folder: this process's alone.
+    pub data: PathBuf,
+    /// File with the pinned tenant root, one line: `greffe-root-v1 TENANT HEX`.
+    pub root_key: PathBuf,
+    /// File with the first trust bundle: the protobuf of its `SignedStatement`. Later ones come through the log.
+    pub bundle: PathBuf,
+    /// Certificate and key of this service.
+    pub tls: TlsFiles,
+    /// What its identity may be.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Folder with the seal key and the sealed secrets; absent: the data folder.
+    #[serde(default)]
+    pub secrets: Option<PathBuf>,
+    /// Probes and metrics; absent: no such port.
+    #[serde(default)]
+    pub health: Option<HealthConfig>,
+    /// The database; absent: SQLite in the data folder.
+    #[serde(default)]
+    pub database: Option<DatabaseConfig>,
+    /// What leaves the process for a collector.
+    #[serde(default)]
+    pub telemetry: TelemetryConfig,
+    /// What protects the seal key; absent: a file in the folder of the secrets.
+    #[serde(default)]
+    pub seal: Option<SealConfig>,
+    /// The services it calls, by name.
+    #[serde(default)]
+    pub peers: BTreeMap<String, PeerConfig>,
+    /// How logs are written.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// What one process takes on.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+impl ServiceConfig {
+    /// A peer that this service cannot do without.
+    pub fn peer(&self, name: &str) -> Result<&PeerConfig, ConfigError> {
+        self.peers.get(name).ok_or_else(|| ConfigError::Peer {
+            name: name.to_owned(),
+        })
+    }
+
+    /// Folder with the seal key and the sealed secrets.
+    pub fn secrets(&self) -> &Path {
+        self.secrets.as_deref().unwrap_or(&self.data)
+    }
+
+    /// The pinned root, which has to be that of the tenant served.
+    pub fn root(&self) -> Result<RootKey, ConfigError> {
+        let path = &self.root_key;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let root = RootKey::parse(&text).map_err(|source| ConfigError::RootKey {
+            path: path.clone(),
+            source,
+        })?;
+        if *root.tenant() != self.tenant {
+            return Err(ConfigError::RootTenant {
+                path: path.clone(),
+                found: root.tenant().clone(),
+                tenant: self.tenant.clone(),
+            });
+        }
+        Ok(root)
+    }
+
+    /// The first trust bundle as it is on disk; nothing of it is verified here.
+    pub fn first_bundle(&self) -> Result<pb::SignedStatement, ConfigError> {
+        let path = &self.bundle;
+        let bytes = std::fs::read(path).map_err(|source| ConfigError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        statement::decode_strict("signed-statement", &bytes).map_err(|source| ConfigError::Bundle {
+            path: path.clone(),
+            source,
+        })
+    }
+}
+
+/// PEM files of a TLS identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// Certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// Private key of the leaf, PKCS #8, SEC 1 or PKCS #1.
+    pub key: PathBuf,
+    /// Authorities that peers' certificates have to lead to.
+    pub ca: PathBuf,
+}
+
+/// What the service's identity may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Any.
+    #[default]
+    Development,
+    /// Not the one that `greffe up` makes: root, issuer and nodes on one machine.
+    Production,
+}
+
+/// The plaintext port for probes and metrics: the `[service.health]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+}
+
+/// The database: the `[service.database]` table. Without it, SQLite in the data folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `postgres://user:password@host/database`.
+    pub url: Secret,
+}
+
+/// What leaves the process for a collector: the `[service.telemetry]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// The collector's OTLP/gRPC endpoint, such as `http://collector:4317`. Absent: nothing is exported.
+    pub otlp: Option<String>,
+    /// How often metrics are exported, in milliseconds.
+    pub metrics_ms: u64,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self {
+            otlp: None,
+            metrics_ms: 15_000,
+        }
+    }
+}
+
+/// What protects the key that seals the service's secrets: the `[service.seal]` table. Without it, a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum SealConfig {
+    /// A token with a PKCS #11 module.
+    Pkcs11(Pkcs11Config),
+}
+
+/// A key of a PKCS #11 token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pkcs11Config {
+    /// The module, a shared library.
+    pub module: PathBuf,
+    /// Label of the token.
+    pub token: String,
+    /// Label of the AES-256 key that wraps the seal key.
+    pub key: String,
+    /// The token user's PIN.
+    pub pin: Secret,
+}
+
+/// What one process takes on at once; beyond it, callers are told to come back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections, handshakes under way included.
+    pub connections: usize,
+    /// Calls that have not begun to be answered, over all connections.
+    pub calls: usize,
+    /// Calls and streams of one connection (HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS).
+    pub streams: u32,
+    /// Longest a unary or server-streaming call may take to begin its answer, in milliseconds, whatever its own
+    /// deadline says.
+    pub deadline_ms: u64,
+    /// Longest a drain may take before what is left is cut, in milliseconds.
+    pub drain_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            calls: 1024,
+            streams: 256,
+            deadline_ms: 60_000,
+            drain_ms: 10_000,
+        }
+    }
+}
+
+impl Limits {
+    /// As a duration.
+    pub fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms)
+    }
+
+    /// As a duration.
+    pub fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
+    }
+}
