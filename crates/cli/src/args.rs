@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::commands::PeopleCommand;
 use crate::fail::Failure;
 use crate::output::Output;
+use crate::seal::SealArguments;
 
 /// End-to-end encrypted messaging with a disclosed, threshold-opened archive.
 #[derive(Debug, Parser)]
@@ -60,6 +61,8 @@ pub(crate) fn output_of(arguments: impl Iterator<Item = OsString>) -> Output {
 pub(crate) enum Command {
     /// Run one service in the foreground.
     Serve(ServeArguments),
+    /// The key that a service's secrets are sealed under.
+    Seal(SealArguments),
     /// Run every service on this machine, each in its own process; the first start makes a development identity.
     Up(UpArguments),
     /// Seal, archive, deliver, open under an order, produce and verify a sample or your own input.

@@ -10,6 +10,7 @@ mod layout;
 mod operator;
 mod output;
 mod produce;
+mod seal;
 mod serve;
 mod up;
 mod verify;
@@ -56,6 +57,7 @@ fn run(arguments: Arguments) -> fail::Result<()> {
     runtime.block_on(async {
         match arguments.command {
             Command::Serve(serve) => serve::run(serve).await,
+            Command::Seal(seal) => seal::run(&seal, output),
             Command::Up(up) => up::run(up, output).await,
             Command::Demo(demo) => demo::run(demo, output).await,
             Command::Verify(verify) => verify::run(&verify, output),

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use greffe_service_kit::boot::StartError;
 use greffe_service_kit::config::{self, ServiceConfig};
-use greffe_service_kit::prepare::{Prepared, prepare};
+use greffe_service_kit::prepare::{Prepared, prepare_in};
+use greffe_service_kit::secrets::Keystore;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, stdin};
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,15 +53,17 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
     }
 }
 
-fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
+pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
     config::load(Some(path), PREFIX)
         .map_err(|error| Failure::new(Exit::Usage, "SETTINGS_REFUSED", chain(&error)))
 }
 
 fn prepared(name: &str, service: &ServiceConfig, keys: &[(&str, &str)]) -> Result<()> {
-    let made: Prepared = prepare(name, &service.tenant, &service.data, keys).map_err(|error| {
+    let keystore = Keystore::from(service);
+    let made = prepare_in(name, &service.tenant, &service.data, &keystore, keys);
+    let made: Prepared = made.map_err(|error| {
         Failure::because(
-            "SERVICE_KEYS",
+            error.reason(),
             format_args!("{name} cannot make its keys"),
             &error,
         )

@@ -16,7 +16,7 @@ use crate::db::DbError;
 use crate::files::FileError;
 use crate::folder::{DataFolder, FolderError};
 use crate::ready::READY_FILE;
-use crate::secrets::SecretsError;
+use crate::secrets::{Keystore, Secrets, SecretsError};
 use crate::serve::{Authenticator, ServeError, Server};
 use crate::telemetry::{self, TelemetryError};
 use crate::tls::{ConnectError, Identity, PeerKind, SpiffeError, SpiffeId, TlsError, connect_lazy};
@@ -87,7 +87,7 @@ impl StartError {
             Self::Peer(_) | Self::Connect(_) => "PEER_REFUSED",
             Self::Database(_) => "DATABASE_FAILED",
             Self::File(error) => error.reason().as_str(),
-            Self::Secrets(_) => "SECRETS_REFUSED",
+            Self::Secrets(error) => error.reason(),
             Self::Serve(ServeError::Listen { source, .. })
                 if source.kind() == std::io::ErrorKind::AddrInUse =>
             {
@@ -201,6 +201,14 @@ impl Boot {
     /// The tenant served.
     pub fn tenant(&self) -> &TenantId {
         self.root.tenant()
+    }
+
+    /// Opens the service's secrets. Blocking.
+    ///
+    /// # Errors
+    /// [`StartError::Secrets`].
+    pub fn open_secrets(&self) -> Result<Secrets, StartError> {
+        Ok(Keystore::new(&self.secrets, self.tenant(), self.seal.as_ref()).open()?)
     }
 
     /// A channel to the service of that name, where the configuration says it is. The first call connects. Needs a tokio

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::folder::{DataFolder, FolderError};
-use crate::secrets::{Secrets, SecretsError};
+use crate::secrets::{Keystore, SecretsError};
 use crate::tls::{SpiffeError, SpiffeId};
 
 /// Name of the TLS key in the data folder.
@@ -41,7 +41,7 @@ pub enum PrepareError {
     #[error("the service cannot be named so")]
     Name(#[from] SpiffeError),
     /// Its secrets.
-    #[error("a key cannot be made")]
+    #[error("the secrets are refused")]
     Secrets(#[from] SecretsError),
     /// Its TLS key cannot be stored.
     #[error("the TLS key cannot be stored")]
@@ -53,13 +53,24 @@ pub enum PrepareError {
     #[error("the request for a certificate cannot be made")]
     Request(#[from] rcgen::Error),
     /// A kind of key that there is not.
-    #[error("{0:?} is no kind of key: ed25519 or hybrid")]
+    #[error("{0:?} is no kind of key: ed25519, hybrid or secret")]
     Kind(String),
 }
 
-/// Makes what is missing and gives the public parts; a second time gives the same. `names` are the secrets' names, which
-/// are also the fields of [`Prepared::keys`], with their kinds: `ed25519` or `hybrid` (MLKEM768-P256), both from 32-byte
-/// seeds. Blocking.
+impl PrepareError {
+    /// Stable reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Folder(error) => error.reason().as_str(),
+            Self::Secrets(error) => error.reason(),
+            _ => "SERVICE_KEYS",
+        }
+    }
+}
+
+/// Makes what is missing, the seal key of a token included, and gives the public parts; a second time gives the same.
+/// `names` are the secrets' names, which are also the fields of [`Prepared::keys`], with their kinds: `ed25519` or `hybrid`
+/// (MLKEM768-P256), both from 32-byte seeds, or `secret`, 32 bytes without a public part. Blocking.
 ///
 /// # Errors
 /// [`PrepareError`]; in particular while the service runs, since its folder is locked then.
@@ -69,9 +80,24 @@ pub fn prepare(
     data: &Path,
     names: &[(&str, &str)],
 ) -> Result<Prepared, PrepareError> {
+    let keystore = Keystore::new(data, tenant, None);
+    prepare_in(service, tenant, data, &keystore, names)
+}
+
+/// As [`prepare`], with the secrets in a keystore elsewhere.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_in(
+    service: &str,
+    tenant: &TenantId,
+    data: &Path,
+    keystore: &Keystore,
+    names: &[(&str, &str)],
+) -> Result<Prepared, PrepareError> {
     let spiffe_id = SpiffeId::service(tenant, service)?;
-    let folder = DataFolder::open(data, tenant, service)?;
-    let secrets = Secrets::open(folder.path())?;
+    let _folder = DataFolder::open(data, tenant, service)?;
+    let secrets = keystore.prepare()?;
     let mut keys = BTreeMap::new();
     for (name, kind) in names {
         let public = match *kind {
@@ -83,6 +109,10 @@ pub fn prepare(
                 } else {
                     to_hex(&HybridSecretKey::from_seed(&seed).public_key())
                 }
+            }
+            "secret" => {
+                secrets.get_or_create(name, 32)?;
+                continue;
             }
             other => return Err(PrepareError::Kind(other.to_owned())),
         };
@@ -134,9 +164,18 @@ mod tests {
     fn keys_stay_and_only_their_public_parts_leave() {
         let data = tempfile::tempdir().unwrap();
         let tenant = TenantId::new("acme").unwrap();
-        let names = [("signing_key", "ed25519"), ("channel_key", "hybrid")];
-        let first = prepare("escrow-1", &tenant, data.path(), &names).unwrap();
-        let again = prepare("escrow-1", &tenant, data.path(), &names).unwrap();
+        let names = [
+            ("signing_key", "ed25519"),
+            ("channel_key", "hybrid"),
+            ("session", "secret"),
+        ];
+        let keystore = Keystore::new(data.path(), &tenant, None);
+        let prepare = |service: &str, names: &[(&str, &str)]| {
+            prepare_in(service, &tenant, data.path(), &keystore, names)
+        };
+        let first = prepare("escrow-1", &names).unwrap();
+        let again = prepare("escrow-1", &names).unwrap();
+        assert_eq!(first.keys.len(), 2);
         assert_eq!(first.keys, again.keys);
         assert_eq!(first.spiffe_id, "spiffe://acme/service/escrow-1");
         assert_eq!(first.keys["signing_key"].len(), 64);
@@ -146,16 +185,15 @@ mod tests {
             panic!("no URI name")
         };
         assert_eq!(uri.as_str(), first.spiffe_id);
-        let seed = Secrets::open(data.path())
-            .unwrap()
-            .seed("signing_key")
-            .unwrap();
+        let secrets = keystore.open().unwrap();
+        let seed = secrets.seed("signing_key").unwrap();
+        assert_eq!(secrets.get("session").unwrap().len(), 32);
         let json = serde_json::to_string(&first).unwrap();
         assert!(!json.contains(&to_hex(seed.as_slice())));
-        let other = prepare("escrow-2", &tenant, data.path(), &names);
+        let other = prepare("escrow-2", &names);
         assert!(matches!(other, Err(PrepareError::Folder(_))));
         assert!(matches!(
-            prepare("escrow-1", &tenant, data.path(), &[("x", "rsa")]),
+            prepare("escrow-1", &[("x", "rsa")]),
             Err(PrepareError::Kind(_))
         ));
     }

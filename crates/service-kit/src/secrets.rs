@@ -1,20 +1,24 @@
-//! A service's own secrets at rest: one key file, and beside it what is sealed under it.
+//! A service's own secrets at rest: one seal key, and beside it what is sealed under it.
 //!
-//! The key file is what an operator moves into a key store; without it the sealed files, the databases' sealed columns
-//! and every backup of them are unreadable.
+//! The seal key lies in the file `seal.key`, or in `seal.key.wrapped` under a key of a PKCS #11 token ([`token`]); without
+//! it the sealed files, the databases' sealed columns and every backup of them are unreadable.
+
+mod key;
+pub mod token;
 
 use core::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use greffe_envelope::sealbox::{Place, SealKey, SealboxError};
 use zeroize::Zeroizing;
 
+use self::key::{KEY_FILE, WRAPPED_FILE};
+pub use self::key::{Keystore, Moved};
+use self::token::TokenError;
 use crate::files::{self, FileError};
 
-const KEY_FILE: &str = "seal.key";
 const FOLDER: &str = "secrets";
 const TABLE: &str = "secrets";
 const COLUMN: &str = "value";
@@ -33,17 +37,65 @@ pub enum SecretsError {
         /// As the system reported it.
         source: io::Error,
     },
-    /// The key file is not 32 bytes.
-    #[error("{} is no key file: 32 bytes", path.display())]
+    /// A key file is not as long as it has to be.
+    #[error("{} is no key file: {len} bytes", path.display())]
     Key {
         /// Which file.
         path: PathBuf,
+        /// How long it has to be.
+        len: usize,
     },
     /// Others may read the key file.
     #[error("{} can be read by others; set its mode to 0600", path.display())]
     Mode {
         /// Which file.
         path: PathBuf,
+    },
+    /// There is no key.
+    #[error("{} is not there; prepare the service first", path.display())]
+    NoKey {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A plain key where only a wrapped one may be.
+    #[error(
+        "{} lies there in the clear although service.seal names a token; move it in with `greffe seal wrap`",
+        path.display()
+    )]
+    Plain {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A wrapped key, and no token to unwrap it.
+    #[error("{} needs its token: set service.seal", path.display())]
+    Unreachable {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// No token is configured.
+    #[error("service.seal is not set; it has to name the token to wrap the seal key with")]
+    NoToken,
+    /// A plain key and a wrapped one, and not the same.
+    #[error(
+        "{} and {WRAPPED_FILE} beside it hold different keys; find out which one the secrets are sealed under and move the \
+         other away", path.display()
+    )]
+    Two {
+        /// The plain one.
+        path: PathBuf,
+    },
+    /// The token that wraps the key.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Something is missing, and the folder takes no writes.
+    #[error(
+        "{name:?} is missing and cannot be made, since the folder of the secrets is read-only; prepare the service first"
+    )]
+    ReadOnly {
+        /// What is missing.
+        name: String,
+        /// As the system reported it.
+        source: FileError,
     },
     /// A secret does not open: altered, moved, or the key file is another one.
     #[error("the secret {name:?} does not open under this key file")]
@@ -80,41 +132,56 @@ pub enum SecretsError {
     Randomness(#[source] getrandom::Error),
 }
 
-/// The secrets of one data folder.
+impl SecretsError {
+    /// Stable reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } | Self::NoKey { .. } => "SECRETS_MISSING",
+            Self::ReadOnly { .. } => "SECRETS_READ_ONLY",
+            Self::Sealed { .. } => "SECRETS_OTHER_KEY",
+            Self::Plain { .. } => "SEAL_KEY_PLAIN",
+            Self::Unreachable { .. } | Self::NoToken => "SEAL_NOT_CONFIGURED",
+            Self::Two { .. } => "SEAL_KEY_CONFLICT",
+            Self::Token(error) => error.reason(),
+            Self::File(_)
+            | Self::Read { .. }
+            | Self::Key { .. }
+            | Self::Mode { .. }
+            | Self::Name { .. }
+            | Self::Length { .. }
+            | Self::Randomness(_) => "SECRETS_REFUSED",
+        }
+    }
+}
+
+/// The secrets of one folder.
 pub struct Secrets {
     key: SealKey,
     folder: PathBuf,
 }
 
 impl Secrets {
-    /// Opens a data folder's secrets; makes the key file the first time. Blocking, as everything here.
+    /// Opens a folder's secrets under a plain key; makes it the first time. Blocking, as everything here.
     ///
     /// # Errors
     /// [`SecretsError`].
     pub fn open(data: &Path) -> Result<Self, SecretsError> {
-        let folder = data.join(FOLDER);
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)
-            .map_err(|source| SecretsError::Read {
-                path: folder.clone(),
-                source,
-            })?;
         let path = data.join(KEY_FILE);
         if !path.exists() {
-            // A new key beside old secrets would only hide that the old key is lost.
-            if let Some(orphan) = first_file(&folder)? {
-                return Err(SecretsError::Sealed {
-                    name: orphan,
-                    source: SealboxError::Open,
-                });
+            let wrapped = data.join(WRAPPED_FILE);
+            if wrapped.exists() {
+                return Err(SecretsError::Unreachable { path: wrapped });
             }
+            make_folder(&data.join(FOLDER))?;
+            key::no_orphans(data)?;
             let fresh = Zeroizing::new(random::<32>()?);
-            files::create_private(&path, fresh.as_slice())?;
+            files::create_private(&path, fresh.as_slice())
+                .map_err(|error| writable(KEY_FILE, error))?;
         }
+        let folder = data.join(FOLDER);
+        make_folder(&folder)?;
         Ok(Self {
-            key: read_key(&path)?,
+            key: SealKey::from_bytes(*key::read(&path)?),
             folder,
         })
     }
@@ -149,8 +216,11 @@ impl Secrets {
         }
         let mut fresh = Zeroizing::new(vec![0; len]);
         getrandom::fill(&mut fresh).map_err(SecretsError::Randomness)?;
-        self.put(name, &fresh)?;
-        Ok(fresh)
+        match self.put(name, &fresh) {
+            Ok(()) => Ok(fresh),
+            Err(SecretsError::File(error)) => Err(writable(name, error)),
+            Err(error) => Err(error),
+        }
     }
 
     /// The secret of that name.
@@ -259,26 +329,42 @@ fn first_file(folder: &Path) -> Result<Option<String>, SecretsError> {
     Ok(None)
 }
 
-fn read_key(path: &Path) -> Result<SealKey, SecretsError> {
-    let failed = |source| SecretsError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = OpenOptions::new().read(true).open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if metadata.mode() & 0o077 != 0 {
-        return Err(SecretsError::Mode {
-            path: path.to_owned(),
-        });
+/// For its owner's eyes only; one that is there stays, whoever made it.
+fn make_folder(folder: &Path) -> Result<(), SecretsError> {
+    if folder.is_dir() {
+        return Ok(());
     }
-    if metadata.len() != 32 {
-        return Err(SecretsError::Key {
-            path: path.to_owned(),
-        });
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
+    made.map_err(|source| {
+        let path = folder.to_owned();
+        let failed = FileError::Io {
+            operation: "create",
+            path,
+            source,
+        };
+        writable(FOLDER, failed)
+    })
+}
+
+/// Tells a folder that takes no writes from everything else that may go wrong with one.
+fn writable(name: &str, error: FileError) -> SecretsError {
+    match error {
+        FileError::Io { ref source, .. }
+            if matches!(
+                source.kind(),
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            SecretsError::ReadOnly {
+                name: name.to_owned(),
+                source: error,
+            }
+        }
+        error => error.into(),
     }
-    let mut bytes = Zeroizing::new([0; 32]);
-    file.read_exact(bytes.as_mut_slice()).map_err(failed)?;
-    Ok(SealKey::from_bytes(*bytes))
 }
 
 #[cfg(test)]
@@ -325,7 +411,7 @@ mod tests {
         let secrets = Secrets::open(data.path()).unwrap();
         secrets.put("log_key", b"value").unwrap();
         let key = data.path().join(KEY_FILE);
-        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(
             Secrets::open(data.path()),
             Err(SecretsError::Mode { .. })

@@ -34,7 +34,6 @@ use greffe_policy::load_folder;
 use greffe_service_kit::boot::{Boot, StartError};
 use greffe_service_kit::db::{Database, DbOptions};
 use greffe_service_kit::errors::Causes;
-use greffe_service_kit::secrets::Secrets;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
@@ -113,7 +112,7 @@ pub async fn run(
 /// # Errors
 /// [`StartError`].
 pub async fn open(boot: &Boot, config: ArchiveConfig) -> Result<Arc<App>, StartError> {
-    let secret = Secrets::open(&boot.data)?.seed("receipt_key")?;
+    let secret = boot.open_secrets()?.seed("receipt_key")?;
     let packs = config
         .packs
         .iter()

@@ -37,7 +37,6 @@ use greffe_service_kit::clock::{SharedClock, SystemClock};
 use greffe_service_kit::db::group::{GroupCommit, GroupLimits};
 use greffe_service_kit::db::{Database, DbOptions};
 use greffe_service_kit::errors::Reason;
-use greffe_service_kit::secrets::Secrets;
 use greffe_tlog::NoteSigner;
 use sqlx::migrate::Migrator;
 use tokio::sync::watch;
@@ -154,7 +153,7 @@ async fn ended(job: &mut JoinHandle<()>) {
 
 /// The log's key, which has to be the one that the root has vouched for.
 fn log_signer(boot: &Boot) -> Result<NoteSigner, StartError> {
-    let seed = Secrets::open(&boot.data)?.seed(LOG_KEY)?;
+    let seed = boot.open_secrets()?.seed(LOG_KEY)?;
     let trust = boot.trust.read();
     let log = trust.bundle().log();
     let signer = NoteSigner::new(&log.origin, &seed).map_err(failed("reading the log's key"))?;

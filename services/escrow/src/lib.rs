@@ -22,7 +22,6 @@ use std::sync::Arc;
 use greffe_api::escrow::escrow_service_server::EscrowServiceServer;
 use greffe_api::escrow::witness_service_server::WitnessServiceServer;
 use greffe_service_kit::boot::{Boot, StartError};
-use greffe_service_kit::secrets::Secrets;
 
 pub use config::Config;
 
@@ -46,7 +45,7 @@ pub const KEYS: &[(&str, &str)] = &[
 /// [`StartError`]; among them `WITNESS_STATE_LOST` when the witness's state is gone.
 pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
     let boot = Boot::start(&config.service)?;
-    let secrets = Secrets::open(&boot.data)?;
+    let secrets = boot.open_secrets()?;
     let node = Node::open(&boot, &secrets, config.escrow).await?;
     let desk = Arc::new(WitnessDesk::open(&boot, &secrets, &node).await?);
     drop(secrets);

@@ -16,7 +16,6 @@ use greffe_service_kit::append::Appender;
 use greffe_service_kit::boot::{Boot, SharedTrust, StartError};
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::{Database, DbOptions};
-use greffe_service_kit::secrets::Secrets;
 use greffe_types::{ConversationId, Digest, Millis, TenantId};
 use sqlx::SqliteConnection;
 use tonic::transport::Channel;
@@ -37,6 +36,9 @@ use crate::pipeline::{Deps, Pipeline, Recorder};
 use crate::session::{Session, Sessions};
 use crate::store::conversations::ConversationRow;
 use crate::store::{self, Scope, conversations, members};
+
+/// Name of the secret of sessions.
+pub(crate) const SESSION: &str = "session";
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
@@ -94,7 +96,7 @@ impl App {
             secure_delete: true,
         };
         let db = Database::open(&path, &MIGRATIONS, options).await?;
-        let secret = Secrets::open(&boot.data)?.get_or_create("session", 32)?;
+        let secret = boot.open_secrets()?.get_or_create(SESSION, 32)?;
         let parts = Parts {
             trust: boot.trust.clone(),
             clock: boot.clock.clone(),

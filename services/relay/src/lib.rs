@@ -34,9 +34,9 @@ use rpc::Rpc;
 /// Largest message of the relay's RPCs: a commit with its Welcome and tree.
 const MESSAGE: usize = 4 << 20;
 
-/// Keys that the service makes in its own folder before an operator names them in the trust bundle: none. The secret of its
-/// sessions is made at the first start and known to nobody else.
-pub const KEYS: &[(&str, &str)] = &[];
+/// Keys that the service makes in its own folder, none of which the trust bundle names: the secret of its sessions, which
+/// every replica of the relay holds and nobody else.
+pub const KEYS: &[(&str, &str)] = &[(app::SESSION, "secret")];
 
 /// Runs the relay until `stop`.
 ///

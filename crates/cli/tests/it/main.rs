@@ -8,5 +8,6 @@ mod kill_nine;
 mod mails_and_chat;
 mod no_plaintext_at_rest;
 mod people;
+mod seal;
 mod support;
 mod wrong_input;

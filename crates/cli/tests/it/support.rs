@@ -202,7 +202,12 @@ pub(crate) struct Up {
 impl Up {
     /// Starts one and waits until everything runs.
     pub(crate) fn start(data: &Path) -> Self {
-        let mut child = greffe()
+        Self::start_with(greffe(), data)
+    }
+
+    /// As [`Up::start`], with a command that has settings of its own.
+    pub(crate) fn start_with(mut command: Command, data: &Path) -> Self {
+        let mut child = command
             .args(["up", "--output", "json", "--data"])
             .arg(data)
             .stdout(Stdio::piped())
