@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::PeopleCommand;
+use crate::commands::config::ConfigArguments;
 use crate::fail::Failure;
 use crate::output::Output;
 use crate::seal::SealArguments;
@@ -61,6 +62,8 @@ pub(crate) fn output_of(arguments: impl Iterator<Item = OsString>) -> Output {
 pub(crate) enum Command {
     /// Run one service in the foreground.
     Serve(ServeArguments),
+    /// A service's settings, without starting it.
+    Config(ConfigArguments),
     /// The key that a service's secrets are sealed under.
     Seal(SealArguments),
     /// Run every service on this machine, each in its own process; the first start makes a development identity.
@@ -97,6 +100,9 @@ pub(crate) struct ServeArguments {
     /// Its settings, TOML; variables GREFFE__TABLE__KEY override them.
     #[arg(long)]
     pub(crate) config: PathBuf,
+    /// A setting over file and variables, such as `service.log.filter=debug`; may be repeated.
+    #[arg(long, value_name = "TABLE.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
     /// Make the keys of the service of this name (`relay`, `escrow-2`) in its data folder, print their public halves and a TLS
     /// certificate request as JSON, and end.
     #[arg(long, value_name = "NAME")]

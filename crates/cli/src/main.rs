@@ -57,6 +57,7 @@ fn run(arguments: Arguments) -> fail::Result<()> {
     runtime.block_on(async {
         match arguments.command {
             Command::Serve(serve) => serve::run(serve).await,
+            Command::Config(config) => commands::config::run(&config, output),
             Command::Seal(seal) => seal::run(&seal, output),
             Command::Up(up) => up::run(up, output).await,
             Command::Demo(demo) => demo::run(demo, output).await,

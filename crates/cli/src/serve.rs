@@ -4,7 +4,7 @@ use core::future::Future;
 use std::path::Path;
 
 use greffe_service_kit::boot::StartError;
-use greffe_service_kit::config::{self, ServiceConfig};
+use greffe_service_kit::config::{ConfigError, ServiceConfig, Settings};
 use greffe_service_kit::prepare::{Prepared, prepare_in};
 use greffe_service_kit::secrets::Keystore;
 use serde::de::DeserializeOwned;
@@ -20,31 +20,31 @@ const PREFIX: &str = "GREFFE";
 
 /// Runs a service until it is told to stop, or prepares its keys.
 pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
-    let path = arguments.config.as_path();
+    let settings = settings(&arguments.config, &arguments.set)?;
     match arguments.service {
         Service::Relay => {
-            let config: greffe_relay::Config = load(path)?;
+            let config: greffe_relay::Config = read(&settings)?;
             if let Some(name) = &arguments.prepare {
                 return prepared(name, &config.service, greffe_relay::KEYS);
             }
             serve(&arguments, |stop| greffe_relay::serve(config, stop)).await
         }
         Service::Archive => {
-            let config: greffe_archive::Config = load(path)?;
+            let config: greffe_archive::Config = read(&settings)?;
             if let Some(name) = &arguments.prepare {
                 return prepared(name, &config.service, greffe_archive::KEYS);
             }
             serve(&arguments, |stop| greffe_archive::serve(config, stop)).await
         }
         Service::Escrow => {
-            let config: greffe_escrow::Config = load(path)?;
+            let config: greffe_escrow::Config = read(&settings)?;
             if let Some(name) = &arguments.prepare {
                 return prepared(name, &config.service, greffe_escrow::KEYS);
             }
             serve(&arguments, |stop| greffe_escrow::serve(config, stop)).await
         }
         Service::Audit => {
-            let config: greffe_audit::Config = load(path)?;
+            let config: greffe_audit::Config = read(&settings)?;
             if let Some(name) = &arguments.prepare {
                 return prepared(name, &config.service, greffe_audit::KEYS);
             }
@@ -53,9 +53,23 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
     }
 }
 
+/// The settings of a service from its file and the environment.
 pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    config::load(Some(path), PREFIX)
-        .map_err(|error| Failure::new(Exit::Usage, "SETTINGS_REFUSED", chain(&error)))
+    read(&settings(path, &[])?)
+}
+
+/// Settings from a file, the environment, and flags over both.
+pub(crate) fn settings(path: &Path, flags: &[String]) -> Result<Settings> {
+    Settings::load(Some(path), PREFIX, flags).map_err(|error| refused(&error))
+}
+
+/// Settings as their service wants them.
+pub(crate) fn read<T: DeserializeOwned>(settings: &Settings) -> Result<T> {
+    settings.read().map_err(|error| refused(&error))
+}
+
+fn refused(error: &ConfigError) -> Failure {
+    Failure::new(Exit::Usage, "SETTINGS_REFUSED", chain(error))
 }
 
 fn prepared(name: &str, service: &ServiceConfig, keys: &[(&str, &str)]) -> Result<()> {
@@ -133,5 +147,32 @@ mod tests {
         load::<greffe_escrow::Config>(&file("escrow-1")).unwrap();
         load::<greffe_audit::Config>(&file("audit")).unwrap();
         assert!(load::<greffe_audit::Config>(&file("relay")).is_err());
+    }
+
+    /// With every line that is commented out there.
+    #[test]
+    fn the_sample_settings_are_understood_in_full() {
+        fn whole<T: DeserializeOwned>(name: &str) -> T {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config");
+            let text = std::fs::read_to_string(folder.join(name)).unwrap();
+            let setting = |line: &str| {
+                let key = line.split(" = ").next().unwrap_or_default();
+                line.starts_with('[') || (line != key && !key.contains(' '))
+            };
+            let lines: Vec<&str> = text
+                .lines()
+                .map(|line| match line.strip_prefix("# ") {
+                    Some(rest) if setting(rest) => rest,
+                    _ => line,
+                })
+                .collect();
+            let settings = Settings::parse(&lines.join("\n"), None, "T", [], &[]).unwrap();
+            read(&settings).unwrap()
+        }
+        let relay: greffe_relay::Config = whole("relay.toml");
+        assert!(relay.service.seal.is_some() && relay.service.health.is_some());
+        whole::<greffe_archive::Config>("archive.toml");
+        whole::<greffe_escrow::Config>("escrow-1.toml");
+        whole::<greffe_audit::Config>("audit.toml");
     }
 }

@@ -10,6 +10,7 @@ use greffe_types::TenantId;
 use tonic::transport::Channel;
 
 use crate::append::Appender;
+use crate::check;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{ConfigError, DatabaseConfig, Limits, PeerConfig, SealConfig, ServiceConfig};
 use crate::db::DbError;
@@ -19,7 +20,7 @@ use crate::ready::READY_FILE;
 use crate::secrets::{Keystore, Secrets, SecretsError};
 use crate::serve::{Authenticator, ServeError, Server};
 use crate::telemetry::{self, TelemetryError};
-use crate::tls::{ConnectError, Identity, PeerKind, SpiffeError, SpiffeId, TlsError, connect_lazy};
+use crate::tls::{ConnectError, Identity, SpiffeError, SpiffeId, TlsError, connect_lazy};
 
 /// Why a service does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,15 @@ pub enum StartError {
         found: Box<SpiffeId>,
         /// Who is served.
         tenant: TenantId,
+    },
+    /// Production was asked for, and this is a development identity.
+    #[error(
+        "DEVELOPMENT_IDENTITY: {what} is of a development identity, made by `greffe up` on one machine, and service.mode is \"production\": \
+         use one whose root, issuer and nodes are apart, or set service.mode = \"development\""
+    )]
+    Development {
+        /// What shows it.
+        what: &'static str,
     },
     /// The first bundle.
     #[error("the first trust bundle is not the pinned root's")]
@@ -83,6 +93,7 @@ impl StartError {
             Self::Telemetry(_) => "LOGGING_FAILED",
             Self::Folder(error) => error.reason().as_str(),
             Self::Tls(_) | Self::Identity { .. } => "TLS_IDENTITY",
+            Self::Development { .. } => "DEVELOPMENT_IDENTITY",
             Self::Trust(_) => "TRUST_BUNDLE",
             Self::Peer(_) | Self::Connect(_) => "PEER_REFUSED",
             Self::Database(_) => "DATABASE_FAILED",
@@ -167,17 +178,9 @@ impl Boot {
             Ok(()) | Err(TelemetryError::Twice) => {}
             Err(error) => return Err(error.into()),
         }
-        let identity = Identity::load(&config.tls)?;
-        let id = identity.id();
-        if id.kind() != PeerKind::Service || *id.tenant() != config.tenant {
-            return Err(StartError::Identity {
-                found: Box::new(id.clone()),
-                tenant: config.tenant.clone(),
-            });
-        }
-        let folder = DataFolder::open(&config.data, &config.tenant, id.name())?;
-        let root = config.root()?;
-        let trust = TrustState::new(root.clone(), config.first_bundle()?)?;
+        let identity = check::identity(config)?;
+        let folder = DataFolder::open(&config.data, &config.tenant, identity.id().name())?;
+        let (root, trust) = check::trust(config)?;
         Ok(Self {
             identity,
             root,

@@ -112,6 +112,22 @@ impl DataFolder {
         })
     }
 
+    /// That a folder, if it is there, is this service's. Changes nothing.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn check(path: &Path, tenant: &TenantId, service: &str) -> Result<(), FolderError> {
+        match std::fs::read_to_string(path.join(OWNER)) {
+            Ok(found) if found.trim() == format!("{tenant} {service}") => Ok(()),
+            Ok(_) => Err(foreign(path, format!("{tenant} {service}"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(FolderError::Io {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -123,17 +139,21 @@ fn own(path: &Path, expected: &str) -> Result<(), FolderError> {
     let owner = path.join(OWNER);
     match files::write_once(&owner, format!("{expected}\n").as_bytes()) {
         Ok(_) => Ok(()),
-        Err(FileError::Conflict { .. }) => Err(FolderError::Foreign {
-            path: path.to_owned(),
-            found: std::fs::read_to_string(&owner)
-                .unwrap_or_default()
-                .trim()
-                .chars()
-                .take(128)
-                .collect(),
-            expected: expected.to_owned(),
-        }),
+        Err(FileError::Conflict { .. }) => Err(foreign(path, expected.to_owned())),
         Err(error) => Err(error.into()),
+    }
+}
+
+fn foreign(path: &Path, expected: String) -> FolderError {
+    FolderError::Foreign {
+        path: path.to_owned(),
+        found: std::fs::read_to_string(path.join(OWNER))
+            .unwrap_or_default()
+            .trim()
+            .chars()
+            .take(128)
+            .collect(),
+        expected,
     }
 }
 

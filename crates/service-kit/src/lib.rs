@@ -6,6 +6,7 @@
 pub mod append;
 mod backoff;
 pub mod boot;
+pub mod check;
 pub mod checkpoint;
 pub mod clock;
 pub mod config;

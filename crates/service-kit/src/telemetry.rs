@@ -8,6 +8,8 @@ use opentelemetry::{KeyValue, global};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
+use crate::config::TelemetryConfig;
+
 /// How logs are written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -48,6 +50,12 @@ pub enum TelemetryError {
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// No address of a collector.
+    #[error("service.telemetry.otlp = {otlp:?} is no collector: http://host:port")]
+    Endpoint {
+        /// As configured.
+        otlp: String,
+    },
     /// Logging was started before.
     #[error("logging has been started already")]
     Twice,
@@ -55,12 +63,7 @@ pub enum TelemetryError {
 
 /// Starts logging to standard error, once a process.
 pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::builder()
-        .parse(&config.filter)
-        .map_err(|source| TelemetryError::Filter {
-            filter: config.filter.clone(),
-            source,
-        })?;
+    let filter = filter(config)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -69,6 +72,35 @@ pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
         LogFormat::Json => lines.json().try_init(),
     }
     .map_err(|_| TelemetryError::Twice)
+}
+
+/// That logs and telemetry can be set up so.
+///
+/// # Errors
+/// [`TelemetryError`].
+pub(crate) fn check(log: &LogConfig, config: &TelemetryConfig) -> Result<(), TelemetryError> {
+    filter(log)?;
+    let Some(otlp) = &config.otlp else {
+        return Ok(());
+    };
+    let usable = otlp.parse().is_ok_and(|uri: http::Uri| {
+        uri.scheme_str() == Some("http") && uri.authority().is_some() && uri.path() == "/"
+    });
+    if usable {
+        Ok(())
+    } else {
+        Err(TelemetryError::Endpoint { otlp: otlp.clone() })
+    }
+}
+
+/// The filter of a configuration.
+pub(crate) fn filter(config: &LogConfig) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::builder()
+        .parse(&config.filter)
+        .map_err(|source| TelemetryError::Filter {
+            filter: config.filter.clone(),
+            source,
+        })
 }
 
 struct Instruments {

@@ -16,12 +16,16 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ServerConfig, version};
 
+pub(crate) use connect::check_peer;
 pub use connect::{ConnectError, connect, connect_lazy};
 pub use identity::{Identity, TlsError};
 pub use spiffe::{PeerKind, SpiffeError, SpiffeId};
 pub(crate) use verify::certified_id;
 
 use verify::{ExpectedServer, TenantClients};
+
+/// How the common name of a development authority begins; `mode = "production"` refuses it.
+pub const DEVELOPMENT_AUTHORITY: &str = "Greffe development TLS authority";
 
 const ALPN: &[u8] = b"h2";
 

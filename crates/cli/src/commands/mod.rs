@@ -1,6 +1,7 @@
 //! What people do with `greffe`: users speak and read, auditors search, others hold, approve, open and produce.
 
 mod access;
+pub(crate) mod config;
 mod conversation;
 mod details;
 mod device;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use greffe_service_kit::tls::SpiffeId;
+use greffe_service_kit::tls::{DEVELOPMENT_AUTHORITY, SpiffeId};
 use greffe_types::TenantId;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
@@ -39,11 +39,12 @@ fn failed(error: rcgen::Error) -> Failure {
 }
 
 impl Authority {
-    /// Makes `ca.key` and `ca.crt` in a folder.
+    /// Makes `ca.key` and `ca.crt` of a development identity in a folder.
     pub(super) fn create(folder: &Path, tenant: &TenantId) -> Result<Self> {
         let key = KeyPair::generate().map_err(failed)?;
         let mut params = CertificateParams::default();
-        params.distinguished_name = name(&format!("Greffe TLS authority of {tenant}"));
+        // Whoever runs a service in production must not end up with it: the name is what services refuse it by.
+        params.distinguished_name = name(&format!("{DEVELOPMENT_AUTHORITY} of {tenant}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         validity(&mut params, 10 * DAYS)?;

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod attack_55;
+mod config;
 mod demonstration;
 mod kill_nine;
 mod mails_and_chat;

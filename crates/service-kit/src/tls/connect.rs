@@ -74,6 +74,14 @@ pub fn connect_lazy(
     Ok(endpoint(&places)?.connect_with_connector_lazy(connector(places, config)))
 }
 
+/// That a peer's addresses can be ones.
+///
+/// # Errors
+/// [`ConnectError::Address`].
+pub(crate) fn check_peer(peer: &PeerConfig) -> Result<(), ConnectError> {
+    endpoint(&Places::new(peer)).map(drop)
+}
+
 fn endpoint(places: &Places) -> Result<Endpoint, ConnectError> {
     let mut uri = None;
     for authority in places.authorities() {

@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::server::ParsedCertificate;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::spiffe::SpiffeId;
 use super::verify::{CertifiedIdError, certified_id};
+use super::{DEVELOPMENT_AUTHORITY, PROVIDER, client_config, server_config};
 use crate::config::TlsFiles;
 
 /// Why a TLS identity cannot be used.
@@ -35,6 +39,9 @@ pub enum TlsError {
     /// The key does not belong to the certificate, or a setting does not go with another.
     #[error("the certificate, its key or the authorities were refused")]
     Refused(#[source] rustls::Error),
+    /// Expired, not valid yet, or not of the authorities that it comes with: no peer would take it.
+    #[error("our own certificate does not verify: renew it, or give the authority that signed it")]
+    Unverified(#[source] rustls::Error),
     /// No client could ever be verified.
     #[error("the authorities cannot verify clients")]
     Authorities(#[source] rustls::server::VerifierBuilderError),
@@ -47,6 +54,8 @@ pub struct Identity {
     key: Arc<PrivateKeyDer<'static>>,
     authorities: Arc<RootCertStore>,
     id: SpiffeId,
+    not_after: i64,
+    development: bool,
 }
 
 impl Identity {
@@ -68,16 +77,51 @@ impl Identity {
             what: "private key",
         })?;
         let mut roots = RootCertStore::empty();
+        let mut development = false;
         for authority in certificates(authorities, "authority")? {
+            development |= is_development(&authority);
             roots.add(authority).map_err(TlsError::Refused)?;
         }
         let id = certified_id(&chain[0]).map_err(TlsError::Name)?;
+        let not_after = X509Certificate::from_der(&chain[0])
+            .map_err(|_| TlsError::Name(CertifiedIdError::Malformed))?
+            .1
+            .validity()
+            .not_after
+            .timestamp();
         Ok(Self {
             chain: chain.into(),
             key: Arc::new(key),
             authorities: Arc::new(roots),
             id,
+            not_after,
+            development,
         })
+    }
+
+    /// That a peer would take it at this time: the key belongs to the certificate, which is valid and one of the
+    /// authorities'.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn verify(&self, now: UnixTime) -> Result<(), TlsError> {
+        server_config(self)?;
+        client_config(self, &self.id)?;
+        let leaf = ParsedCertificate::try_from(&self.chain[0]).map_err(TlsError::Unverified)?;
+        let algorithms = PROVIDER.signature_verification_algorithms.all;
+        let (roots, rest) = (&self.authorities, &self.chain[1..]);
+        verify_server_cert_signed_by_trust_anchor(&leaf, roots, rest, now, algorithms)
+            .map_err(TlsError::Unverified)
+    }
+
+    /// When the certificate expires, in seconds since 1970.
+    pub fn not_after(&self) -> i64 {
+        self.not_after
+    }
+
+    /// Whether one of the authorities is what `greffe up` makes.
+    pub fn is_development(&self) -> bool {
+        self.development
     }
 
     /// Our own name.
@@ -102,6 +146,16 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Identity({})", self.id)
     }
+}
+
+/// By its subject's common name.
+fn is_development(authority: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(authority).is_ok_and(|(_, parsed)| {
+        parsed.subject().iter_common_name().any(|name| {
+            name.as_str()
+                .is_ok_and(|name| name.starts_with(DEVELOPMENT_AUTHORITY))
+        })
+    })
 }
 
 /// At least one certificate.

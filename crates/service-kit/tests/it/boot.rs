@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use greffe_service_kit::boot::{Boot, StartError};
-use greffe_service_kit::config::{self, ServiceConfig};
+use greffe_service_kit::check::check;
+use greffe_service_kit::config::{self, Mode, ServiceConfig};
 use greffe_service_kit::errors::Causes;
+use greffe_service_kit::tls::{DEVELOPMENT_AUTHORITY, TlsError};
 use prost::Message as _;
 use serde::Deserialize;
 
-use crate::world::{Authority, app, bundle, root, service};
+use crate::world::{Authority, app, bundle, development_bundle, root, service};
 
 #[derive(Debug, Deserialize)]
 struct Settings {
@@ -84,4 +86,85 @@ async fn a_service_starts_once_from_what_the_root_signed() {
     unsigned.signatures[0].signature[0] ^= 1;
     write("bundle.bin", &unsigned.encode_to_vec());
     assert!(matches!(Boot::start(&config), Err(StartError::Trust(_))));
+}
+
+/// What is said to be wrong, in order.
+fn problems(config: &ServiceConfig) -> Vec<String> {
+    let found = check(config, &["audit"]);
+    found
+        .iter()
+        .map(|problem| format!("{}: {}", problem.reason(), Causes(problem)))
+        .collect()
+}
+
+#[tokio::test]
+async fn production_refuses_a_development_bundle_and_a_development_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    let give = |authority: &Authority| {
+        let (cert, key) = authority.issue(&service("relay"));
+        write("tls.crt", cert.as_bytes());
+        write("tls.key", key.as_bytes());
+        write("ca.crt", authority.pem.as_bytes());
+    };
+    write("root.pub", format!("{}\n", root()).as_bytes());
+    write("bundle.bin", &bundle(1, vec![0; 32], 50).encode_to_vec());
+    give(&Authority::new());
+    let mut config = settings(folder.path());
+    config.mode = Mode::Production;
+    assert_eq!(problems(&config), Vec::<String>::new());
+    drop(Boot::start(&config).unwrap());
+
+    write("bundle.bin", &development_bundle().encode_to_vec());
+    let refused = Boot::start(&config).unwrap_err();
+    assert_eq!(refused.reason(), "DEVELOPMENT_IDENTITY");
+    assert!(refused.to_string().contains("the trust bundle"));
+    assert_eq!(problems(&config).len(), 1);
+
+    write("bundle.bin", &bundle(1, vec![0; 32], 50).encode_to_vec());
+    give(&Authority::named(&format!(
+        "{DEVELOPMENT_AUTHORITY} of acme"
+    )));
+    let refused = Boot::start(&config).unwrap_err();
+    assert!(refused.to_string().contains("the TLS authority"));
+    assert_eq!(problems(&config).len(), 1);
+    config.mode = Mode::Development;
+    assert_eq!(problems(&config), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_certificate_that_no_peer_would_take_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    let authority = Authority::new();
+    write("root.pub", format!("{}\n", root()).as_bytes());
+    write("bundle.bin", &bundle(1, vec![0; 32], 50).encode_to_vec());
+    write("ca.crt", authority.pem.as_bytes());
+    let config = settings(folder.path());
+    let (good, key) = authority.issue(&service("relay"));
+    let (expired, old) = authority.issue_until(&service("relay"), 2020);
+    let (strange, its) = Authority::new().issue(&service("relay"));
+    for (cert, key, word) in [
+        (&expired, &old, "expired"),
+        (&good, &old, "refused"),
+        (&strange, &its, "invalid peer certificate"),
+    ] {
+        write("tls.crt", cert.as_bytes());
+        write("tls.key", key.as_bytes());
+        let found = problems(&config);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("TLS_IDENTITY: "), "{found:?}");
+        assert!(found[0].contains(word), "{found:?}");
+        assert!(matches!(
+            Boot::start(&config),
+            Err(StartError::Tls(
+                TlsError::Refused(_) | TlsError::Unverified(_)
+            ))
+        ));
+    }
+    write("tls.crt", good.as_bytes());
+    write("tls.key", key.as_bytes());
+    assert_eq!(problems(&config), Vec::<String>::new());
+    // Nothing was made: a check changes nothing.
+    assert!(!folder.path().join("data").exists());
 }

@@ -16,8 +16,8 @@ use greffe_service_kit::serve::Server;
 use greffe_service_kit::tls::{Identity, SpiffeId};
 use greffe_types::TenantId;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -54,8 +54,13 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new() -> Self {
+        Self::named("somebody's")
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let pem = params.self_signed(&key).unwrap().pem();
@@ -67,8 +72,14 @@ impl Authority {
 
     /// Certificate and key of a name, PEM.
     pub(crate) fn issue(&self, id: &SpiffeId) -> (String, String) {
+        self.issue_until(id, 2100)
+    }
+
+    /// Valid to the beginning of a year.
+    pub(crate) fn issue_until(&self, id: &SpiffeId, year: i32) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        params.not_after = date_time_ymd(year, 1, 1);
         params.subject_alt_names = vec![SanType::URI(id.to_string().try_into().unwrap())];
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
@@ -86,7 +97,23 @@ impl Authority {
 
 /// The bundle of that version; witnesses are `w-0`, `w-1`, `w-2` with keys from `witnesses` on.
 pub(crate) fn bundle(version: u64, previous: Vec<u8>, witnesses: u8) -> pb::SignedStatement {
-    let message = pb::TrustBundle {
+    sign(message(version, previous, witnesses))
+}
+
+/// The first bundle, of a development identity.
+pub(crate) fn development_bundle() -> pb::SignedStatement {
+    sign(pb::TrustBundle {
+        development: true,
+        ..message(1, vec![0; 32], 50)
+    })
+}
+
+fn sign(message: pb::TrustBundle) -> pb::SignedStatement {
+    Signed::sign(message, &[(ROOT, &signer(1))]).into_raw()
+}
+
+fn message(version: u64, previous: Vec<u8>, witnesses: u8) -> pb::TrustBundle {
+    pb::TrustBundle {
         tenant: "acme".into(),
         version,
         previous,
@@ -120,8 +147,7 @@ pub(crate) fn bundle(version: u64, previous: Vec<u8>, witnesses: u8) -> pb::Sign
             ..pb::ApprovalRule::default()
         }),
         ..pb::TrustBundle::default()
-    };
-    Signed::sign(message, &[(ROOT, &signer(1))]).into_raw()
+    }
 }
 
 pub(crate) fn root() -> RootKey {
