@@ -1,5 +1,6 @@
 //! `cargo xtask`: the chores that every change has to pass, each a command of its own.
 
+mod buf;
 mod deps;
 mod life;
 mod oracle;
@@ -19,6 +20,7 @@ Commands:
   parts      install the real servers and tools that the tests run against
   oracle     recompute the envelope's vectors in Python, which shares no code with ours
   vectors    make the envelope's vectors again
+  buf        lint the contracts and compare them with the released ones (--release: release them)
   deps       check licences, bans and sources of every dependency against deny.toml
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Some("parts") => parts::run(),
         Some("oracle") => oracle::run(),
         Some("vectors") => vectors::run(),
+        Some("buf") => buf::run(arguments.get(1..).unwrap_or_default()),
         Some("deps") => deps::run(),
         Some("structure") => structure::run(),
         Some("help" | "--help" | "-h") => {

@@ -6,12 +6,15 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::shell;
+use crate::shell::{self, root};
 
 /// Installs every part.
 pub(crate) fn run() -> Result<()> {
     postgres()?;
     ceph()?;
+    token()?;
+    buf()?;
+    python()?;
     eprintln!("parts: all there");
     Ok(())
 }
@@ -24,6 +27,76 @@ fn postgres() -> Result<()> {
 /// An object store whose Object Lock really holds: monitor, one storage daemon in memory, and the S3 gateway.
 fn ceph() -> Result<()> {
     apt(&["ceph-mon", "ceph-osd", "radosgw", "ceph-common"])
+}
+
+/// A PKCS #11 token in software, and the tool that operators make keys with.
+fn token() -> Result<()> {
+    apt(&["softhsm2", "opensc"])
+}
+
+/// The linter of the contracts, below the workspace's folder.
+pub(crate) const BUF: &str = "target/buf-npm/node_modules/.bin/buf";
+const BUF_VERSION: &str = "1.75.0";
+
+/// The linter of the contracts, from npm. Its package's own script is not run: the binary is a package beside it.
+pub(crate) fn buf() -> Result<()> {
+    let program = root().join(BUF);
+    let version = Command::new(&program).arg("--version").output();
+    if version.is_ok_and(|version| version.stdout.trim_ascii() == BUF_VERSION.as_bytes()) {
+        return Ok(());
+    }
+    if shell::read("npm", &["--version"]).is_err() {
+        apt(&["npm"])?;
+    }
+    let package = format!("@bufbuild/buf@{BUF_VERSION}");
+    let quiet = ["--no-audit", "--no-fund", "--no-save", "--ignore-scripts"];
+    shell::run(
+        "npm",
+        &[
+            &["install", "--prefix", "target/buf-npm"],
+            &quiet[..],
+            &[&package],
+        ]
+        .concat(),
+    )
+}
+
+/// The Python that callers' examples run under, below the workspace's folder.
+pub(crate) const PYTHON: &str = "target/examples-venv/bin/python";
+/// What the examples and their tests need, pinned.
+const REQUIREMENTS: &str = "deploy/examples/python/requirements-test.txt";
+
+/// The Python of the examples with what they import, installed once for each version of their requirements.
+pub(crate) fn python() -> Result<()> {
+    let venv = root().join("target/examples-venv");
+    let wanted = root().join("deploy/examples/python");
+    let wanted: Vec<u8> = ["requirements.txt", "requirements-test.txt"]
+        .iter()
+        .map(|name| std::fs::read(wanted.join(name)))
+        .collect::<std::io::Result<Vec<_>>>()
+        .context("the examples' requirements cannot be read")?
+        .concat();
+    // Written last, so an installation that was cut off is begun anew.
+    let stamp = venv.join("installed.txt");
+    if std::fs::read(&stamp).ok().as_ref() == Some(&wanted) {
+        return Ok(());
+    }
+    let make = ["-m", "venv", "--clear", "target/examples-venv"];
+    if shell::run("python3", &make).is_err() {
+        apt(&["python3-venv"])?;
+        shell::run("python3", &make)?;
+    }
+    let quiet = ["--quiet", "--disable-pip-version-check"];
+    shell::run(
+        PYTHON,
+        &[
+            &["-m", "pip", "install"],
+            &quiet[..],
+            &["--requirement", REQUIREMENTS],
+        ]
+        .concat(),
+    )?;
+    std::fs::write(&stamp, &wanted).context("the examples' stamp cannot be written")
 }
 
 /// Installs those Debian packages that are missing, without what they only recommend.
