@@ -13,7 +13,8 @@ use crate::append::Appender;
 use crate::check;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{ConfigError, DatabaseConfig, Limits, PeerConfig, SealConfig, ServiceConfig};
-use crate::db::DbError;
+use crate::db::lease::{Fenced, Lease};
+use crate::db::{Database, DbError, DbOptions, Migrations, Source};
 use crate::files::FileError;
 use crate::folder::{DataFolder, FolderError};
 use crate::ready::READY_FILE;
@@ -66,6 +67,9 @@ pub enum StartError {
     /// Its database.
     #[error("the database is refused")]
     Database(#[from] DbError),
+    /// Another process took over while this one ran.
+    #[error("this process has to stop")]
+    Fenced(#[from] Fenced),
     /// A file of its data folder.
     #[error("a file of the data folder is refused")]
     File(#[from] FileError),
@@ -97,6 +101,7 @@ impl StartError {
             Self::Trust(_) => "TRUST_BUNDLE",
             Self::Peer(_) | Self::Connect(_) => "PEER_REFUSED",
             Self::Database(_) => "DATABASE_FAILED",
+            Self::Fenced(_) => crate::db::lease::FENCED.as_str(),
             Self::File(error) => error.reason().as_str(),
             Self::Secrets(error) => error.reason(),
             Self::Serve(ServeError::Listen { source, .. })
@@ -214,6 +219,29 @@ impl Boot {
         Ok(Keystore::new(&self.secrets, self.tenant(), self.seal.as_ref()).open()?)
     }
 
+    /// Opens the service's database, the configured one or a file of the data folder, and waits for its lease.
+    ///
+    /// # Errors
+    /// [`StartError::Database`].
+    pub async fn database(
+        &self,
+        file: &str,
+        migrations: &Migrations,
+        mut options: DbOptions,
+    ) -> Result<(Database, Lease), StartError> {
+        let source = match &self.database {
+            Some(config) => {
+                options.migrate = config.migrate;
+                Source::postgres(config.url.expose(), self.tenant(), self.name())?
+            }
+            None => Source::File(self.data.join(file)),
+        };
+        let database = Database::open(&source, migrations, options).await?;
+        let holder = format!("{} (process {})", host(), std::process::id());
+        let lease = database.take_lease(self.tenant(), &holder).await?;
+        Ok((database, lease))
+    }
+
     /// A channel to the service of that name, where the configuration says it is. The first call connects. Needs a tokio
     /// runtime.
     ///
@@ -249,4 +277,11 @@ impl Boot {
     pub fn ready_file(&self) -> PathBuf {
         self.data.join(READY_FILE)
     }
+}
+
+/// This machine's name, for people: Kubernetes and most shells set it.
+fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
 }

@@ -1,135 +1,170 @@
-//! A service's own SQLite database: one writer, a few readers, transactions with names.
+//! A service's own database, SQLite or PostgreSQL: one writer, a few readers, transactions with names.
 //!
-//! WAL with `synchronous = FULL`: what a committed transaction wrote survives a power cut. Writes queue for the one
-//! writer here, in memory, instead of failing with SQLITE_BUSY; many small ones belong in a [`group::GroupCommit`].
+//! What a committed transaction wrote survives a power cut: SQLite runs in WAL mode with `synchronous = FULL`, a PostgreSQL
+//! server that would not wait for its disk is refused. Writes queue for the one writer here, in memory; many small ones
+//! belong in a [`group::GroupCommit`]. Several processes may share a PostgreSQL database: one of them holds the
+//! [`lease`], and every transaction checks its fencing epoch before it does anything else.
 
+mod errors;
 pub mod group;
+pub mod lease;
+mod open;
+pub mod sql;
 
-use core::time::Duration;
-use std::path::{Path, PathBuf};
+use core::ops::{Deref, DerefMut};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use sqlx::Connection as _;
-use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{
-    Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
-    SqlitePoolOptions, SqliteSynchronous,
-};
-use tonic::Code;
+use sqlx::postgres::PgPool;
+use sqlx::sqlite::SqlitePool;
+use sqlx::{Executor as _, Postgres, Row as _, Sqlite, Transaction};
 
-use crate::errors::{Reason, ServiceError};
-use crate::files::DISK_FULL;
+use crate::errors::ServiceError;
 use crate::telemetry;
 
-/// The database is in use by something else than this process.
-pub const STORE_BUSY: Reason = Reason::new("STORE_BUSY");
-/// The database failed.
-pub const STORE_FAILED: Reason = Reason::new("STORE_FAILED");
+pub(crate) use errors::store_error;
+pub use errors::{DbError, STORE_BUSY, STORE_FAILED, is_fenced};
+use lease::{Fenced, Lease};
+pub use open::{DbOptions, Migrations, Source};
+use sql::Target;
 
-/// Longest that SQLite waits for a lock that another process holds.
-const BUSY: Duration = Duration::from_secs(10);
-/// Readers at once; each has a thread.
-const READERS: u32 = 4;
 /// A transaction that read first could not become a writer later without SQLITE_BUSY.
-const BEGIN: &str = "BEGIN IMMEDIATE";
-/// Pages that the writer keeps, in KiB.
-const CACHE: &str = "-16384";
-
-/// Choices of a database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct DbOptions {
-    /// Overwrite what is deleted with zeros: for tables of secrets. [`Database::truncate_wal`] then clears the log too.
-    pub secure_delete: bool,
-}
-
-/// Why a database cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum DbError {
-    /// It cannot be opened or read.
-    #[error("cannot open the database {}", path.display())]
-    Open {
-        /// Which file.
-        path: PathBuf,
-        /// As SQLite reported it.
-        source: sqlx::Error,
-    },
-    /// It is newer than this program, or was changed by another.
-    #[error("cannot bring the database {} to this version", path.display())]
-    Migrate {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        source: Box<MigrateError>,
-    },
-}
+const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE";
+const BEGIN_POSTGRES: &str = "BEGIN";
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// One round trip. A key share lock is what a take-over waits for, and what a renewal does not.
+const BEGIN_FENCED: &str =
+    "BEGIN; SELECT fence FROM lease WHERE tenant = current_setting('greffe.tenant') FOR KEY SHARE";
 
 /// An open database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Database {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    writer: Pool,
+    readers: Reader,
+    lease: Arc<OnceLock<Lease>>,
+}
+
+#[derive(Debug, Clone)]
+enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// For reads outside of a transaction.
+#[derive(Debug, Clone)]
+pub struct Reader(Pool);
+
+impl Reader {
+    fn as_target(&self) -> Target<'_> {
+        match &self.0 {
+            Pool::Sqlite(pool) => Target::SqlitePool(pool),
+            Pool::Postgres(pool) => Target::PostgresPool(pool),
+        }
+    }
+}
+
+impl Reader {
+    /// One connection for several reads.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn acquire(&self) -> sqlx::Result<Reading> {
+        Ok(Reading(Connection(match &self.0 {
+            Pool::Sqlite(pool) => Held::Sqlite(pool.acquire().await?),
+            Pool::Postgres(pool) => Held::Postgres(pool.acquire().await?),
+        })))
+    }
+
+    /// Several reads of one and the same state.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn begin(&self) -> sqlx::Result<Reading> {
+        Ok(Reading(Connection(match &self.0 {
+            Pool::Sqlite(pool) => Held::SqliteSnapshot(pool.begin().await?),
+            Pool::Postgres(pool) => Held::PostgresSnapshot(pool.begin_with(SNAPSHOT).await?),
+        })))
+    }
+}
+
+/// A connection that only reads; dropped, it goes back to the others.
+#[derive(Debug)]
+pub struct Reading(Connection);
+
+impl Deref for Reading {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl DerefMut for Reading {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.0
+    }
+}
+
+/// A transaction's connection.
+#[derive(Debug)]
+pub struct Connection(Held);
+
+#[derive(Debug)]
+enum Held {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+    SqliteSnapshot(Transaction<'static, Sqlite>),
+    PostgresSnapshot(Transaction<'static, Postgres>),
+}
+
+impl Connection {
+    fn as_target(&mut self) -> Target<'_> {
+        match &mut self.0 {
+            Held::Sqlite(connection) => Target::SqliteConnection(connection),
+            Held::Postgres(connection) => Target::PostgresConnection(connection),
+            Held::SqliteSnapshot(connection) => Target::SqliteConnection(connection),
+            Held::PostgresSnapshot(connection) => Target::PostgresConnection(connection),
+        }
+    }
+
+    async fn run(&mut self, sql: &'static str) -> sqlx::Result<()> {
+        match self.as_target() {
+            Target::SqliteConnection(connection) => connection.execute(sql).await.map(drop),
+            Target::SqlitePool(pool) => pool.execute(sql).await.map(drop),
+            Target::PostgresConnection(connection) => connection.execute(sql).await.map(drop),
+            Target::PostgresPool(pool) => pool.execute(sql).await.map(drop),
+        }
+    }
+
+    fn close_on_drop(&mut self) {
+        match &mut self.0 {
+            Held::Sqlite(connection) => connection.close_on_drop(),
+            Held::Postgres(connection) => connection.close_on_drop(),
+            // They roll themselves back.
+            Held::SqliteSnapshot(_) | Held::PostgresSnapshot(_) => {}
+        }
+    }
+}
+
+/// A transaction under way. Dropped before it is settled, it takes its connection with it: neither database keeps
+/// anything of it then, and the next transaction gets a new one.
+struct Open {
+    connection: Connection,
+    settled: bool,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.connection.close_on_drop();
+        }
+    }
 }
 
 impl Database {
-    /// Opens or creates a database and brings it to this version.
-    ///
-    /// # Errors
-    /// [`DbError`].
-    pub async fn open(
-        path: &Path,
-        migrator: &'static Migrator,
-        options: DbOptions,
-    ) -> Result<Self, DbError> {
-        let failed = |source| DbError::Open {
-            path: path.to_owned(),
-            source,
-        };
-        let base = SqliteConnectOptions::new()
-            .filename(path)
-            .foreign_keys(true)
-            .busy_timeout(BUSY)
-            .pragma("trusted_schema", "OFF");
-        let mut writing = base
-            .clone()
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .pragma("cache_size", CACHE);
-        if options.secure_delete {
-            writing = writing.pragma("secure_delete", "ON");
-        }
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .min_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            // A writer's queue is bounded by whoever queues, and a call has its own deadline.
-            .acquire_timeout(Duration::from_secs(60))
-            .connect_with(writing)
-            .await
-            .map_err(failed)?;
-        migrator
-            .run(&writer)
-            .await
-            .map_err(|source| DbError::Migrate {
-                path: path.to_owned(),
-                source: Box::new(source),
-            })?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_with(base.pragma("query_only", "ON"))
-            .await
-            .map_err(failed)?;
-        Ok(Self { writer, readers })
-    }
-
     /// For reads outside of a transaction; a write through it is refused.
-    pub fn read(&self) -> &SqlitePool {
+    pub const fn read(&self) -> &Reader {
         &self.readers
     }
 
@@ -137,10 +172,10 @@ impl Database {
     /// is the metric's label and heads the SQL.
     ///
     /// # Errors
-    /// Those of `work`, and SQLite's own.
+    /// Those of `work`, and the database's own; one for which [`is_fenced`] holds once another process has taken over.
     pub async fn run_tx<T, E, F>(&self, name: &'static str, work: F) -> Result<T, E>
     where
-        F: AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
+        F: AsyncFnOnce(&mut Connection) -> Result<T, E>,
         E: From<sqlx::Error>,
     {
         let begun = Instant::now();
@@ -151,94 +186,134 @@ impl Database {
 
     async fn transact<T, E, F>(&self, work: F) -> Result<T, E>
     where
-        F: AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
+        F: AsyncFnOnce(&mut Connection) -> Result<T, E>,
         E: From<sqlx::Error>,
     {
-        let mut connection = self.writable().await?;
-        let mut tx = connection.begin_with(BEGIN).await?;
-        let (outcome, settled) = match work(&mut tx).await {
-            Ok(value) => match tx.commit().await {
-                Ok(()) => (Ok(value), true),
-                Err(error) => (Err(error.into()), false),
-            },
-            // The error of `work` is the one to report: after some failures, such as a full disk, SQLite has rolled back
-            // by itself and says so here.
-            Err(error) => (Err(error), tx.rollback().await.is_ok()),
-        };
-        if !settled {
-            connection.close_on_drop();
-        }
-        outcome
-    }
-
-    /// The writer's connection, able to begin. sqlx counts transactions by itself and is left with one that SQLite has
-    /// rolled back if its work was dropped just then; such a connection is replaced.
-    async fn writable(&self) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
-        loop {
-            let mut connection = self.writer.acquire().await?;
-            if !connection.is_in_transaction() {
-                return Ok(connection);
+        let mut open = self.begin().await?;
+        match work(&mut open.connection).await {
+            Ok(value) => {
+                self.commit(&mut open).await?;
+                Ok(value)
             }
-            connection.close_on_drop();
+            // The error of `work` is the one to report: after some failures, such as a full disk, the database has rolled
+            // back by itself and says so here.
+            Err(error) => {
+                open.settled = open.connection.run("ROLLBACK").await.is_ok();
+                Err(error)
+            }
         }
     }
 
-    /// Moves the write-ahead log into the database and empties it, so that nothing deleted stays in it.
+    async fn begin(&self) -> sqlx::Result<Open> {
+        let lease = self.lease.get();
+        if let Some(lease) = lease {
+            lease.check_held()?;
+        }
+        let mut open = Open {
+            connection: Connection(match &self.writer {
+                Pool::Sqlite(pool) => Held::Sqlite(pool.acquire().await?),
+                Pool::Postgres(pool) => Held::Postgres(pool.acquire().await?),
+            }),
+            settled: false,
+        };
+        match (&mut open.connection.0, lease) {
+            (Held::SqliteSnapshot(_) | Held::PostgresSnapshot(_), _) => {}
+            (Held::Sqlite(connection), lease) => {
+                connection.execute(BEGIN_SQLITE).await?;
+                if let Some(lease) = lease {
+                    let fence: Option<i64> =
+                        sql::query_scalar("SELECT fence FROM lease WHERE tenant = $1")
+                            .bind(lease.tenant())
+                            .fetch_optional(&mut open.connection)
+                            .await?;
+                    lease.check(fence)?;
+                }
+            }
+            (Held::Postgres(connection), None) => {
+                connection.execute(BEGIN_POSTGRES).await?;
+            }
+            (Held::Postgres(connection), Some(lease)) => {
+                let row = connection.fetch_optional(BEGIN_FENCED).await?;
+                lease.check(row.map(|row| row.try_get(0)).transpose()?)?;
+            }
+        }
+        Ok(open)
+    }
+
+    async fn commit(&self, open: &mut Open) -> sqlx::Result<()> {
+        match open.connection.run("COMMIT").await {
+            Ok(()) => {
+                open.settled = true;
+                Ok(())
+            }
+            Err(error) => {
+                // SQLite has rolled back, and so has PostgreSQL when it gave a reason. A connection that broke says
+                // nothing: whoever keeps state in memory beside the database has to begin anew.
+                if matches!(self.writer, Pool::Postgres(_))
+                    && error.as_database_error().is_none()
+                    && let Some(lease) = self.lease.get()
+                {
+                    lease.lose("a commit's outcome is not known");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether several processes may share it.
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.writer, Pool::Postgres(_))
+    }
+
+    /// Overwrites what was deleted as far as the database can: SQLite's write-ahead log is moved into the file, where
+    /// `secure_delete` has written zeros, and emptied; PostgreSQL is asked to vacuum, and overwrites as pages fill again.
     ///
     /// # Errors
-    /// [`STORE_BUSY`] while a reader holds an older state; [`STORE_FAILED`].
-    pub async fn truncate_wal(&self) -> Result<(), ServiceError> {
-        let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
-            .fetch_one(&self.writer)
-            .await?;
-        if busy == 0 {
-            Ok(())
-        } else {
-            Err(ServiceError::new(
-                Code::Unavailable,
-                STORE_BUSY,
-                "a reader keeps the write-ahead log in use",
-            )
-            .retry_after(Duration::from_millis(100)))
+    /// [`STORE_BUSY`] while a reader of SQLite holds an older state; [`STORE_FAILED`].
+    pub async fn scrub_deleted(&self) -> Result<(), ServiceError> {
+        match &self.writer {
+            Pool::Sqlite(pool) => {
+                let (busy, _, _): (i64, i64, i64) =
+                    sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+                        .fetch_one(pool)
+                        .await?;
+                if busy == 0 {
+                    Ok(())
+                } else {
+                    Err(errors::wal_in_use())
+                }
+            }
+            Pool::Postgres(pool) => {
+                pool.execute("VACUUM").await?;
+                Ok(())
+            }
         }
     }
 
-    /// Closes all connections; the last one leaves no write-ahead log behind.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
-    }
-}
-
-/// SQLite's failures as callers see them.
-impl From<sqlx::Error> for ServiceError {
-    fn from(error: sqlx::Error) -> Self {
-        store_error(&error).because(error)
-    }
-}
-
-/// The same without the cause, for an error that several callers share.
-fn store_error(error: &sqlx::Error) -> ServiceError {
-    // The low byte of SQLite's extended result codes.
-    let code = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code)
-        .and_then(|code| code.parse::<i32>().ok())
-        .map(|code| code & 0xff);
-    match code {
-        Some(5 | 6) => ServiceError::new(Code::Unavailable, STORE_BUSY, "the database is in use")
-            .retry_after(Duration::from_millis(500)),
-        Some(13) => ServiceError::new(
-            Code::ResourceExhausted,
-            DISK_FULL,
-            "no space left; nothing was accepted",
-        )
-        .retry_after(Duration::from_secs(30)),
-        _ if matches!(error, sqlx::Error::PoolTimedOut) => {
-            ServiceError::new(Code::Unavailable, STORE_BUSY, "the database is overloaded")
-                .retry_after(Duration::from_secs(1))
+    /// Comes back when the lease is lost: the process has to end.
+    pub async fn lost(&self) {
+        match self.lease.get() {
+            Some(lease) => lease.lost().cancelled().await,
+            None => core::future::pending().await,
         }
-        _ => ServiceError::new(Code::Internal, STORE_FAILED, "the database failed"),
+    }
+
+    /// Gives up the lease, if there is one, and closes all connections; SQLite's last one leaves no write-ahead log behind.
+    ///
+    /// # Errors
+    /// [`Fenced`] when the lease had been lost before.
+    pub async fn close(&self) -> Result<(), Fenced> {
+        let held = self.lease.get().map_or(Ok(()), Lease::check_held);
+        if let Some(lease) = self.lease.get() {
+            lease.release().await;
+        }
+        for pool in [&self.readers.0, &self.writer] {
+            match pool {
+                Pool::Sqlite(pool) => pool.close().await,
+                Pool::Postgres(pool) => pool.close().await,
+            }
+        }
+        held
     }
 }
 

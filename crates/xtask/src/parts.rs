@@ -6,7 +6,6 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::helm;
 use crate::shell::{self, root};
 
 /// Installs every part.
@@ -16,7 +15,6 @@ pub(crate) fn run() -> Result<()> {
     token()?;
     buf()?;
     python()?;
-    helm::install()?;
     eprintln!("parts: all there");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What every use case works with: databases, objects, trust, the log, the key that signs receipts.
 
+use greffe_service_kit::db::Connection;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLockReadGuard};
 
@@ -10,7 +11,6 @@ use greffe_service_kit::boot::SharedTrust;
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::Database;
 use greffe_types::{Digest, Millis, TenantId};
-use sqlx::SqliteConnection;
 use tokio::sync::{Mutex, Notify, watch};
 use tonic::transport::Channel;
 
@@ -18,7 +18,7 @@ use crate::config::ArchiveConfig;
 use crate::error::ArchiveError;
 use crate::objects::Objects;
 use crate::receipt::ReceiptKey;
-use crate::store::{Scope, fences, outbox};
+use crate::store::{Scope, outbox};
 
 /// The archive's parts. One for a process; shared by every task.
 #[derive(Debug)]
@@ -121,14 +121,9 @@ impl App {
     /// What `body` fails with; nothing is changed then.
     pub async fn write<T, F>(&self, name: &'static str, body: F) -> Result<T, ArchiveError>
     where
-        F: AsyncFnOnce(&mut SqliteConnection) -> Result<T, ArchiveError>,
+        F: AsyncFnOnce(&mut Connection) -> Result<T, ArchiveError>,
     {
-        self.db
-            .run_tx(name, async |conn: &mut SqliteConnection| {
-                fences::check(conn, &self.scope).await?;
-                body(conn).await
-            })
-            .await
+        self.db.run_tx(name, body).await
     }
 
     /// Waits until an outbox entry, written before this is called, is in the log.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use greffe_service_kit::config::DatabaseConfig;
 use greffe_service_kit::config::ServiceConfig;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,9 @@ pub struct ArchiveConfig {
     pub wrap_backup_days: u32,
     /// How often decided dispositions and unnamed attachments are looked for, in milliseconds.
     pub sweep_ms: u64,
+    /// The erasable store of wraps, on a server: a database of its own, with short backups. Absent: a file in the data folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wraps: Option<DatabaseConfig>,
 }
 
 impl Default for ArchiveConfig {
@@ -41,6 +45,7 @@ impl Default for ArchiveConfig {
             attachment_hours: 24,
             wrap_backup_days: 30,
             sweep_ms: 60_000,
+            wraps: None,
         }
     }
 }

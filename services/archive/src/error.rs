@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use greffe_service_kit::db::is_fenced;
 use greffe_service_kit::errors::{Reason, ServiceError};
 use tonic::{Code, Status};
 
@@ -15,7 +16,7 @@ pub enum ArchiveError {
     Refused(#[from] ServiceError),
     /// The database.
     #[error("the database failed")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
     /// The write-once directory.
     #[error("the object directory failed")]
     Objects(#[from] ObjectError),
@@ -50,6 +51,16 @@ pub const INVALID_ARGUMENT: Reason = Reason::new("INVALID_ARGUMENT");
 /// A malformed request.
 pub fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> ServiceError {
     ServiceError::new(Code::InvalidArgument, INVALID_ARGUMENT, message)
+}
+
+impl From<sqlx::Error> for ArchiveError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_fenced(&error) {
+            Self::Fenced
+        } else {
+            Self::Database(error)
+        }
+    }
 }
 
 impl From<ArchiveError> for ServiceError {

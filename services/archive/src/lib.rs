@@ -22,6 +22,7 @@ pub mod rpc;
 pub mod store;
 pub mod uploads;
 
+use greffe_service_kit::db::lease::or_lost;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,7 +33,7 @@ use std::time::Duration;
 use greffe_api::archive::ingest_service_server::IngestServiceServer;
 use greffe_policy::load_folder;
 use greffe_service_kit::boot::{Boot, StartError};
-use greffe_service_kit::db::{Database, DbOptions};
+use greffe_service_kit::db::{Database, DbOptions, Source};
 use greffe_service_kit::errors::Causes;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +46,7 @@ use ingest::Ingest;
 use objects::Objects;
 use receipt::ReceiptKey;
 use rpc::IngestRpc;
+use store::Scope;
 
 /// Keys that `--prepare` makes, by name and kind.
 pub const KEYS: &[(&str, &str)] = &[("receipt_key", "ed25519")];
@@ -97,13 +99,14 @@ pub async fn run(
         tokio::spawn(jobs::sweep::run(app.clone(), stopping.clone())),
         tokio::spawn(dispositions(app.clone(), stopping)),
     ];
+    let stop = or_lost(&app.db, stop);
     let served = server.run(listen, &boot.ready_file(), stop).await;
     for task in tasks {
         // A task that panicked has said so; what it left undone the next start finds.
         let _ended = task.await;
     }
-    app.db.close().await;
-    app.wraps.close().await;
+    app.wraps.close().await?;
+    app.db.close().await?;
     Ok(served?)
 }
 
@@ -119,28 +122,14 @@ pub async fn open(boot: &Boot, config: ArchiveConfig) -> Result<Arc<App>, StartE
         .map(|folder| load_folder(folder))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| StartError::service("cannot load a policy pack", error))?;
-    let db = Database::open(
-        &boot.data.join("archive.db"),
-        &store::MAIN,
-        DbOptions::default(),
-    )
-    .await?;
-    let wraps = Database::open(
-        &boot.data.join("wraps.db"),
-        &store::WRAPS,
-        DbOptions {
-            secure_delete: true,
-        },
-    )
-    .await?;
+    let options = DbOptions::default();
+    let (db, lease) = boot.database("archive.db", &store::MAIN, options).await?;
+    let wraps = open_wraps(boot, &config).await?;
     let objects = open_objects(boot.data.join("objects")).await?;
-    let tenant = boot.root.tenant().clone();
-    let scope = db
-        .run_tx("take_over", async |conn| -> Result<_, ArchiveError> {
-            Ok(store::fences::take(conn, &tenant).await?)
-        })
-        .await
-        .map_err(failed("cannot take over the database"))?;
+    let scope = Scope {
+        tenant: boot.tenant().clone(),
+        fence: lease.fence(),
+    };
     let app = Arc::new(App {
         scope,
         config,
@@ -161,6 +150,19 @@ pub async fn open(boot: &Boot, config: ArchiveConfig) -> Result<Arc<App>, StartE
         .await
         .map_err(failed("cannot take in what the log said before"))?;
     Ok(app)
+}
+
+/// The erasable store: a database of its own, whose backups are short.
+async fn open_wraps(boot: &Boot, config: &ArchiveConfig) -> Result<Database, StartError> {
+    let source = match &config.wraps {
+        Some(wraps) => Source::postgres(wraps.url.expose(), boot.tenant(), boot.name())?,
+        None => Source::File(boot.data.join("wraps.db")),
+    };
+    let options = DbOptions {
+        secure_delete: true,
+        migrate: config.wraps.as_ref().is_none_or(|wraps| wraps.migrate),
+    };
+    Ok(Database::open(&source, &store::WRAPS, options).await?)
 }
 
 async fn open_objects(path: PathBuf) -> Result<Objects, StartError> {

@@ -4,6 +4,7 @@
 //! larger tree would be among them, so that a log restored from an old copy never signs a second history.
 
 use core::time::Duration;
+use greffe_service_kit::db::Connection;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +16,6 @@ use greffe_service_kit::errors::Causes;
 use greffe_service_kit::files::FileError;
 use greffe_tlog::{CosignerKey, Freshness, NoteSignature, Quorum, SignedCheckpoint, TILE_WIDTH};
 use greffe_types::Millis;
-use sqlx::SqliteConnection;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant as Tick, sleep, sleep_until};
@@ -232,7 +232,7 @@ impl Checkpointer {
     async fn keep(&self, kind: Kind, checkpoint: &SignedCheckpoint) -> Result<(), sqlx::Error> {
         let (size, note) = (checkpoint.head().size, checkpoint.encode());
         self.db
-            .run_tx("audit.checkpoint", async |tx: &mut SqliteConnection| {
+            .run_tx("audit.checkpoint", async |tx: &mut Connection| {
                 store::put_checkpoint(tx, kind, size, &note).await
             })
             .await

@@ -35,7 +35,8 @@ use greffe_api::audit::log_service_server::LogServiceServer;
 use greffe_service_kit::boot::{Boot, StartError};
 use greffe_service_kit::clock::{SharedClock, SystemClock};
 use greffe_service_kit::db::group::{GroupCommit, GroupLimits};
-use greffe_service_kit::db::{Database, DbOptions};
+use greffe_service_kit::db::lease::or_lost;
+use greffe_service_kit::db::{DbOptions, Migrations};
 use greffe_service_kit::errors::Reason;
 use greffe_tlog::NoteSigner;
 use sqlx::migrate::Migrator;
@@ -66,7 +67,13 @@ const LOG_KEY: &str = "log_key";
 const DATABASE: &str = "log.sqlite";
 const FILES: &str = "log";
 
-static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+/// The log's tables.
+pub const MIGRATIONS: Migrations = Migrations {
+    sqlite: &SQLITE,
+    postgres: Some(&POSTGRES),
+};
+static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// Runs the service until `stop`.
 ///
@@ -88,7 +95,7 @@ pub async fn serve_at(
     let boot = Boot::start(&config.service)?;
     let signer = log_signer(&boot)?;
     let options = DbOptions::default();
-    let db = Database::open(&boot.data.join(DATABASE), &MIGRATOR, options).await?;
+    let (db, _) = boot.database(DATABASE, &MIGRATIONS, options).await?;
     let folder = boot.data.join(FILES);
     let tiles = Tiles::open(&folder).map_err(failed("opening the log's folder"))?;
     let loaded = load::load(&db, tiles.clone(), signer, &boot.trust)
@@ -125,6 +132,7 @@ pub async fn serve_at(
     let shown = sender.clone();
     let checkpointer = Checkpointer::new(boot, db.clone(), config.audit, loaded, sender, wakers);
     let mut job = tokio::spawn(checkpointer.run());
+    let stop = or_lost(&db, stop);
     let stop = async {
         tokio::select! {
             () = stop => {}
@@ -138,7 +146,7 @@ pub async fn serve_at(
         tokio::task::yield_now().await;
     }
     drop(shown);
-    db.close().await;
+    db.close().await?;
     Ok(outcome?)
 }
 

@@ -1,6 +1,7 @@
 //! Giving entries their place: one transaction a batch, on disk before anybody is told an index.
 
 use core::time::Duration;
+use greffe_service_kit::db::Connection;
 use std::sync::Arc;
 
 use greffe_service_kit::clock::{SharedClock, not_behind};
@@ -8,7 +9,6 @@ use greffe_service_kit::db::group::Batch;
 use greffe_tlog::MAX_ENTRY;
 use greffe_types::Millis;
 use prost::Message as _;
-use sqlx::SqliteConnection;
 
 use crate::checkpointer::Wakers;
 use crate::entry::{EntryRefused, Proposed};
@@ -37,7 +37,7 @@ impl Batch for Sequencer {
 
     async fn apply(
         &mut self,
-        tx: &mut SqliteConnection,
+        tx: &mut Connection,
         requests: Vec<Proposed>,
     ) -> Result<Vec<Self::Response>, sqlx::Error> {
         let (mut next, mut at) = store::end(&mut *tx).await?;
@@ -66,7 +66,7 @@ impl Batch for Sequencer {
 impl Sequencer {
     async fn one(
         &self,
-        tx: &mut SqliteConnection,
+        tx: &mut Connection,
         proposed: Proposed,
         now: Millis,
         index: u64,

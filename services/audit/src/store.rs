@@ -1,10 +1,10 @@
 //! The log's database: one function a query.
 
 use futures::TryStreamExt as _;
+use greffe_service_kit::db::sql::{self, Row};
+use greffe_service_kit::db::{Connection, Reader};
 use greffe_tlog::leaf_hash;
 use greffe_types::{Digest, Millis};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
 /// A row's bytes and hash contradict each other, or a number is out of range.
 #[derive(Debug, thiserror::Error)]
@@ -62,16 +62,16 @@ impl Kind {
 }
 
 /// Number of leaves.
-pub(crate) async fn count(pool: &SqlitePool) -> Result<u64, sqlx::Error> {
-    let next: i64 = sqlx::query_scalar("/* count */ SELECT COALESCE(MAX(idx) + 1, 0) FROM leaf")
+pub(crate) async fn count(pool: &Reader) -> Result<u64, sqlx::Error> {
+    let next: i64 = sql::query_scalar("/* count */ SELECT COALESCE(MAX(idx) + 1, 0) FROM leaf")
         .fetch_one(pool)
         .await?;
     Ok(next.cast_unsigned())
 }
 
 /// Index after the last leaf, and that leaf's time.
-pub(crate) async fn end(tx: &mut SqliteConnection) -> Result<(u64, Millis), sqlx::Error> {
-    let last = sqlx::query("/* end */ SELECT idx, at FROM leaf ORDER BY idx DESC LIMIT 1")
+pub(crate) async fn end(tx: &mut Connection) -> Result<(u64, Millis), sqlx::Error> {
+    let last = sql::query("/* end */ SELECT idx, at FROM leaf ORDER BY idx DESC LIMIT 1")
         .fetch_optional(tx)
         .await?;
     Ok(match last {
@@ -82,12 +82,12 @@ pub(crate) async fn end(tx: &mut SqliteConnection) -> Result<(u64, Millis), sqlx
 
 /// What a caller has used an id for.
 pub(crate) async fn find(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     caller: &str,
     id: &[u8; 16],
 ) -> Result<Option<Known>, sqlx::Error> {
     let row =
-        sqlx::query("/* find */ SELECT idx, event, leaf FROM leaf WHERE caller = ? AND id = ?")
+        sql::query("/* find */ SELECT idx, event, leaf FROM leaf WHERE caller = $1 AND id = $2")
             .bind(caller)
             .bind(id.as_slice())
             .fetch_optional(tx)
@@ -95,20 +95,17 @@ pub(crate) async fn find(
     row.map(|row| {
         Ok(Known {
             index: unsigned(&row, 0)?,
-            event: row.try_get(1)?,
-            bytes: row.try_get(2)?,
+            event: row.at(1)?,
+            bytes: row.at(2)?,
         })
     })
     .transpose()
 }
 
 /// Adds a leaf.
-pub(crate) async fn insert(
-    tx: &mut SqliteConnection,
-    leaf: &NewLeaf<'_>,
-) -> Result<(), sqlx::Error> {
-    let sql = "/* insert */ INSERT INTO leaf (idx, caller, id, event, at, leaf, hash) VALUES (?, ?, ?, ?, ?, ?, ?)";
-    sqlx::query(sql)
+pub(crate) async fn insert(tx: &mut Connection, leaf: &NewLeaf<'_>) -> Result<(), sqlx::Error> {
+    let sql = "/* insert */ INSERT INTO leaf (idx, caller, id, event, at, leaf, hash) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    sql::query(sql)
         .bind(leaf.index.cast_signed())
         .bind(leaf.caller)
         .bind(leaf.id.as_slice())
@@ -123,22 +120,22 @@ pub(crate) async fn insert(
 
 /// Leaves from `start` to `end`, excluded, in order; stops once `most` bytes are reached, but gives at least one.
 pub(crate) async fn leaves(
-    pool: &SqlitePool,
+    pool: &Reader,
     start: u64,
     end: u64,
     most: usize,
 ) -> Result<Vec<Leaf>, StoreError> {
     let sql =
-        "/* leaves */ SELECT idx, leaf, hash FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx";
-    let mut rows = sqlx::query(sql)
+        "/* leaves */ SELECT idx, leaf, hash FROM leaf WHERE idx >= $1 AND idx < $2 ORDER BY idx";
+    let mut rows = sql::query(sql)
         .bind(start.cast_signed())
         .bind(end.cast_signed())
         .fetch(pool);
     let (mut leaves, mut size) = (Vec::new(), 0);
     while let Some(row) = rows.try_next().await? {
         let index = unsigned(&row, 0)?;
-        let bytes: Vec<u8> = row.try_get(1)?;
-        let stored: Vec<u8> = row.try_get(2)?;
+        let bytes: Vec<u8> = row.at(1)?;
+        let stored: Vec<u8> = row.at(2)?;
         let hash = leaf_hash(&bytes);
         // A gap would shift every later leaf: as bad as another content.
         if index != start + leaves.len() as u64 || stored != hash.as_bytes() {
@@ -154,9 +151,9 @@ pub(crate) async fn leaves(
 }
 
 /// Index of the first leaf with a hash.
-pub(crate) async fn by_hash(pool: &SqlitePool, hash: &Digest) -> Result<Option<u64>, sqlx::Error> {
+pub(crate) async fn by_hash(pool: &Reader, hash: &Digest) -> Result<Option<u64>, sqlx::Error> {
     let index: Option<i64> =
-        sqlx::query_scalar("/* by_hash */ SELECT MIN(idx) FROM leaf WHERE hash = ?")
+        sql::query_scalar("/* by_hash */ SELECT MIN(idx) FROM leaf WHERE hash = $1")
             .bind(hash.as_bytes().as_slice())
             .fetch_one(pool)
             .await?;
@@ -164,11 +161,8 @@ pub(crate) async fn by_hash(pool: &SqlitePool, hash: &Digest) -> Result<Option<u
 }
 
 /// The newest checkpoint of a kind.
-pub(crate) async fn checkpoint(
-    pool: &SqlitePool,
-    kind: Kind,
-) -> Result<Option<Vec<u8>>, sqlx::Error> {
-    sqlx::query_scalar("/* checkpoint */ SELECT note FROM checkpoint WHERE kind = ?")
+pub(crate) async fn checkpoint(pool: &Reader, kind: Kind) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    sql::query_scalar("/* checkpoint */ SELECT note FROM checkpoint WHERE kind = $1")
         .bind(kind.as_str())
         .fetch_optional(pool)
         .await
@@ -176,15 +170,15 @@ pub(crate) async fn checkpoint(
 
 /// Keeps a checkpoint; one of fewer leaves never replaces one of more.
 pub(crate) async fn put_checkpoint(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     kind: Kind,
     size: u64,
     note: &[u8],
 ) -> Result<(), sqlx::Error> {
-    let sql = "/* put_checkpoint */ INSERT INTO checkpoint (kind, size, note) VALUES (?, ?, ?) \
+    let sql = "/* put_checkpoint */ INSERT INTO checkpoint (kind, size, note) VALUES ($1, $2, $3) \
                ON CONFLICT (kind) DO UPDATE SET size = excluded.size, note = excluded.note \
                WHERE excluded.size >= checkpoint.size";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(kind.as_str())
         .bind(size.cast_signed())
         .bind(note)
@@ -193,6 +187,6 @@ pub(crate) async fn put_checkpoint(
     Ok(())
 }
 
-fn unsigned(row: &SqliteRow, column: usize) -> Result<u64, sqlx::Error> {
-    Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
+fn unsigned(row: &Row, column: usize) -> Result<u64, sqlx::Error> {
+    Ok(row.at::<i64>(column)?.cast_unsigned())
 }

@@ -16,6 +16,7 @@ pub mod rng;
 pub mod rpc;
 pub mod store;
 
+use greffe_service_kit::db::lease::or_lost;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -59,12 +60,13 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         .server(Arc::new(Door(node.clone())))
         .add(EscrowServiceServer::new(Escrow(node.clone())).max_decoding_message_size(MESSAGE))
         .add(WitnessServiceServer::new(Witnessing(desk)).max_decoding_message_size(MESSAGE));
+    let stop = or_lost(&node.db, stop);
     let outcome = server
         .run(config.service.listen, &boot.ready_file(), stop)
         .await;
     following.abort();
     // Ended before the database closes under it.
     let _ = following.await;
-    node.db.close().await;
+    node.db.close().await?;
     outcome.map_err(StartError::from)
 }

@@ -6,6 +6,7 @@ mod directory;
 mod publish;
 mod report;
 
+use greffe_service_kit::db::Connection;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,9 +16,9 @@ use greffe_policy::{Mode, Pack};
 use greffe_service_kit::append::Appender;
 use greffe_service_kit::boot::{Boot, SharedTrust, StartError};
 use greffe_service_kit::clock::SharedClock;
-use greffe_service_kit::db::{Database, DbOptions};
-use greffe_types::{ConversationId, Digest, Millis, TenantId};
-use sqlx::SqliteConnection;
+use greffe_service_kit::db::{Database, DbOptions, Migrations};
+use greffe_types::{ConversationId, Digest, Millis};
+use sqlx::migrate::Migrator;
 use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
@@ -40,7 +41,13 @@ use crate::store::{self, Scope, conversations, members};
 /// Name of the secret of sessions.
 pub(crate) const SESSION: &str = "session";
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+/// The relay's tables.
+pub const MIGRATIONS: Migrations = Migrations {
+    sqlite: &SQLITE,
+    postgres: Some(&POSTGRES),
+};
+static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// What a relay is put together from.
 struct Parts {
@@ -90,12 +97,16 @@ impl App {
     /// # Errors
     /// When the data folder, its secrets or a peer's settings cannot be used.
     pub async fn open(boot: &Boot, config: RelayConfig) -> Result<Arc<Self>, StartError> {
-        let path = boot.data.join("relay.db");
         // Wraps pass through here: what was delivered is overwritten.
         let options = DbOptions {
             secure_delete: true,
+            ..DbOptions::default()
         };
-        let db = Database::open(&path, &MIGRATIONS, options).await?;
+        let (db, lease) = boot.database("relay.db", &MIGRATIONS, options).await?;
+        let scope = Scope {
+            tenant: boot.tenant().clone(),
+            fence: lease.fence(),
+        };
         let secret = boot.open_secrets()?.get_or_create(SESSION, 32)?;
         let parts = Parts {
             trust: boot.trust.clone(),
@@ -104,23 +115,18 @@ impl App {
             archive: boot.channel("archive")?,
             data: boot.data.clone(),
         };
-        Self::assemble(boot.tenant(), db, &secret, parts, config)
+        Self::assemble(scope, db, &secret, parts, config)
             .await
             .map_err(|error| StartError::service("the relay's stored state is refused", error))
     }
 
     async fn assemble(
-        tenant: &TenantId,
+        scope: Scope,
         db: Database,
         secret: &[u8],
         parts: Parts,
         config: RelayConfig,
     ) -> Result<Arc<Self>, RelayError> {
-        let scope: Scope = db
-            .run_tx("take_lease", async |conn: &mut SqliteConnection| {
-                store::lease::take(conn, tenant).await
-            })
-            .await?;
         for row in store::statements::all(db.read(), &scope).await? {
             publish::take_in(&parts.trust, &row)?;
         }
@@ -163,7 +169,7 @@ impl App {
         .await?;
         Ok(Arc::new(Self {
             db,
-            sessions: Sessions::new(tenant.clone(), Zeroizing::new(secret)),
+            sessions: Sessions::new(scope.tenant.clone(), Zeroizing::new(secret)),
             scope,
             clock: parts.clock,
             trust: parts.trust,
@@ -211,15 +217,10 @@ impl App {
     pub async fn write<T>(
         &self,
         name: &'static str,
-        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, RelayError>,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, RelayError>,
     ) -> Result<T, RelayError> {
         self.db
-            .run_tx(name, async |conn: &mut SqliteConnection| {
-                if !store::lease::holds(&mut *conn, &self.scope).await? {
-                    return Err(RelayError::Fenced);
-                }
-                work(conn).await
-            })
+            .run_tx(name, async |conn: &mut Connection| work(conn).await)
             .await
     }
 

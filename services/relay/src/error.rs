@@ -1,6 +1,7 @@
 //! Everything the relay refuses or fails with, and one exhaustive way to gRPC.
 
 use core::time::Duration;
+use greffe_service_kit::db::is_fenced;
 
 use greffe_envelope::trust::TrustError;
 use greffe_mls::{MlsError, Refusal};
@@ -144,7 +145,7 @@ pub enum RelayError {
     Log(#[source] AppendError),
     /// The database.
     #[error("the relay's database failed")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
     /// Stored bytes no longer parse.
     #[error("stored state is damaged: {0}")]
     Damaged(&'static str),
@@ -239,6 +240,16 @@ impl RelayError {
                 | Self::Observer(_)
                 | Self::Randomness
         )
+    }
+}
+
+impl From<sqlx::Error> for RelayError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_fenced(&error) {
+            Self::Fenced
+        } else {
+            Self::Database(error)
+        }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod rpc;
 pub mod session;
 pub mod store;
 
+use greffe_service_kit::db::lease::or_lost;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -60,6 +61,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         .map_err(|error| StartError::service("the log cannot be followed", error))?;
     let following = tokio::spawn(follow::run(app.clone(), follower));
     let sweeping = tokio::spawn(jobs::run(app.clone()));
+    let stop = or_lost(&app.db, stop);
     let outcome = server
         .run(config.service.listen, &boot.ready_file(), stop)
         .await;
@@ -68,6 +70,6 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     sweeping.abort();
     app.mailbox.stop().await;
     app.pipeline.stop().await;
-    app.db.close().await;
+    app.db.close().await?;
     outcome.map_err(StartError::from)
 }

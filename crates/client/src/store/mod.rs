@@ -5,6 +5,8 @@ mod read;
 mod rows;
 
 use core::fmt;
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +14,6 @@ use greffe_envelope::sealbox::{Place, SealKey};
 use greffe_service_kit::db::group::{Batch, GroupCommit, GroupHandle, GroupLimits};
 use greffe_service_kit::db::{Database, DbOptions};
 use greffe_types::TenantId;
-use sqlx::SqliteConnection;
 use sqlx::migrate::Migrator;
 use zeroize::Zeroizing;
 
@@ -57,8 +58,9 @@ impl ClientStore {
         let key = seal_key(&folder.join(KEY_FILE), folder.join(FILE).exists())?;
         let options = DbOptions {
             secure_delete: true,
+            ..DbOptions::default()
         };
-        let db = Database::open(&folder.join(FILE), &MIGRATOR, options)
+        let db = Database::open_file(&folder.join(FILE), &MIGRATOR, options)
             .await
             .map_err(ClientError::store)?;
         check_tenant(&db, tenant).await?;
@@ -119,7 +121,7 @@ fn seal_key(path: &Path, must_exist: bool) -> Result<SealKey> {
 
 async fn check_tenant(db: &Database, tenant: &TenantId) -> Result<()> {
     let name = tenant.as_str().as_bytes();
-    let found: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'tenant'")
+    let found: Option<Vec<u8>> = sql::query_scalar("SELECT value FROM meta WHERE name = 'tenant'")
         .fetch_optional(db.read())
         .await?;
     match found {
@@ -133,8 +135,8 @@ async fn check_tenant(db: &Database, tenant: &TenantId) -> Result<()> {
         )),
         None => {
             let name = name.to_vec();
-            db.run_tx("client_meta", async move |conn: &mut SqliteConnection| {
-                sqlx::query("INSERT INTO meta (name, value) VALUES ('tenant', $1)")
+            db.run_tx("client_meta", async move |conn: &mut Connection| {
+                sql::query("INSERT INTO meta (name, value) VALUES ('tenant', $1)")
                     .bind(name)
                     .execute(conn)
                     .await?;
@@ -155,7 +157,7 @@ impl Batch for Writer {
 
     async fn apply(
         &mut self,
-        tx: &mut SqliteConnection,
+        tx: &mut Connection,
         requests: Vec<Vec<Op>>,
     ) -> Result<Vec<()>, sqlx::Error> {
         let mut done = Vec::with_capacity(requests.len());

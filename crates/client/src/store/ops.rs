@@ -1,10 +1,11 @@
 //! What can be written, one statement a kind of change.
 
 use greffe_envelope::pb;
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Builder};
 use greffe_tlog::TreeHead;
 use greffe_types::{ConversationId, DeviceId, Digest};
 use prost::Message as _;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::rows::{AckRow, ConversationRow, DeviceRow, ItemRow, OutboxRow, ReportRow, SealedRow};
 
@@ -66,21 +67,21 @@ pub(crate) enum Op {
 }
 
 /// Applies changes in their order.
-pub(super) async fn apply(tx: &mut SqliteConnection, ops: Vec<Op>) -> sqlx::Result<()> {
+pub(super) async fn apply(tx: &mut Connection, ops: Vec<Op>) -> sqlx::Result<()> {
     for op in ops {
         one(&mut *tx, op).await?;
     }
     Ok(())
 }
 
-async fn one(tx: &mut SqliteConnection, op: Op) -> sqlx::Result<()> {
+async fn one(tx: &mut Connection, op: Op) -> sqlx::Result<()> {
     match op {
         Op::Mls { device, rows } => return mls(tx, &device, rows).await,
         Op::Items(rows) => return items(tx, rows).await,
         Op::Conversation(row) => return conversation(tx, row).await,
         Op::OutboxAnswered { device, digests } => {
             for digest in digests {
-                sqlx::query("UPDATE outbox SET payload = $3 WHERE device = $1 AND digest = $2")
+                sql::query("UPDATE outbox SET payload = $3 WHERE device = $1 AND digest = $2")
                     .bind(device.to_vec())
                     .bind(digest.to_vec())
                     .bind(Vec::<u8>::new())
@@ -89,7 +90,7 @@ async fn one(tx: &mut SqliteConnection, op: Op) -> sqlx::Result<()> {
             }
             return Ok(());
         }
-        Op::LogHead { head, checkpoint } => sqlx::query(
+        Op::LogHead { head, checkpoint } => sql::query(
             "INSERT INTO log_head (id, size, root, checkpoint) VALUES (1, $1, $2, $3)
              ON CONFLICT (id) DO UPDATE SET size = excluded.size, root = excluded.root,
                checkpoint = excluded.checkpoint",
@@ -101,19 +102,19 @@ async fn one(tx: &mut SqliteConnection, op: Op) -> sqlx::Result<()> {
             digest,
             log_index,
             statement,
-        } => sqlx::query(
+        } => sql::query(
             "INSERT INTO trust_statement (digest, log_index, statement) VALUES ($1, $2, $3)
              ON CONFLICT DO NOTHING",
         )
         .bind(digest.to_vec())
         .bind(log_index as i64)
         .bind(statement.encode_to_vec()),
-        Op::Certificate { digest, statement } => sqlx::query(
+        Op::Certificate { digest, statement } => sql::query(
             "INSERT INTO certificate (digest, statement) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         )
         .bind(digest.to_vec())
         .bind(statement.encode_to_vec()),
-        Op::Device(row) => sqlx::query(
+        Op::Device(row) => sql::query(
             "INSERT INTO device (device, user_name, certificate, mls_key, envelope_key)
              VALUES ($1, $2, $3, $4, $5)",
         )
@@ -125,10 +126,10 @@ async fn one(tx: &mut SqliteConnection, op: Op) -> sqlx::Result<()> {
         Op::Certified {
             device,
             certificate,
-        } => sqlx::query("UPDATE device SET certificate = $2 WHERE device = $1")
+        } => sql::query("UPDATE device SET certificate = $2 WHERE device = $1")
             .bind(device.to_vec())
             .bind(certificate.to_vec()),
-        Op::Acknowledgement(row) => sqlx::query(
+        Op::Acknowledgement(row) => sql::query(
             "INSERT INTO acknowledgement (device, conversation, disclosure, statement, log_index)
              VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (device, conversation, disclosure)
@@ -139,7 +140,7 @@ async fn one(tx: &mut SqliteConnection, op: Op) -> sqlx::Result<()> {
         .bind(row.disclosure.to_vec())
         .bind(row.statement.encode_to_vec())
         .bind(row.log_index.map(|index| index as i64)),
-        Op::Outbox(row) => sqlx::query(
+        Op::Outbox(row) => sql::query(
             "INSERT INTO outbox (device, conversation, kind, digest, payload, content)
              VALUES ($1, $2, $3, $4, $5, $6)",
         )
@@ -150,11 +151,11 @@ async fn one(tx: &mut SqliteConnection, op: Op) -> sqlx::Result<()> {
         .bind(row.payload)
         .bind(row.content),
         Op::OutboxDone { device, digest } => {
-            sqlx::query("DELETE FROM outbox WHERE device = $1 AND digest = $2")
+            sql::query("DELETE FROM outbox WHERE device = $1 AND digest = $2")
                 .bind(device.to_vec())
                 .bind(digest.to_vec())
         }
-        Op::Report(row) => sqlx::query(
+        Op::Report(row) => sql::query(
             "INSERT INTO report (device, conversation, sequence, reason, statement)
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
         )
@@ -169,7 +170,7 @@ async fn one(tx: &mut SqliteConnection, op: Op) -> sqlx::Result<()> {
             sequence,
             log_index,
             proves,
-        } => sqlx::query(
+        } => sql::query(
             "UPDATE report SET log_index = $4, proves = $5
              WHERE device = $1 AND conversation = $2 AND sequence = $3",
         )
@@ -184,14 +185,10 @@ async fn one(tx: &mut SqliteConnection, op: Op) -> sqlx::Result<()> {
     Ok(())
 }
 
-async fn mls(
-    tx: &mut SqliteConnection,
-    device: &DeviceId,
-    rows: Vec<SealedRow>,
-) -> sqlx::Result<()> {
+async fn mls(tx: &mut Connection, device: &DeviceId, rows: Vec<SealedRow>) -> sqlx::Result<()> {
     for row in rows {
         match row.value {
-            Some(value) => sqlx::query(
+            Some(value) => sql::query(
                 "INSERT INTO mls_row (device, kind, row, value) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (device, kind, row) DO UPDATE SET value = excluded.value",
             )
@@ -199,7 +196,7 @@ async fn mls(
             .bind(row.kind)
             .bind(row.row)
             .bind(value),
-            None => sqlx::query("DELETE FROM mls_row WHERE device = $1 AND kind = $2 AND row = $3")
+            None => sql::query("DELETE FROM mls_row WHERE device = $1 AND kind = $2 AND row = $3")
                 .bind(device.to_vec())
                 .bind(row.kind)
                 .bind(row.row),
@@ -210,8 +207,8 @@ async fn mls(
     Ok(())
 }
 
-async fn conversation(tx: &mut SqliteConnection, row: ConversationRow) -> sqlx::Result<()> {
-    sqlx::query(
+async fn conversation(tx: &mut Connection, row: ConversationRow) -> sqlx::Result<()> {
+    sql::query(
         "INSERT INTO conversation (device, conversation, state, reason, mode, disclosure, joined,
            sequence, head, counter, previous)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
@@ -236,14 +233,14 @@ async fn conversation(tx: &mut SqliteConnection, row: ConversationRow) -> sqlx::
     Ok(())
 }
 
-async fn items(tx: &mut SqliteConnection, mut rows: Vec<ItemRow>) -> sqlx::Result<()> {
+async fn items(tx: &mut Connection, mut rows: Vec<ItemRow>) -> sqlx::Result<()> {
     while !rows.is_empty() {
         let now: Vec<ItemRow> = rows.drain(..rows.len().min(ROWS)).collect();
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let mut query = Builder::new(
             "INSERT INTO item (device, conversation, sequence, kind, digest, head, archived_at,
              sender, sent_at, reason, content) ",
         );
-        query.push_values(now, |mut values, row| {
+        query.push_values(now, |values, row| {
             values
                 .push_bind(row.device.to_vec())
                 .push_bind(row.conversation.to_vec())
@@ -259,7 +256,7 @@ async fn items(tx: &mut SqliteConnection, mut rows: Vec<ItemRow>) -> sqlx::Resul
         });
         // A rejoined device sees its earlier numbers again only as what they were.
         query.push(" ON CONFLICT DO NOTHING");
-        query.build().persistent(false).execute(&mut *tx).await?;
+        query.build().execute(&mut *tx).await?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use greffe_envelope::pb;
 use greffe_mls::{Row, RowKey, StateChange, Table};
+use greffe_service_kit::db::sql;
 use greffe_tlog::TreeHead;
 use greffe_types::{ConversationId, DeviceId, Digest};
 use prost::Message;
@@ -34,7 +35,7 @@ const CONVERSATION: &str = "SELECT device, conversation, state, reason, mode, di
 impl ClientStore {
     /// The last verified checkpoint's size and root.
     pub(crate) async fn log_head(&self) -> Result<Option<TreeHead>> {
-        let row: Option<(i64, Vec<u8>)> = sqlx::query_as("SELECT size, root FROM log_head")
+        let row: Option<(i64, Vec<u8>)> = sql::query_as("SELECT size, root FROM log_head")
             .fetch_optional(self.db().read())
             .await?;
         row.map(|(size, root)| {
@@ -49,7 +50,7 @@ impl ClientStore {
     /// Statements taken in, in their order, with their places in the log.
     pub(crate) async fn trust(&self) -> Result<Vec<(pb::SignedStatement, u64)>> {
         let rows: Vec<(Vec<u8>, i64)> =
-            sqlx::query_as("SELECT statement, log_index FROM trust_statement ORDER BY place")
+            sql::query_as("SELECT statement, log_index FROM trust_statement ORDER BY place")
                 .fetch_all(self.db().read())
                 .await?;
         rows.into_iter()
@@ -59,7 +60,7 @@ impl ClientStore {
 
     /// Every certificate whose issuer was verified.
     pub(crate) async fn certificates(&self) -> Result<Vec<pb::SignedStatement>> {
-        let rows: Vec<Vec<u8>> = sqlx::query_scalar("SELECT statement FROM certificate")
+        let rows: Vec<Vec<u8>> = sql::query_scalar("SELECT statement FROM certificate")
             .fetch_all(self.db().read())
             .await?;
         rows.iter()
@@ -70,7 +71,7 @@ impl ClientStore {
     /// Every device.
     pub(crate) async fn devices(&self) -> Result<Vec<DeviceRow>> {
         type Columns = (Vec<u8>, String, Option<Vec<u8>>, Vec<u8>, Vec<u8>);
-        let rows: Vec<Columns> = sqlx::query_as(
+        let rows: Vec<Columns> = sql::query_as(
             "SELECT device, user_name, certificate, mls_key, envelope_key FROM device
              ORDER BY user_name, device",
         )
@@ -95,7 +96,7 @@ impl ClientStore {
     pub(crate) async fn mls_rows(&self, device: &DeviceId, keys: &[RowKey]) -> Result<Vec<Row>> {
         let mut found = Vec::new();
         for key in keys {
-            let value: Option<Vec<u8>> = sqlx::query_scalar(
+            let value: Option<Vec<u8>> = sql::query_scalar(
                 "SELECT value FROM mls_row WHERE device = $1 AND kind = $2 AND row = $3",
             )
             .bind(device.to_vec())
@@ -113,7 +114,7 @@ impl ClientStore {
     /// All rows of a table.
     pub(crate) async fn mls_table(&self, device: &DeviceId, table: Table) -> Result<Vec<Row>> {
         let rows: Vec<(Vec<u8>, Vec<u8>)> =
-            sqlx::query_as("SELECT row, value FROM mls_row WHERE device = $1 AND kind = $2")
+            sql::query_as("SELECT row, value FROM mls_row WHERE device = $1 AND kind = $2")
                 .bind(device.to_vec())
                 .bind(table.name())
                 .fetch_all(self.db().read())
@@ -160,7 +161,7 @@ impl ClientStore {
         conversation: &ConversationId,
     ) -> Result<Option<ConversationRow>> {
         let sql = format!("{CONVERSATION} WHERE device = $1 AND conversation = $2");
-        let row: Option<ConversationColumns> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        let row: Option<ConversationColumns> = sql::query_as(sqlx::AssertSqlSafe(sql))
             .bind(device.to_vec())
             .bind(conversation.to_vec())
             .fetch_optional(self.db().read())
@@ -171,7 +172,7 @@ impl ClientStore {
     /// All conversations of a device.
     pub(crate) async fn conversations(&self, device: &DeviceId) -> Result<Vec<ConversationRow>> {
         let sql = format!("{CONVERSATION} WHERE device = $1 ORDER BY rowid");
-        let rows: Vec<ConversationColumns> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        let rows: Vec<ConversationColumns> = sql::query_as(sqlx::AssertSqlSafe(sql))
             .bind(device.to_vec())
             .fetch_all(self.db().read())
             .await?;
@@ -185,7 +186,7 @@ impl ClientStore {
         conversation: Option<&ConversationId>,
     ) -> Result<Vec<AckRow>> {
         type Columns = (Vec<u8>, Vec<u8>, Vec<u8>, Option<i64>);
-        let rows: Vec<Columns> = sqlx::query_as(
+        let rows: Vec<Columns> = sql::query_as(
             "SELECT conversation, disclosure, statement, log_index FROM acknowledgement
              WHERE device = $1 AND (conversation = $2 OR ($2 IS NULL AND log_index IS NULL))",
         )
@@ -209,7 +210,7 @@ impl ClientStore {
     /// What a device still has to send, in the order it was made.
     pub(crate) async fn outbox(&self, device: &DeviceId) -> Result<Vec<OutboxRow>> {
         type Columns = (Vec<u8>, i64, Vec<u8>, Vec<u8>, Vec<u8>);
-        let rows: Vec<Columns> = sqlx::query_as(
+        let rows: Vec<Columns> = sql::query_as(
             "SELECT conversation, kind, digest, payload, content FROM outbox WHERE device = $1
              ORDER BY place",
         )
@@ -228,7 +229,7 @@ impl ClientStore {
         entry: &Digest,
     ) -> Result<Option<OutboxRow>> {
         type Columns = (Vec<u8>, i64, Vec<u8>, Vec<u8>, Vec<u8>);
-        let row: Option<Columns> = sqlx::query_as(
+        let row: Option<Columns> = sql::query_as(
             "SELECT conversation, kind, digest, payload, content FROM outbox
              WHERE device = $1 AND digest = $2",
         )
@@ -247,7 +248,7 @@ impl ClientStore {
         until: u64,
         limit: u32,
     ) -> Result<Vec<(u64, Digest)>> {
-        let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+        let rows: Vec<(i64, Vec<u8>)> = sql::query_as(
             "SELECT sequence, head FROM item WHERE device = $1 AND conversation = $2
              AND sequence <= $3 ORDER BY sequence DESC LIMIT $4",
         )
@@ -281,7 +282,7 @@ impl ClientStore {
             String,
             Vec<u8>,
         );
-        let rows: Vec<Columns> = sqlx::query_as(
+        let rows: Vec<Columns> = sql::query_as(
             "SELECT sequence, kind, digest, head, archived_at, sender, sent_at, reason, content
              FROM item WHERE device = $1 AND conversation = $2 AND sequence > $3
              ORDER BY sequence LIMIT $4",
@@ -319,7 +320,7 @@ impl ClientStore {
     /// Reports of a device that are not in the log yet.
     pub(crate) async fn reports(&self, device: &DeviceId) -> Result<Vec<ReportRow>> {
         type Columns = (Vec<u8>, i64, String, Vec<u8>);
-        let rows: Vec<Columns> = sqlx::query_as(
+        let rows: Vec<Columns> = sql::query_as(
             "SELECT conversation, sequence, reason, statement FROM report
              WHERE device = $1 AND log_index IS NULL ORDER BY rowid",
         )

@@ -143,6 +143,14 @@ pub struct HealthConfig {
 pub struct DatabaseConfig {
     /// `postgres://user:password@host/database`.
     pub url: Secret,
+    /// Whether a start brings the tables to its version. False: they have to be there, from `greffe migrate` by a role that
+    /// owns them.
+    #[serde(default = "yes")]
+    pub migrate: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// What leaves the process for a collector: the `[service.telemetry]` table.

@@ -8,11 +8,10 @@ use core::time::Duration;
 use std::future::Future;
 use std::sync::Arc;
 
-use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Code;
 
-use super::{Database, store_error};
+use super::{Connection, Database, store_error};
 use crate::errors::{Causes, Reason, ServiceError};
 use crate::telemetry;
 
@@ -29,7 +28,7 @@ pub trait Batch: Send + 'static {
     /// Applies the requests in order and gives as many answers, in the same order. An error rolls all of them back.
     fn apply(
         &mut self,
-        tx: &mut SqliteConnection,
+        tx: &mut Connection,
         requests: Vec<Self::Request>,
     ) -> impl Future<Output = Result<Vec<Self::Response>, sqlx::Error>> + Send;
 
@@ -170,7 +169,7 @@ async fn work<B: Batch>(
             waiting.drain(..).map(|w| (w.request, w.answer)).unzip();
         let count = requests.len();
         let outcome = db
-            .run_tx(name, async |tx: &mut SqliteConnection| {
+            .run_tx(name, async |tx: &mut Connection| {
                 let responses = batch.apply(tx, requests).await?;
                 if responses.len() == count {
                     Ok(responses)

@@ -3,7 +3,13 @@
 use std::sync::LazyLock;
 
 use super::group::{Batch, GroupCommit, GroupError, GroupLimits};
+use core::time::Duration;
+
+use sqlx::migrate::Migrator;
+use tonic::Code;
+
 use super::*;
+use crate::files::DISK_FULL;
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = Migrator::DEFAULT;
@@ -20,14 +26,14 @@ static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
 
 async fn open(options: DbOptions) -> (tempfile::TempDir, Database) {
     let folder = tempfile::tempdir().unwrap();
-    let db = Database::open(&folder.path().join("a.sqlite"), &MIGRATOR, options)
+    let db = Database::open_file(&folder.path().join("a.sqlite"), &MIGRATOR, options)
         .await
         .unwrap();
     (folder, db)
 }
 
 async fn count(db: &Database) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM item")
+    sql::query_scalar("SELECT count(*) FROM item")
         .fetch_one(db.read())
         .await
         .unwrap()
@@ -44,13 +50,13 @@ impl Batch for Insert {
 
     async fn apply(
         &mut self,
-        tx: &mut SqliteConnection,
+        tx: &mut Connection,
         requests: Vec<i64>,
     ) -> Result<Vec<Self::Response>, sqlx::Error> {
         self.largest = self.largest.max(requests.len());
         let mut answers = Vec::new();
         for n in requests {
-            sqlx::query("INSERT INTO item (n) VALUES (?)")
+            sql::query("INSERT INTO item (n) VALUES ($1)")
                 .bind(n)
                 .execute(&mut *tx)
                 .await?;
@@ -68,6 +74,7 @@ impl Batch for Insert {
 async fn a_transaction_is_whole_or_nothing() {
     let (_folder, db) = open(DbOptions {
         secure_delete: true,
+        ..DbOptions::default()
     })
     .await;
     // In a task of its own: the future has to be Send.
@@ -75,8 +82,8 @@ async fn a_transaction_is_whole_or_nothing() {
     tokio::spawn(async move {
         let wanted = 7_i64;
         let done: Result<i64, ServiceError> = inner
-            .run_tx("insert", async |tx: &mut SqliteConnection| {
-                sqlx::query("INSERT INTO item (n) VALUES (?)")
+            .run_tx("insert", async |tx: &mut Connection| {
+                sql::query("INSERT INTO item (n) VALUES ($1)")
                     .bind(wanted)
                     .execute(&mut *tx)
                     .await?;
@@ -88,8 +95,8 @@ async fn a_transaction_is_whole_or_nothing() {
     .await
     .unwrap();
     let undone: Result<(), ServiceError> = db
-        .run_tx("undo", async |tx: &mut SqliteConnection| {
-            sqlx::query("INSERT INTO item (n) VALUES (8)")
+        .run_tx("undo", async |tx: &mut Connection| {
+            sql::query("INSERT INTO item (n) VALUES (8)")
                 .execute(&mut *tx)
                 .await?;
             Err(sqlx::Error::RowNotFound.into())
@@ -97,10 +104,10 @@ async fn a_transaction_is_whole_or_nothing() {
         .await;
     assert_eq!(undone.unwrap_err().reason(), STORE_FAILED);
     assert_eq!(count(&db).await, 1);
-    let write = sqlx::query("DELETE FROM item").execute(db.read()).await;
+    let write = sql::query("DELETE FROM item").execute(db.read()).await;
     assert!(write.is_err(), "readers only read");
-    db.truncate_wal().await.unwrap();
-    db.close().await;
+    db.scrub_deleted().await.unwrap();
+    db.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +145,7 @@ async fn a_failed_batch_fails_for_everybody() {
     );
     // The writer is busy: the requests wait together, the third finds no place.
     let outcome = db
-        .run_tx("hold", async |_tx: &mut SqliteConnection| {
+        .run_tx("hold", async |_tx: &mut Connection| {
             let first = tokio::spawn({
                 let group = group.clone();
                 async move { group.submit(1).await }
@@ -170,8 +177,8 @@ async fn a_failed_batch_fails_for_everybody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attack_39_a_full_disk_refuses_and_keeps_what_was_accepted() {
     let (_folder, db) = open(DbOptions::default()).await;
-    db.run_tx("before", async |tx: &mut SqliteConnection| {
-        sqlx::query("INSERT INTO item (n) VALUES (1)")
+    db.run_tx("before", async |tx: &mut Connection| {
+        sql::query("INSERT INTO item (n) VALUES (1)")
             .execute(&mut *tx)
             .await
             .map(drop)
@@ -179,13 +186,16 @@ async fn attack_39_a_full_disk_refuses_and_keeps_what_was_accepted() {
     .await
     .unwrap();
     // SQLite takes the present size instead of a limit below it: there is no room for one more page.
+    let Pool::Sqlite(writer) = &db.writer else {
+        panic!("a file");
+    };
     sqlx::raw_sql("CREATE TABLE big (x BLOB); PRAGMA max_page_count = 1")
-        .execute(&db.writer)
+        .execute(writer)
         .await
         .unwrap();
     let refused: Result<(), ServiceError> = db
-        .run_tx("fill", async |tx: &mut SqliteConnection| {
-            sqlx::query("INSERT INTO big (x) VALUES (zeroblob(100000))")
+        .run_tx("fill", async |tx: &mut Connection| {
+            sql::query("INSERT INTO big (x) VALUES (zeroblob(100000))")
                 .execute(&mut *tx)
                 .await?;
             Ok(())
@@ -196,8 +206,8 @@ async fn attack_39_a_full_disk_refuses_and_keeps_what_was_accepted() {
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert_eq!(count(&db).await, 1);
     // The writer goes on; here on a new connection, which has room again.
-    db.run_tx("after", async |tx: &mut SqliteConnection| {
-        sqlx::query("INSERT INTO item (n) VALUES (2)")
+    db.run_tx("after", async |tx: &mut Connection| {
+        sql::query("INSERT INTO item (n) VALUES (2)")
             .execute(&mut *tx)
             .await
             .map(drop)

@@ -95,7 +95,7 @@ fn digests(sealed: &[pb::Wrap]) -> Vec<(&str, &[u8], Option<Digest>)> {
 
 async fn put_rows(
     app: &App,
-    conn: &mut sqlx::SqliteConnection,
+    conn: &mut greffe_service_kit::db::Connection,
     planned: &[Planned],
 ) -> Result<(), ArchiveError> {
     let scope = &app.scope;

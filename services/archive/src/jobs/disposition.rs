@@ -94,12 +94,12 @@ async fn destroy_wraps(app: &App, disposition: &Disposition) -> Result<(), Archi
 /// Nothing that was destroyed may stay in the write-ahead log.
 async fn empty_journal(app: &App) -> Result<(), ArchiveError> {
     for _ in 1..TRIES {
-        if app.wraps.truncate_wal().await.is_ok() {
+        if app.wraps.scrub_deleted().await.is_ok() {
             return Ok(());
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Ok(app.wraps.truncate_wal().await?)
+    Ok(app.wraps.scrub_deleted().await?)
 }
 
 async fn await_tombstone(app: &App, disposition: &Disposition) -> Result<(), ArchiveError> {

@@ -4,8 +4,8 @@ use greffe_api::archive as api;
 use greffe_envelope::chain::check_range;
 use greffe_envelope::limits::MAX_RANGE;
 use greffe_envelope::pb;
+use greffe_service_kit::db::Connection;
 use greffe_types::{ConversationId, Digest};
-use sqlx::SqliteConnection;
 
 use super::refusal::{CONVERSATION_UNKNOWN, RANGE_INVALID, field};
 use super::{Person, stored};
@@ -67,7 +67,7 @@ fn bounds(first: u64, last: u64, highest: u64) -> Option<(u64, u64)> {
 
 async fn head(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     conversation: &ConversationId,
     sequence: u64,
 ) -> Result<Vec<u8>, ArchiveError> {

@@ -2,10 +2,10 @@
 
 use greffe_api::archive as api;
 use greffe_envelope::pb;
+use greffe_service_kit::db::Connection;
 use greffe_service_kit::errors::ServiceError;
 use greffe_types::{Digest, MatterId};
 use prost::Message as _;
-use sqlx::SqliteConnection;
 
 use super::page::{Listing, size};
 use super::refusal::{self, PACK_UNKNOWN, RECORD_UNKNOWN, field};
@@ -88,7 +88,7 @@ pub(crate) async fn get(
 /// Refuses a read in the intermediate phase without a case. An order or a hold over the record is one.
 async fn permit_read(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     record: &Record,
 ) -> Result<(), ArchiveError> {
     let Some(digest) = &record.policy_digest else {
@@ -109,7 +109,7 @@ async fn permit_read(
 
 async fn case_for(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     record: &Record,
 ) -> Result<Option<MatterId>, ArchiveError> {
     let (now, summary) = (app.now(), &record.summary);
@@ -126,7 +126,7 @@ async fn case_for(
 /// A record's statements and its way into the log.
 pub(crate) async fn response(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     record: Record,
 ) -> Result<api::GetRecordResponse, ArchiveError> {
     let proof = batches::receipt_proof(&mut *conn, &app.scope, record.summary.record).await?;
@@ -150,7 +150,7 @@ pub(crate) async fn response(
 
 async fn summaries(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     found: &[Summary],
 ) -> Result<Vec<api::RecordSummary>, ArchiveError> {
     let users = members(conn, &app.scope, found).await?;

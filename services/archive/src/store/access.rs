@@ -2,7 +2,7 @@
 
 use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
-use sqlx::SqliteConnection;
+use greffe_service_kit::db::Connection;
 
 use super::{Scope, outbox};
 
@@ -11,7 +11,7 @@ const MAX_TEXT: usize = 255;
 
 /// Writes a read down: committed before its answer leaves.
 pub async fn read(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     id: &[u8; 16],
     access: pb::Access,
@@ -21,7 +21,7 @@ pub async fn read(
 
 /// Writes a refusal down: who asked for what, and why not.
 pub async fn refused(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     id: &[u8; 16],
     mut refusal: pb::Refusal,

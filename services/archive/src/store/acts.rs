@@ -1,17 +1,18 @@
 //! Acts of people, by nonce: a second use is a retry.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql;
 use greffe_types::{ActId, Digest};
-use sqlx::SqliteConnection;
 
 use super::Scope;
 
 /// The statement digest of an act that was done, and the append that answers it.
 pub async fn done(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     nonce: &ActId,
 ) -> sqlx::Result<Option<(Vec<u8>, Vec<u8>)>> {
-    sqlx::query_as("SELECT digest, append FROM acts WHERE tenant = $1 AND nonce = $2")
+    sql::query_as("SELECT digest, append FROM acts WHERE tenant = $1 AND nonce = $2")
         .bind(scope.tenant())
         .bind(nonce.as_bytes().as_slice())
         .fetch_optional(conn)
@@ -20,13 +21,13 @@ pub async fn done(
 
 /// Remembers an act; false when its nonce is taken.
 pub async fn remember(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     nonce: &ActId,
     digest: &Digest,
     append: &[u8],
 ) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+    let done = sql::query(
         "INSERT INTO acts (tenant, nonce, digest, append, fence) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (tenant, nonce) DO NOTHING",
     )

@@ -1,20 +1,21 @@
 //! Attachments: complete or on their way, named by records or not yet.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, Digest, Millis};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, digest, int, uint};
 
 /// Notes that an upload has begun. One that was complete stays complete and lives on from now.
 pub async fn begin(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     attachment: &Digest,
     size: u64,
     conversation: &ConversationId,
     now: Millis,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO attachments (tenant, digest, size, conversation, stored_at, complete, fence)
          VALUES ($1, $2, $3, $4, $5, 0, $6)
          ON CONFLICT (tenant, digest) DO UPDATE SET stored_at = excluded.stored_at, fence = excluded.fence",
@@ -32,13 +33,13 @@ pub async fn begin(
 
 /// Notes that an upload is durable and was read back.
 pub async fn complete(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     attachment: &Digest,
     size: u64,
     now: Millis,
 ) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+    let done = sql::query(
         "UPDATE attachments SET complete = 1, size = $3, stored_at = $4, fence = $5
          WHERE tenant = $1 AND digest = $2",
     )
@@ -54,11 +55,11 @@ pub async fn complete(
 
 /// Size of a complete attachment; none when it is not there or not complete.
 pub async fn size(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     attachment: &Digest,
 ) -> sqlx::Result<Option<u64>> {
-    let size: Option<i64> = sqlx::query_scalar(
+    let size: Option<i64> = sql::query_scalar(
         "SELECT size FROM attachments WHERE tenant = $1 AND digest = $2 AND complete = 1",
     )
     .bind(scope.tenant())
@@ -70,13 +71,13 @@ pub async fn size(
 
 /// Notes that a record names an attachment.
 pub async fn name(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     record: u64,
     position: u64,
     attachment: &Digest,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO record_attachments (tenant, record, position, digest, fence) VALUES ($1, $2, $3, $4, $5)",
     )
     .bind(scope.tenant())
@@ -91,11 +92,11 @@ pub async fn name(
 
 /// Attachments of a record, in the order of its header.
 pub async fn of_record(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     record: u64,
 ) -> sqlx::Result<Vec<Digest>> {
-    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+    let rows: Vec<Vec<u8>> = sql::query_scalar(
         "SELECT digest FROM record_attachments WHERE tenant = $1 AND record = $2 ORDER BY position",
     )
     .bind(scope.tenant())
@@ -107,12 +108,12 @@ pub async fn of_record(
 
 /// Attachments that no record names and whose upload is older than an instant.
 pub async fn unnamed_before(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     before: Millis,
     limit: u32,
 ) -> sqlx::Result<Vec<Digest>> {
-    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+    let rows: Vec<Vec<u8>> = sql::query_scalar(
         "SELECT digest FROM attachments a WHERE tenant = $1 AND stored_at < $2
          AND NOT EXISTS (SELECT 1 FROM record_attachments r WHERE r.tenant = a.tenant AND r.digest = a.digest)
          LIMIT $3",
@@ -126,12 +127,8 @@ pub async fn unnamed_before(
 }
 
 /// Forgets an attachment that no record names.
-pub async fn forget(
-    conn: &mut SqliteConnection,
-    scope: &Scope,
-    attachment: &Digest,
-) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM attachments WHERE tenant = $1 AND digest = $2")
+pub async fn forget(conn: &mut Connection, scope: &Scope, attachment: &Digest) -> sqlx::Result<()> {
+    sql::query("DELETE FROM attachments WHERE tenant = $1 AND digest = $2")
         .bind(scope.tenant())
         .bind(attachment.as_bytes().as_slice())
         .execute(conn)

@@ -1,8 +1,9 @@
 //! Batches of receipts, and each receipt's way into the log.
 
 use greffe_envelope::pb;
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::Digest;
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::records::Proof;
 use super::{Scope, decode, digest, int, uint};
@@ -23,8 +24,8 @@ pub struct Unbatched {
 }
 
 /// The first record that is in no batch.
-pub async fn next(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<u64> {
-    let next: Option<i64> = sqlx::query_scalar(
+pub async fn next(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<u64> {
+    let next: Option<i64> = sql::query_scalar(
         "SELECT first + count FROM batches WHERE tenant = $1 ORDER BY first DESC LIMIT 1",
     )
     .bind(scope.tenant())
@@ -35,13 +36,13 @@ pub async fn next(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<
 
 /// Records from a number on, in order.
 pub async fn unbatched(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     first: u64,
     limit: u32,
 ) -> sqlx::Result<Vec<Unbatched>> {
     type Row = (i64, Vec<u8>, Vec<u8>, i64, Option<Vec<u8>>, Option<Vec<u8>>);
-    let rows: Vec<Row> = sqlx::query_as(
+    let rows: Vec<Row> = sql::query_as(
         "SELECT record, digest, receipt, proof, body, signature FROM records
          WHERE tenant = $1 AND record >= $2 ORDER BY record LIMIT $3",
     )
@@ -73,13 +74,13 @@ pub async fn unbatched(
 
 /// Notes a batch; `append` is its id in the outbox.
 pub async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     first: u64,
     count: u64,
     append: &[u8; 16],
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO batches (tenant, first, count, append, fence) VALUES ($1, $2, $3, $4, $5)",
     )
     .bind(scope.tenant())
@@ -94,14 +95,14 @@ pub async fn insert(
 
 /// Keeps a receipt's path in its batch.
 pub async fn keep_path(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     record: u64,
     first: u64,
     path: &[Digest],
 ) -> sqlx::Result<()> {
     let path: Vec<u8> = path.iter().flat_map(Digest::to_vec).collect();
-    sqlx::query(
+    sql::query(
         "INSERT INTO receipt_paths (tenant, record, first, path, fence) VALUES ($1, $2, $3, $4, $5)",
     )
     .bind(scope.tenant())
@@ -116,12 +117,12 @@ pub async fn keep_path(
 
 /// A receipt's way into the log; none until its batch is there.
 pub async fn receipt_proof(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     record: u64,
 ) -> sqlx::Result<Option<pb::ReceiptProof>> {
     type Row = (i64, i64, Vec<u8>, i64, Vec<u8>);
-    let row: Option<Row> = sqlx::query_as(
+    let row: Option<Row> = sql::query_as(
         "SELECT p.first, b.count, p.path, o.log_index, o.leaf
          FROM receipt_paths p
          JOIN batches b ON b.tenant = p.tenant AND b.first = p.first

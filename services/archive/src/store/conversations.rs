@@ -1,8 +1,9 @@
 //! The chain of each conversation, and the disclosure in force in it.
 
 use greffe_envelope::chain::ChainState;
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, Digest};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, digest, int, uint};
 
@@ -30,12 +31,12 @@ impl Conversation {
 
 /// A conversation; none before its first entry, or before the log told of its creation.
 pub async fn find(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
 ) -> sqlx::Result<Option<Conversation>> {
     type Row = (i64, Vec<u8>, Option<Vec<u8>>, i64);
-    let row: Option<Row> = sqlx::query_as(
+    let row: Option<Row> = sql::query_as(
         "SELECT sequence, head, disclosure, relay_fence FROM conversations
          WHERE tenant = $1 AND conversation = $2",
     )
@@ -59,12 +60,12 @@ pub async fn find(
 
 /// Moves a conversation on. A disclosure that is known is never forgotten.
 pub async fn save(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &Conversation,
 ) -> sqlx::Result<()> {
     let disclosure = conversation.disclosure;
-    sqlx::query(
+    sql::query(
         "INSERT INTO conversations (tenant, conversation, sequence, head, disclosure, relay_fence, fence)
          VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (tenant, conversation) DO UPDATE SET sequence = excluded.sequence, head = excluded.head,
@@ -85,12 +86,12 @@ pub async fn save(
 
 /// Notes the creation of a conversation, as the log tells it. One that has entries already keeps what they said.
 pub async fn create(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     disclosure: &Digest,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO conversations (tenant, conversation, sequence, head, disclosure, relay_fence, fence)
          VALUES ($1, $2, 0, $3, $4, 0, $5) ON CONFLICT (tenant, conversation) DO NOTHING",
     )
@@ -105,9 +106,9 @@ pub async fn create(
 }
 
 /// Highest fencing epoch of the relay seen in any conversation.
-pub async fn relay_fence(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<u64> {
+pub async fn relay_fence(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<u64> {
     let fence: Option<i64> =
-        sqlx::query_scalar("SELECT MAX(relay_fence) FROM conversations WHERE tenant = $1")
+        sql::query_scalar("SELECT MAX(relay_fence) FROM conversations WHERE tenant = $1")
             .bind(scope.tenant())
             .fetch_one(conn)
             .await?;

@@ -1,8 +1,8 @@
 //! Decided dispositions and how far they have come; a step is only ever taken from the one before it.
 
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
-
 use super::{Scope, int, uint};
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Row};
 
 /// How far a record's disposal has come, as its row numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,16 +60,16 @@ const SELECT: &str =
      FROM dispositions d JOIN records r ON r.tenant = d.tenant AND r.record = d.record
      LEFT JOIN outbox o ON o.tenant = d.tenant AND o.id = d.append WHERE d.tenant = $1";
 
-fn disposition(row: &SqliteRow) -> sqlx::Result<Disposition> {
+fn disposition(row: &Row) -> sqlx::Result<Disposition> {
     Ok(Disposition {
-        record: uint(row.try_get("record")?),
-        digest: row.try_get("digest")?,
-        content: row.try_get("content")?,
-        step: Step::from_sql(row.try_get("disposal")?)?,
-        decided_at: uint(row.try_get("decided_at")?),
-        append: row.try_get("append")?,
-        tombstone: row.try_get("acts")?,
-        log_index: row.try_get::<Option<i64>, _>("log_index")?.map(uint),
+        record: uint(row.get("record")?),
+        digest: row.get("digest")?,
+        content: row.get("content")?,
+        step: Step::from_sql(row.get("disposal")?)?,
+        decided_at: uint(row.get("decided_at")?),
+        append: row.get("append")?,
+        tombstone: row.get("acts")?,
+        log_index: row.get::<Option<i64>>("log_index")?.map(uint),
     })
 }
 
@@ -89,15 +89,11 @@ pub struct New<'a> {
 }
 
 /// Writes a decision down and moves the record from live to decided; false when it was not live.
-pub async fn decide(
-    conn: &mut SqliteConnection,
-    scope: &Scope,
-    new: &New<'_>,
-) -> sqlx::Result<bool> {
+pub async fn decide(conn: &mut Connection, scope: &Scope, new: &New<'_>) -> sqlx::Result<bool> {
     if !advance(conn, scope, new.record, Step::Live, Step::Decided).await? {
         return Ok(false);
     }
-    sqlx::query(
+    sql::query(
         "INSERT INTO dispositions (tenant, record, decided_at, backups_expire_at, append, acts, fence)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
@@ -115,13 +111,13 @@ pub async fn decide(
 
 /// Moves a record's disposal from one step to the next; false when it stood elsewhere.
 pub async fn advance(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     record: u64,
     from: Step,
     to: Step,
 ) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+    let done = sql::query(
         "UPDATE records SET disposal = $4, fence = $5
          WHERE tenant = $1 AND record = $2 AND disposal = $3",
     )
@@ -137,12 +133,12 @@ pub async fn advance(
 
 /// A record's disposition, if one was decided.
 pub async fn get(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     record: u64,
 ) -> sqlx::Result<Option<Disposition>> {
     let sql = format!("{SELECT} AND d.record = $2");
-    sqlx::query(sqlx::AssertSqlSafe(sql))
+    sql::query(sqlx::AssertSqlSafe(sql))
         .bind(scope.tenant())
         .bind(int(record))
         .fetch_optional(conn)
@@ -152,8 +148,8 @@ pub async fn get(
 }
 
 /// Records whose disposal has begun and is not over.
-pub async fn unfinished(conn: &mut SqliteConnection, scope: &Scope) -> sqlx::Result<Vec<u64>> {
-    let found: Vec<i64> = sqlx::query_scalar(
+pub async fn unfinished(conn: &mut Connection, scope: &Scope) -> sqlx::Result<Vec<u64>> {
+    let found: Vec<i64> = sql::query_scalar(
         "SELECT record FROM records WHERE tenant = $1 AND disposal IN (1, 2, 3) ORDER BY record",
     )
     .bind(scope.tenant())
@@ -164,13 +160,13 @@ pub async fn unfinished(conn: &mut SqliteConnection, scope: &Scope) -> sqlx::Res
 
 /// Forgets what only the record needed, and names the objects that no other record needs: they may be removed.
 pub async fn release_objects(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     disposition: &Disposition,
 ) -> sqlx::Result<Vec<Vec<u8>>> {
     let mut free = Vec::new();
     if let Some(content) = &disposition.content {
-        let others: i64 = sqlx::query_scalar(
+        let others: i64 = sql::query_scalar(
             "SELECT COUNT(*) FROM records
              WHERE tenant = $1 AND content = $2 AND record <> $3 AND disposal < 3",
         )
@@ -183,7 +179,7 @@ pub async fn release_objects(
             free.push(content.clone());
         }
     }
-    let attachments: Vec<Vec<u8>> = sqlx::query_scalar(
+    let attachments: Vec<Vec<u8>> = sql::query_scalar(
         "SELECT DISTINCT a.digest FROM record_attachments a WHERE a.tenant = $1 AND a.record = $2
          AND NOT EXISTS (SELECT 1 FROM record_attachments b
              JOIN records r ON r.tenant = b.tenant AND r.record = b.record
@@ -194,14 +190,14 @@ pub async fn release_objects(
     .fetch_all(&mut *conn)
     .await?;
     for digest in attachments {
-        sqlx::query("DELETE FROM attachments WHERE tenant = $1 AND digest = $2")
+        sql::query("DELETE FROM attachments WHERE tenant = $1 AND digest = $2")
             .bind(scope.tenant())
             .bind(&digest)
             .execute(&mut *conn)
             .await?;
         free.push(digest);
     }
-    sqlx::query(
+    sql::query(
         "UPDATE records SET body = NULL, signature = NULL, fence = $3 WHERE tenant = $1 AND record = $2",
     )
     .bind(scope.tenant())

@@ -1,16 +1,17 @@
 //! How far the log has been followed, and the statements of it that trust stands on.
 
 use greffe_envelope::pb;
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_service_kit::follow::FollowState;
 use prost::Message as _;
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, decode, int, uint};
 
 /// How far it is; the beginning when nothing was followed.
-pub async fn state(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<FollowState> {
+pub async fn state(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<FollowState> {
     let row: Option<(i64, Vec<u8>)> =
-        sqlx::query_as("SELECT size, frontier FROM followed WHERE tenant = $1")
+        sql::query_as("SELECT size, frontier FROM followed WHERE tenant = $1")
             .bind(scope.tenant())
             .fetch_optional(conn)
             .await?;
@@ -23,11 +24,11 @@ pub async fn state(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result
 
 /// Moves on.
 pub async fn save_state(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     state: &FollowState,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO followed (tenant, size, frontier, fence) VALUES ($1, $2, $3, $4)
          ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, frontier = excluded.frontier, fence = excluded.fence",
     )
@@ -42,12 +43,12 @@ pub async fn save_state(
 
 /// Keeps a statement that was taken in.
 pub async fn keep(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     log_index: u64,
     statement: &pb::SignedStatement,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO statements (tenant, log_index, statement, fence) VALUES ($1, $2, $3, $4)
          ON CONFLICT (tenant, log_index) DO NOTHING",
     )
@@ -62,10 +63,10 @@ pub async fn keep(
 
 /// Every statement kept, with its leaf, in the log's order.
 pub async fn statements(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
 ) -> sqlx::Result<Vec<(u64, pb::SignedStatement)>> {
-    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+    let rows: Vec<(i64, Vec<u8>)> = sql::query_as(
         "SELECT log_index, statement FROM statements WHERE tenant = $1 ORDER BY log_index",
     )
     .bind(scope.tenant())

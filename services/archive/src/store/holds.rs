@@ -1,12 +1,13 @@
 //! Holds: which of them there are, and which bear on a record. A hold binds what its query matches, now and later.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Row};
 use std::collections::BTreeMap;
 
 use greffe_api::archive as api;
 use greffe_policy::{HoldSet, StandingHold};
 use greffe_types::{ActId, MatterId, Millis};
 use prost::Message as _;
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::search::{Filter, Summary};
 use super::{Scope, damaged, int, uint};
@@ -39,33 +40,36 @@ impl Hold {
     }
 }
 
-fn hold(row: &SqliteRow) -> sqlx::Result<Hold> {
-    let bytes: &[u8] = row.try_get("query")?;
+fn hold(row: &Row) -> sqlx::Result<Hold> {
+    let bytes: Vec<u8> = row.get("query")?;
     let unreadable = |what: &'static str| sqlx::Error::Decode(what.into());
-    let query = api::RecordQuery::decode(bytes).map_err(|_| unreadable("a hold's query"))?;
+    let query =
+        api::RecordQuery::decode(bytes.as_slice()).map_err(|_| unreadable("a hold's query"))?;
     Ok(Hold {
         id: row
-            .try_get::<&[u8], _>("hold")?
+            .get::<Vec<u8>>("hold")?
+            .as_slice()
             .try_into()
             .map_err(damaged)?,
         matter: row
-            .try_get::<&[u8], _>("matter")?
+            .get::<Vec<u8>>("matter")?
+            .as_slice()
             .try_into()
             .map_err(damaged)?,
         filter: Filter::parse(&query).map_err(unreadable)?,
         query,
-        reason: row.try_get("reason")?,
-        placed_by: row.try_get("placed_by")?,
-        placed_at: Millis::new(uint(row.try_get("placed_at")?)),
+        reason: row.get("reason")?,
+        placed_by: row.get("placed_by")?,
+        placed_at: Millis::new(uint(row.get("placed_at")?)),
         free_from: row
-            .try_get::<Option<i64>, _>("free_from")?
+            .get::<Option<i64>>("free_from")?
             .map(|at| Millis::new(uint(at))),
     })
 }
 
 /// Places a hold; false when its id is taken.
-pub async fn place(conn: &mut SqliteConnection, scope: &Scope, new: &Hold) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+pub async fn place(conn: &mut Connection, scope: &Scope, new: &Hold) -> sqlx::Result<bool> {
+    let done = sql::query(
         "INSERT INTO holds (tenant, hold, matter, number, query, reason, placed_by, placed_at, fence)
          SELECT $1, $2, $3, COALESCE(MAX(number), 0) + 1, $4, $5, $6, $7, $8 FROM holds WHERE tenant = $1
          ON CONFLICT (tenant, hold) DO NOTHING",
@@ -84,12 +88,8 @@ pub async fn place(conn: &mut SqliteConnection, scope: &Scope, new: &Hold) -> sq
 }
 
 /// A hold by id.
-pub async fn get(
-    conn: &mut SqliteConnection,
-    scope: &Scope,
-    id: &ActId,
-) -> sqlx::Result<Option<Hold>> {
-    sqlx::query("SELECT * FROM holds WHERE tenant = $1 AND hold = $2")
+pub async fn get(conn: &mut Connection, scope: &Scope, id: &ActId) -> sqlx::Result<Option<Hold>> {
+    sql::query("SELECT * FROM holds WHERE tenant = $1 AND hold = $2")
         .bind(scope.tenant())
         .bind(id.as_bytes().as_slice())
         .fetch_optional(conn)
@@ -100,12 +100,12 @@ pub async fn get(
 
 /// Releases a hold from an instant on; a second release never makes it earlier.
 pub async fn release(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     id: &ActId,
     free_from: Millis,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "UPDATE holds SET free_from = CASE WHEN free_from > $3 THEN free_from ELSE $3 END, fence = $4
          WHERE tenant = $1 AND hold = $2",
     )
@@ -119,8 +119,8 @@ pub async fn release(
 }
 
 /// Every hold, standing or released, by placing.
-pub async fn all(conn: &mut SqliteConnection, scope: &Scope) -> sqlx::Result<Vec<Hold>> {
-    sqlx::query("SELECT * FROM holds WHERE tenant = $1 ORDER BY number")
+pub async fn all(conn: &mut Connection, scope: &Scope) -> sqlx::Result<Vec<Hold>> {
+    sql::query("SELECT * FROM holds WHERE tenant = $1 ORDER BY number")
         .bind(scope.tenant())
         .fetch_all(conn)
         .await?
@@ -131,11 +131,11 @@ pub async fn all(conn: &mut SqliteConnection, scope: &Scope) -> sqlx::Result<Vec
 
 /// The holds of a matter, by placing.
 pub async fn of_matter(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     matter: &[u8],
 ) -> sqlx::Result<Vec<Hold>> {
-    sqlx::query("SELECT * FROM holds WHERE tenant = $1 AND matter = $2 ORDER BY number")
+    sql::query("SELECT * FROM holds WHERE tenant = $1 AND matter = $2 ORDER BY number")
         .bind(scope.tenant())
         .bind(matter)
         .fetch_all(conn)
@@ -146,7 +146,7 @@ pub async fn of_matter(
 }
 
 /// The holds that bear on a record, standing or released: read it in the transaction that decides.
-pub async fn on(conn: &mut SqliteConnection, scope: &Scope, record: u64) -> sqlx::Result<HoldSet> {
+pub async fn on(conn: &mut Connection, scope: &Scope, record: u64) -> sqlx::Result<HoldSet> {
     let mut set = HoldSet::default();
     for hold in all(conn, scope).await? {
         if hold.filter.matches(conn, scope, record).await? {
@@ -162,7 +162,7 @@ pub async fn on(conn: &mut SqliteConnection, scope: &Scope, record: u64) -> sqlx
 
 /// How many holds stand on each of some records, which are in order.
 pub async fn standing(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     now: Millis,
     records: &[Summary],

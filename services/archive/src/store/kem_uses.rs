@@ -1,7 +1,8 @@
 //! ML-KEM ciphertexts that have been used, for ever.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::Digest;
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, digest};
 
@@ -18,11 +19,11 @@ pub struct KemUse {
 
 /// The envelope that used a ciphertext, if any did.
 pub async fn find(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     used: &KemUse,
 ) -> sqlx::Result<Option<Digest>> {
-    let envelope: Option<Vec<u8>> = sqlx::query_scalar(
+    let envelope: Option<Vec<u8>> = sql::query_scalar(
         "SELECT envelope FROM kem_uses
          WHERE tenant = $1 AND key_tenant = $2 AND key_id = $3 AND ciphertext = $4",
     )
@@ -37,12 +38,12 @@ pub async fn find(
 
 /// Remembers a use. A second one, even by the same envelope, fails the transaction: the caller has looked first.
 pub async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     used: &KemUse,
     envelope: &Digest,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO kem_uses (tenant, key_tenant, key_id, ciphertext, envelope, fence)
          VALUES ($1, $2, $3, $4, $5, $6)",
     )

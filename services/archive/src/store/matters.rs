@@ -1,12 +1,13 @@
 //! Matters: the cases that holds and orders belong to.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, FromRow, Row};
 use greffe_types::MatterId;
-use sqlx::{FromRow, SqliteConnection};
 
 use super::{Scope, int, uint};
 
 /// A matter.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct Matter {
     matter: Vec<u8>,
     number: i64,
@@ -16,6 +17,19 @@ pub struct Matter {
     pub opened_by: String,
     opened_at: i64,
     closed_at: Option<i64>,
+}
+
+impl FromRow for Matter {
+    fn from_row(row: &Row) -> sqlx::Result<Self> {
+        Ok(Self {
+            matter: row.get("matter")?,
+            number: row.get("number")?,
+            name: row.get("name")?,
+            opened_by: row.get("opened_by")?,
+            opened_at: row.get("opened_at")?,
+            closed_at: row.get("closed_at")?,
+        })
+    }
 }
 
 impl Matter {
@@ -42,11 +56,11 @@ impl Matter {
 
 /// A matter by id.
 pub async fn get(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     matter: &MatterId,
 ) -> sqlx::Result<Option<Matter>> {
-    sqlx::query_as(
+    sql::query_as(
         "SELECT matter, number, name, opened_by, opened_at, closed_at FROM matters
          WHERE tenant = $1 AND matter = $2",
     )
@@ -58,13 +72,13 @@ pub async fn get(
 
 /// Opens a matter; false when its id is taken.
 pub async fn create(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     matter: &MatterId,
     name: &str,
     (opened_by, opened_at): (&str, u64),
 ) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+    let done = sql::query(
         "INSERT INTO matters (tenant, matter, number, name, opened_by, opened_at, fence)
          SELECT $1, $2, COALESCE(MAX(number), 0) + 1, $3, $4, $5, $6 FROM matters WHERE tenant = $1
          ON CONFLICT (tenant, matter) DO NOTHING",
@@ -82,12 +96,12 @@ pub async fn create(
 
 /// Closes a matter; false when it is closed already.
 pub async fn close(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     matter: &MatterId,
     at: u64,
 ) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+    let done = sql::query(
         "UPDATE matters SET closed_at = $3, fence = $4
          WHERE tenant = $1 AND matter = $2 AND closed_at IS NULL",
     )
@@ -102,12 +116,12 @@ pub async fn close(
 
 /// Matters after one, by creation.
 pub async fn page(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     after: u64,
     limit: u32,
 ) -> sqlx::Result<Vec<Matter>> {
-    sqlx::query_as(
+    sql::query_as(
         "SELECT matter, number, name, opened_by, opened_at, closed_at FROM matters
          WHERE tenant = $1 AND number > $2 ORDER BY number LIMIT $3",
     )

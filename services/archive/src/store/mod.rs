@@ -8,7 +8,6 @@ pub mod attachments;
 pub mod batches;
 pub mod conversations;
 pub mod dispositions;
-pub mod fences;
 pub mod followed;
 pub mod holds;
 pub mod kem_uses;
@@ -20,12 +19,24 @@ pub mod records;
 pub mod search;
 pub mod wraps;
 
+use greffe_service_kit::db::Migrations;
 use greffe_types::{ConversationId, Digest, IdError, TenantId};
+use sqlx::migrate::Migrator;
 
 /// Migrations of the main database.
-pub static MAIN: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+pub const MAIN: Migrations = Migrations {
+    sqlite: &MAIN_SQLITE,
+    postgres: Some(&MAIN_POSTGRES),
+};
+static MAIN_SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
+static MAIN_POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
 /// Migrations of the erasable store.
-pub static WRAPS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/wraps");
+pub const WRAPS: Migrations = Migrations {
+    sqlite: &WRAPS_SQLITE,
+    postgres: Some(&WRAPS_POSTGRES),
+};
+static WRAPS_SQLITE: Migrator = sqlx::migrate!("./migrations/wraps/sqlite");
+static WRAPS_POSTGRES: Migrator = sqlx::migrate!("./migrations/wraps/postgres");
 
 /// Whose rows, and which fencing epoch writes them.
 #[derive(Debug, Clone, PartialEq, Eq)]

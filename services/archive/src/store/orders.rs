@@ -1,7 +1,8 @@
 //! Orders to open records: their lists, approvals, and where they stand in the log.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Row};
 use greffe_types::{Digest, OrderId};
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Scope, int, uint};
 
@@ -29,16 +30,16 @@ pub struct Stored {
 const SELECT: &str = "SELECT r.id, r.number, r.digest, r.statement, r.expiry, r.append, r.salt, o.log_index
      FROM orders r LEFT JOIN outbox o ON o.tenant = r.tenant AND o.id = r.append WHERE r.tenant = $1";
 
-fn stored(row: &SqliteRow) -> sqlx::Result<Stored> {
+fn stored(row: &Row) -> sqlx::Result<Stored> {
     Ok(Stored {
-        id: row.try_get("id")?,
-        number: uint(row.try_get("number")?),
-        digest: row.try_get("digest")?,
-        statement: row.try_get("statement")?,
-        expiry: uint(row.try_get("expiry")?),
-        append: row.try_get("append")?,
-        salt: row.try_get("salt")?,
-        log_index: row.try_get::<Option<i64>, _>("log_index")?.map(uint),
+        id: row.get("id")?,
+        number: uint(row.get("number")?),
+        digest: row.get("digest")?,
+        statement: row.get("statement")?,
+        expiry: uint(row.get("expiry")?),
+        append: row.get("append")?,
+        salt: row.get("salt")?,
+        log_index: row.get::<Option<i64>>("log_index")?.map(uint),
     })
 }
 
@@ -60,8 +61,8 @@ pub struct New<'a> {
 }
 
 /// Files an order and its list; false when its id or digest is taken.
-pub async fn file(conn: &mut SqliteConnection, scope: &Scope, new: &New<'_>) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+pub async fn file(conn: &mut Connection, scope: &Scope, new: &New<'_>) -> sqlx::Result<bool> {
+    let done = sql::query(
         "INSERT INTO orders (tenant, id, number, digest, statement, filed_at, expiry, fence)
          SELECT $1, $2, COALESCE(MAX(number), 0) + 1, $3, $4, $5, $6, $7 FROM orders WHERE tenant = $1
          ON CONFLICT DO NOTHING",
@@ -79,7 +80,7 @@ pub async fn file(conn: &mut SqliteConnection, scope: &Scope, new: &New<'_>) -> 
         return Ok(false);
     }
     for (position, record) in (0_i64..).zip(new.records) {
-        sqlx::query(
+        sql::query(
             "INSERT INTO order_records (tenant, id, position, digest, fence) VALUES ($1, $2, $3, $4, $5)",
         )
         .bind(scope.tenant())
@@ -95,7 +96,7 @@ pub async fn file(conn: &mut SqliteConnection, scope: &Scope, new: &New<'_>) -> 
 
 /// An order by id.
 pub async fn by_id(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     id: &[u8],
 ) -> sqlx::Result<Option<Stored>> {
@@ -104,7 +105,7 @@ pub async fn by_id(
 
 /// An order by digest.
 pub async fn by_digest(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     digest: &[u8],
 ) -> sqlx::Result<Option<Stored>> {
@@ -112,13 +113,13 @@ pub async fn by_digest(
 }
 
 async fn one(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     column: &'static str,
     value: &[u8],
 ) -> sqlx::Result<Option<Stored>> {
     let sql = format!("{SELECT} AND {column} = $2");
-    sqlx::query(sqlx::AssertSqlSafe(sql))
+    sql::query(sqlx::AssertSqlSafe(sql))
         .bind(scope.tenant())
         .bind(value)
         .fetch_optional(conn)
@@ -129,13 +130,13 @@ async fn one(
 
 /// Orders after one, by filing.
 pub async fn page(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     after: u64,
     limit: u32,
 ) -> sqlx::Result<Vec<Stored>> {
     let sql = format!("{SELECT} AND r.number > $2 ORDER BY r.number LIMIT $3");
-    sqlx::query(sqlx::AssertSqlSafe(sql))
+    sql::query(sqlx::AssertSqlSafe(sql))
         .bind(scope.tenant())
         .bind(int(after))
         .bind(i64::from(limit))
@@ -148,11 +149,11 @@ pub async fn page(
 
 /// Digests of an order's records, sorted.
 pub async fn records(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     id: &[u8],
 ) -> sqlx::Result<Vec<Vec<u8>>> {
-    sqlx::query_scalar(
+    sql::query_scalar(
         "SELECT digest FROM order_records WHERE tenant = $1 AND id = $2 ORDER BY position",
     )
     .bind(scope.tenant())
@@ -163,12 +164,12 @@ pub async fn records(
 
 /// Whether a record is one of an order's.
 pub async fn names(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     id: &[u8],
     record: &Digest,
 ) -> sqlx::Result<bool> {
-    let found: i64 = sqlx::query_scalar(
+    let found: i64 = sql::query_scalar(
         "SELECT COUNT(*) FROM order_records WHERE tenant = $1 AND id = $2 AND digest = $3",
     )
     .bind(scope.tenant())
@@ -180,12 +181,8 @@ pub async fn names(
 }
 
 /// The packs that an order's records are kept by, each once.
-pub async fn packs(
-    conn: &mut SqliteConnection,
-    scope: &Scope,
-    id: &[u8],
-) -> sqlx::Result<Vec<Vec<u8>>> {
-    sqlx::query_scalar(
+pub async fn packs(conn: &mut Connection, scope: &Scope, id: &[u8]) -> sqlx::Result<Vec<Vec<u8>>> {
+    sql::query_scalar(
         "SELECT DISTINCT r.policy_digest FROM order_records o
          JOIN records r ON r.tenant = o.tenant AND r.digest = o.digest AND r.kind <> 3
          WHERE o.tenant = $1 AND o.id = $2 AND r.policy_digest IS NOT NULL",
@@ -198,11 +195,11 @@ pub async fn packs(
 
 /// Statements and signers of an order's approvals, sorted by person.
 pub async fn approvals(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     id: &[u8],
 ) -> sqlx::Result<Vec<(String, Vec<u8>)>> {
-    sqlx::query_as(
+    sql::query_as(
         "SELECT person, statement FROM approvals WHERE tenant = $1 AND id = $2 ORDER BY person",
     )
     .bind(scope.tenant())
@@ -213,13 +210,13 @@ pub async fn approvals(
 
 /// Adds an approval; false when the person has approved already.
 pub async fn approve(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     id: &[u8],
     person: &str,
     statement: &[u8],
 ) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+    let done = sql::query(
         "INSERT INTO approvals (tenant, id, person, statement, fence) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (tenant, id, person) DO NOTHING",
     )
@@ -235,12 +232,12 @@ pub async fn approve(
 
 /// Takes out the approval of somebody who may no longer act: what is released is exactly what stands here.
 pub async fn withdraw(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     id: &[u8],
     person: &str,
 ) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM approvals WHERE tenant = $1 AND id = $2 AND person = $3")
+    sql::query("DELETE FROM approvals WHERE tenant = $1 AND id = $2 AND person = $3")
         .bind(scope.tenant())
         .bind(id)
         .bind(person)
@@ -251,13 +248,13 @@ pub async fn withdraw(
 
 /// Notes that the approvals suffice and which append tells the log.
 pub async fn release(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     id: &[u8],
     append: &[u8],
     salt: Option<&[u8]>,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "UPDATE orders SET append = $3, salt = $4, fence = $5
          WHERE tenant = $1 AND id = $2 AND append IS NULL",
     )
@@ -273,12 +270,12 @@ pub async fn release(
 
 /// The matter of some order that names a record and has not run out: the case that the record may be read for.
 pub async fn matter_statement(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     record: &Digest,
     now: u64,
 ) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar(
+    sql::query_scalar(
         "SELECT r.statement FROM orders r JOIN order_records o ON o.tenant = r.tenant AND o.id = r.id
          WHERE r.tenant = $1 AND o.digest = $2 AND r.expiry > $3 LIMIT 1",
     )

@@ -2,9 +2,10 @@
 
 use greffe_envelope::label::hash;
 use greffe_envelope::pb::{LogEntry, log_entry::Event};
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::Millis;
 use prost::Message as _;
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, decode, int, uint};
 
@@ -55,7 +56,7 @@ pub fn append_id(what: &str, parts: &[&[u8]]) -> [u8; 16] {
 
 /// Adds an entry. The same id again changes nothing.
 pub async fn put(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     id: &[u8; 16],
     event: Event,
@@ -66,7 +67,7 @@ pub async fn put(
         event: Some(event),
         ..Default::default()
     };
-    sqlx::query(
+    sql::query(
         "INSERT INTO outbox (tenant, number, id, entry, not_after, fence)
          SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5 FROM outbox WHERE tenant = $1
          ON CONFLICT (tenant, id) DO NOTHING",
@@ -83,11 +84,11 @@ pub async fn put(
 
 /// Entries that wait, in order of writing.
 pub async fn waiting(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     limit: u32,
 ) -> sqlx::Result<Vec<Waiting>> {
-    let rows: Vec<(i64, Vec<u8>, Vec<u8>, i64)> = sqlx::query_as(
+    let rows: Vec<(i64, Vec<u8>, Vec<u8>, i64)> = sql::query_as(
         "SELECT number, id, entry, not_after FROM outbox
          WHERE tenant = $1 AND log_index IS NULL AND failure IS NULL ORDER BY number LIMIT $2",
     )
@@ -111,7 +112,7 @@ pub async fn waiting(
 
 /// Notes how an entry ended.
 pub async fn answer(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     number: u64,
     outcome: &Result<Logged, String>,
@@ -120,7 +121,7 @@ pub async fn answer(
         Ok(logged) => (Some(logged), None),
         Err(reason) => (None, Some(reason.as_str())),
     };
-    sqlx::query(
+    sql::query(
         "UPDATE outbox SET log_index = $3, leaf = $4, failure = $5
          WHERE tenant = $1 AND number = $2 AND log_index IS NULL AND failure IS NULL",
     )
@@ -136,13 +137,13 @@ pub async fn answer(
 
 /// How far an entry has come; none when there is no such entry.
 pub async fn find(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     id: &[u8; 16],
 ) -> sqlx::Result<Option<State>> {
     type Row = (Option<i64>, Option<Vec<u8>>, Option<String>);
     let row: Option<Row> =
-        sqlx::query_as("SELECT log_index, leaf, failure FROM outbox WHERE tenant = $1 AND id = $2")
+        sql::query_as("SELECT log_index, leaf, failure FROM outbox WHERE tenant = $1 AND id = $2")
             .bind(scope.tenant())
             .bind(id.as_slice())
             .fetch_optional(conn)

@@ -1,8 +1,9 @@
 //! Single records for people: their statements, their way into the log, and the numbers of a conversation.
 
 use greffe_envelope::pb;
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, FromRow as _, Row};
 use greffe_types::{ConversationId, Digest};
-use sqlx::{FromRow as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::search::Summary;
 use super::{Scope, int, uint};
@@ -26,25 +27,25 @@ pub struct Record {
     pub receipt: Vec<u8>,
 }
 
-fn record(row: &SqliteRow) -> sqlx::Result<Record> {
+fn record(row: &Row) -> sqlx::Result<Record> {
     Ok(Record {
         summary: Summary::from_row(row)?,
-        body: row.try_get("body")?,
-        signature: row.try_get("signature")?,
-        certificate: row.try_get("certificate")?,
-        content: row.try_get("content")?,
-        policy_digest: row.try_get("policy_digest")?,
-        receipt: row.try_get("receipt")?,
+        body: row.get("body")?,
+        signature: row.get("signature")?,
+        certificate: row.get("certificate")?,
+        content: row.get("content")?,
+        policy_digest: row.get("policy_digest")?,
+        receipt: row.get("receipt")?,
     })
 }
 
 /// A record by envelope or handshake digest. Voids have none of their own: they may repeat.
 pub async fn by_digest(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     digest: &Digest,
 ) -> sqlx::Result<Option<Record>> {
-    sqlx::query("SELECT * FROM records WHERE tenant = $1 AND digest = $2 AND kind <> 3")
+    sql::query("SELECT * FROM records WHERE tenant = $1 AND digest = $2 AND kind <> 3")
         .bind(scope.tenant())
         .bind(digest.as_bytes().as_slice())
         .fetch_optional(conn)
@@ -55,11 +56,11 @@ pub async fn by_digest(
 
 /// A record by the archive's own number.
 pub async fn by_number(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     number: u64,
 ) -> sqlx::Result<Option<Record>> {
-    sqlx::query("SELECT * FROM records WHERE tenant = $1 AND record = $2")
+    sql::query("SELECT * FROM records WHERE tenant = $1 AND record = $2")
         .bind(scope.tenant())
         .bind(int(number))
         .fetch_optional(conn)
@@ -70,11 +71,11 @@ pub async fn by_number(
 
 /// Whether a digest is a message's that has not been disposed of, and by which pack it is kept.
 pub async fn live_pack(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     digest: &Digest,
 ) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar(
+    sql::query_scalar(
         "SELECT policy_digest FROM records
          WHERE tenant = $1 AND digest = $2 AND kind = 1 AND disposal = 0 AND policy_digest IS NOT NULL",
     )
@@ -86,11 +87,11 @@ pub async fn live_pack(
 
 /// The certificate of that digest, as a `SignedStatement`.
 pub async fn certificate(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     digest: &[u8],
 ) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar("SELECT statement FROM certificates WHERE tenant = $1 AND digest = $2")
+    sql::query_scalar("SELECT statement FROM certificates WHERE tenant = $1 AND digest = $2")
         .bind(scope.tenant())
         .bind(digest)
         .fetch_optional(conn)
@@ -99,11 +100,11 @@ pub async fn certificate(
 
 /// The highest number of a conversation; none when the archive does not know it.
 pub async fn highest(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
 ) -> sqlx::Result<Option<u64>> {
-    let found: Option<i64> = sqlx::query_scalar(
+    let found: Option<i64> = sql::query_scalar(
         "SELECT sequence FROM conversations WHERE tenant = $1 AND conversation = $2",
     )
     .bind(scope.tenant())
@@ -115,12 +116,12 @@ pub async fn highest(
 
 /// The receipt of a number, as a `SignedStatement`.
 pub async fn receipt_of(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
 ) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar(
+    sql::query_scalar(
         "SELECT receipt FROM records WHERE tenant = $1 AND conversation = $2 AND sequence = $3",
     )
     .bind(scope.tenant())
@@ -132,12 +133,12 @@ pub async fn receipt_of(
 
 /// What took each number between two, both included, in order.
 pub async fn entries(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     (first, last): (u64, u64),
 ) -> sqlx::Result<Vec<pb::RangeEntry>> {
-    let rows: Vec<(i32, Vec<u8>)> = sqlx::query_as(
+    let rows: Vec<(i32, Vec<u8>)> = sql::query_as(
         "SELECT kind, digest FROM records
          WHERE tenant = $1 AND conversation = $2 AND sequence >= $3 AND sequence <= $4
          ORDER BY sequence",
@@ -156,12 +157,12 @@ pub async fn entries(
 
 /// Moves a record's retention to a later date, if it still stands where the decision saw it.
 pub async fn extend(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     record: u64,
     (from, to): (u64, u64),
 ) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+    let done = sql::query(
         "UPDATE records SET retain_until = $4, fence = $5
          WHERE tenant = $1 AND record = $2 AND retain_until = $3 AND disposal = 0",
     )

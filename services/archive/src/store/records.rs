@@ -1,9 +1,10 @@
 //! Records: everything that took a number. People's reads of them are in the modules beside this one.
 
 use greffe_envelope::pb;
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest, Millis};
 use prost::Message as _;
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, decode, digest, int, uint};
 
@@ -68,13 +69,9 @@ pub struct NewRecord {
 }
 
 /// Inserts a record.
-pub async fn insert(
-    conn: &mut SqliteConnection,
-    scope: &Scope,
-    new: &NewRecord,
-) -> sqlx::Result<()> {
+pub async fn insert(conn: &mut Connection, scope: &Scope, new: &NewRecord) -> sqlx::Result<()> {
     let envelope = new.envelope.as_ref();
-    sqlx::query(
+    sql::query(
         "INSERT INTO records (tenant, record, conversation, sequence, kind, digest, refused, sender, sent_at, archived_at,
            retain_until, mode, record_class, policy_digest, size, member_set, content, body, signature, certificate,
            receipt, void, proof, disposal, fence)
@@ -111,8 +108,8 @@ pub async fn insert(
 }
 
 /// The highest record number; 0 for none.
-pub async fn last(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<u64> {
-    let last: Option<i64> = sqlx::query_scalar("SELECT MAX(record) FROM records WHERE tenant = $1")
+pub async fn last(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<u64> {
+    let last: Option<i64> = sql::query_scalar("SELECT MAX(record) FROM records WHERE tenant = $1")
         .bind(scope.tenant())
         .fetch_one(conn)
         .await?;
@@ -141,13 +138,13 @@ impl Answered {
 
 /// What was answered for a number of a conversation.
 pub async fn answered(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
 ) -> sqlx::Result<Option<Answered>> {
     type Row = (Vec<u8>, Option<Vec<u8>>, Vec<u8>, Option<Vec<u8>>);
-    let row: Option<Row> = sqlx::query_as(
+    let row: Option<Row> = sql::query_as(
         "SELECT digest, refused, receipt, void FROM records
          WHERE tenant = $1 AND conversation = $2 AND sequence = $3",
     )
@@ -168,12 +165,8 @@ pub async fn answered(
 }
 
 /// Whether an envelope or handshake is archived already, under any number.
-pub async fn exists(
-    conn: impl SqliteExecutor<'_>,
-    scope: &Scope,
-    entry: &Digest,
-) -> sqlx::Result<bool> {
-    let found: i64 = sqlx::query_scalar(
+pub async fn exists(conn: impl Executor<'_>, scope: &Scope, entry: &Digest) -> sqlx::Result<bool> {
+    let found: i64 = sql::query_scalar(
         "SELECT COUNT(*) FROM records WHERE tenant = $1 AND digest = $2 AND kind <> 3",
     )
     .bind(scope.tenant())
@@ -185,12 +178,12 @@ pub async fn exists(
 
 /// Notes how the check of a record's proofs ended.
 pub async fn set_proof(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     record: u64,
     proof: Proof,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "UPDATE records SET proof = $3, fence = $4 WHERE tenant = $1 AND record = $2 AND proof = 1",
     )
     .bind(scope.tenant())
@@ -204,12 +197,12 @@ pub async fn set_proof(
 
 /// Keeps a certificate that records name.
 pub async fn keep_certificate(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     certificate: &Digest,
     statement: &pb::SignedStatement,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO certificates (tenant, digest, statement, fence) VALUES ($1, $2, $3, $4)
          ON CONFLICT (tenant, digest) DO NOTHING",
     )
@@ -224,13 +217,13 @@ pub async fn keep_certificate(
 
 /// Keeps who was a member.
 pub async fn keep_member_set(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     member_set: &Digest,
     members: &[(String, DeviceId)],
 ) -> sqlx::Result<()> {
     for (member, device) in members {
-        sqlx::query(
+        sql::query(
             "INSERT INTO member_sets (tenant, member_set, member, device, fence) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (tenant, member_set, device) DO NOTHING",
         )

@@ -1,12 +1,13 @@
 //! Which records a query matches: one condition in SQL, used by searches, by holds and by counts alike.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Builder, FromRow, Row};
 use std::collections::BTreeMap;
 
 use greffe_api::archive as api;
 use greffe_envelope::limits::{MAX_RECORD_CLASS, MAX_USER};
 use greffe_envelope::pb;
 use greffe_types::{ConversationId, Digest};
-use sqlx::{FromRow, QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Scope, conversation, digest, int, uint};
 
@@ -57,7 +58,7 @@ impl Filter {
     }
 
     /// Adds the condition over `records r`, which is there already with its tenant.
-    fn push(&self, sql: &mut QueryBuilder<Sqlite>, scope: &Scope) {
+    fn push(&self, sql: &mut Builder, scope: &Scope) {
         if let Some(conversation) = &self.conversation {
             sql.push(" AND r.conversation = ")
                 .push_bind(conversation.to_vec());
@@ -94,8 +95,8 @@ impl Filter {
         }
     }
 
-    fn select(&self, columns: &str, scope: &Scope) -> QueryBuilder<Sqlite> {
-        let mut sql = QueryBuilder::new("SELECT ");
+    fn select(&self, columns: &'static str, scope: &Scope) -> Builder {
+        let mut sql = Builder::new("SELECT ");
         sql.push(columns)
             .push(" FROM records r WHERE r.tenant = ")
             .push_bind(scope.tenant().to_owned());
@@ -106,7 +107,7 @@ impl Filter {
     /// Whether it matches one record.
     pub async fn matches(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Connection,
         scope: &Scope,
         record: u64,
     ) -> sqlx::Result<bool> {
@@ -119,7 +120,7 @@ impl Filter {
     /// Which records between two numbers, both included, it matches.
     pub async fn matching(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Connection,
         scope: &Scope,
         (first, last): (u64, u64),
     ) -> sqlx::Result<Vec<u64>> {
@@ -133,7 +134,7 @@ impl Filter {
     }
 
     /// How many records it matches that have not been disposed of.
-    pub async fn count(&self, conn: &mut SqliteConnection, scope: &Scope) -> sqlx::Result<u64> {
+    pub async fn count(&self, conn: &mut Connection, scope: &Scope) -> sqlx::Result<u64> {
         let mut sql = self.select("COUNT(*)", scope);
         sql.push(" AND r.disposal = 0");
         let found: i64 = sql.build_query_scalar().fetch_one(conn).await?;
@@ -143,7 +144,7 @@ impl Filter {
     /// The matching records after one, in the archive's own order.
     pub async fn page(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Connection,
         scope: &Scope,
         after: u64,
         limit: u32,
@@ -194,32 +195,32 @@ pub struct Summary {
     pub disposal: i64,
 }
 
-impl<'r> FromRow<'r, SqliteRow> for Summary {
-    fn from_row(row: &'r SqliteRow) -> sqlx::Result<Self> {
-        let number = |column| row.try_get::<i64, _>(column).map(uint);
-        let small = |column| row.try_get::<i32, _>(column);
+impl FromRow for Summary {
+    fn from_row(row: &Row) -> sqlx::Result<Self> {
+        let number = |column| row.get::<i64>(column).map(uint);
+        let small = |column| row.get::<i32>(column);
         Ok(Self {
             record: number("record")?,
-            conversation: conversation(row.try_get("conversation")?)?,
+            conversation: conversation(&row.get::<Vec<u8>>("conversation")?)?,
             sequence: number("sequence")?,
             kind: small("kind")?,
-            digest: digest(row.try_get("digest")?)?,
-            sender: row.try_get("sender")?,
+            digest: digest(&row.get::<Vec<u8>>("digest")?)?,
+            sender: row.get("sender")?,
             sent_at: number("sent_at")?,
             archived_at: number("archived_at")?,
             retain_until: number("retain_until")?,
             mode: small("mode")?,
-            record_class: row.try_get("record_class")?,
+            record_class: row.get("record_class")?,
             size: number("size")?,
-            member_set: row.try_get("member_set")?,
-            disposal: row.try_get("disposal")?,
+            member_set: row.get("member_set")?,
+            disposal: row.get("disposal")?,
         })
     }
 }
 
 /// Users of the member sets of some records, sorted, by set.
 pub async fn members(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     summaries: &[Summary],
 ) -> sqlx::Result<BTreeMap<Vec<u8>, Vec<String>>> {
@@ -228,7 +229,7 @@ pub async fn members(
         if users.contains_key(set) {
             continue;
         }
-        let found: Vec<String> = sqlx::query_scalar(
+        let found: Vec<String> = sql::query_scalar(
             "SELECT DISTINCT member FROM member_sets WHERE tenant = $1 AND member_set = $2
              ORDER BY member",
         )

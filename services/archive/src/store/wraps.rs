@@ -1,15 +1,16 @@
 //! The erasable store: wraps and the MLS messages that carry seeds. A database of its own.
 
 use greffe_envelope::pb;
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{Digest, Millis};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, int};
 
 /// Stores an envelope's wraps and MLS message; false when they were destroyed, after which they never come back. What is
 /// there already stays.
 pub async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     envelope: &Digest,
     wraps: &[pb::Wrap],
@@ -19,7 +20,7 @@ pub async fn insert(
         return Ok(false);
     }
     for (position, wrap) in wraps.iter().enumerate() {
-        sqlx::query(
+        sql::query(
             "INSERT INTO wraps (tenant, envelope, position, key_tenant, key_id, sealed, fence)
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant, envelope, position) DO NOTHING",
         )
@@ -33,7 +34,7 @@ pub async fn insert(
         .execute(&mut *conn)
         .await?;
     }
-    sqlx::query(
+    sql::query(
         "INSERT INTO mls_messages (tenant, envelope, message, fence) VALUES ($1, $2, $3, $4)
          ON CONFLICT (tenant, envelope) DO NOTHING",
     )
@@ -48,11 +49,11 @@ pub async fn insert(
 
 /// An envelope's wraps, in its order; none once destroyed.
 pub async fn load(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     envelope: &Digest,
 ) -> sqlx::Result<Vec<pb::Wrap>> {
-    let rows: Vec<(String, Vec<u8>, Vec<u8>)> = sqlx::query_as(
+    let rows: Vec<(String, Vec<u8>, Vec<u8>)> = sql::query_as(
         "SELECT key_tenant, key_id, sealed FROM wraps WHERE tenant = $1 AND envelope = $2 ORDER BY position",
     )
     .bind(scope.tenant())
@@ -69,11 +70,11 @@ pub async fn load(
 
 /// The MLS message of an envelope; none once destroyed.
 pub async fn mls_message(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     envelope: &Digest,
 ) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar("SELECT message FROM mls_messages WHERE tenant = $1 AND envelope = $2")
+    sql::query_scalar("SELECT message FROM mls_messages WHERE tenant = $1 AND envelope = $2")
         .bind(scope.tenant())
         .bind(envelope.as_bytes().as_slice())
         .fetch_optional(conn)
@@ -82,12 +83,12 @@ pub async fn mls_message(
 
 /// Whether an envelope's wraps were destroyed.
 pub async fn is_destroyed(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     envelope: &Digest,
 ) -> sqlx::Result<bool> {
     let found: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM destroyed WHERE tenant = $1 AND envelope = $2")
+        sql::query_scalar("SELECT COUNT(*) FROM destroyed WHERE tenant = $1 AND envelope = $2")
             .bind(scope.tenant())
             .bind(envelope.as_bytes().as_slice())
             .fetch_one(conn)
@@ -96,14 +97,14 @@ pub async fn is_destroyed(
 }
 
 /// Destroys an envelope's wraps and MLS message, for good. The bytes are overwritten (secure_delete);
-/// [`greffe_service_kit::db::Database::truncate_wal`] then removes them from the write-ahead log too.
+/// [`greffe_service_kit::db::Database::scrub_deleted`] then removes them from the write-ahead log too.
 pub async fn destroy(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     envelope: &Digest,
     at: Millis,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO destroyed (tenant, envelope, destroyed_at, fence) VALUES ($1, $2, $3, $4)
          ON CONFLICT (tenant, envelope) DO NOTHING",
     )
@@ -117,7 +118,7 @@ pub async fn destroy(
         "DELETE FROM wraps WHERE tenant = $1 AND envelope = $2",
         "DELETE FROM mls_messages WHERE tenant = $1 AND envelope = $2",
     ] {
-        sqlx::query(sql)
+        sql::query(sql)
             .bind(scope.tenant())
             .bind(envelope.as_bytes().as_slice())
             .execute(&mut *conn)

@@ -8,6 +8,7 @@ use greffe_envelope::chain::void_digest;
 use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::verify_void;
+use greffe_service_kit::db::{Database, DbOptions, Source};
 use greffe_types::Digest;
 use prost::Message as _;
 use tonic::Code;
@@ -100,10 +101,16 @@ async fn attack_52_an_archive_that_was_fenced_off_writes_nothing() {
     let mut talk = Talk::new(1);
     archive.archive(talk.message("before")).await;
     let app = archive.app.clone();
-    app.db
-        .run_tx("test", async |conn| {
-            greffe_archive::store::fences::take(conn, &app.scope.tenant).await
-        })
+    let path = world.folder.path().join("archive/archive.db");
+    let other = Database::open(
+        &Source::File(path),
+        &greffe_archive::store::MAIN,
+        DbOptions::default(),
+    )
+    .await
+    .unwrap();
+    other
+        .take_lease(&app.scope.tenant, "another process")
         .await
         .unwrap();
     let refused = archive.send(vec![talk.message("after")]).await.unwrap_err();

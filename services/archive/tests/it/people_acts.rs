@@ -4,6 +4,7 @@ use greffe_api::archive as api;
 use greffe_archive::error::ArchiveError;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_service_kit::clock::Clock as _;
+use greffe_service_kit::db::sql;
 use greffe_types::{Digest, Millis};
 use tonic::Code;
 
@@ -230,7 +231,7 @@ async fn attack_46_retention_only_grows() {
     assert_eq!(found[0].retain_until, later);
 
     let app = &archive.app;
-    let content: Vec<u8> = sqlx::query_scalar("SELECT content FROM records")
+    let content: Vec<u8> = sql::query_scalar("SELECT content FROM records")
         .fetch_one(app.db.read())
         .await
         .unwrap();
@@ -248,7 +249,7 @@ async fn attack_46_retention_only_grows() {
     ] {
         let outcome = app
             .write("attack", async |conn| {
-                sqlx::query(sql).execute(conn).await?;
+                sql::query(sql).execute(conn).await?;
                 Ok(())
             })
             .await;

@@ -1,5 +1,6 @@
 //! Disposition: not early, not while a hold stands, never half.
 
+use greffe_service_kit::db::sql;
 use std::path::Path;
 
 use greffe_api::archive as api;
@@ -34,7 +35,7 @@ fn digest(receipt: &pb::Receipt) -> Digest {
 }
 
 async fn step_of(app: &App, record: u64) -> i64 {
-    sqlx::query_scalar("SELECT disposal FROM records WHERE record = $1")
+    sql::query_scalar("SELECT disposal FROM records WHERE record = $1")
         .bind(record as i64)
         .fetch_one(app.db.read())
         .await
@@ -42,7 +43,7 @@ async fn step_of(app: &App, record: u64) -> i64 {
 }
 
 async fn content_of(app: &App, record: u64) -> Digest {
-    let name: Vec<u8> = sqlx::query_scalar("SELECT content FROM records WHERE record = $1")
+    let name: Vec<u8> = sql::query_scalar("SELECT content FROM records WHERE record = $1")
         .bind(record as i64)
         .fetch_one(app.db.read())
         .await

@@ -39,7 +39,7 @@ pub struct World {
     pub log: Log,
     pub bundle: Signed<pb::TrustBundle>,
     authority: Authority,
-    folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
     log_address: String,
 }
 

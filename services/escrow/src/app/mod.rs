@@ -12,6 +12,7 @@ pub mod witness;
 
 use core::fmt;
 use core::time::Duration;
+use greffe_service_kit::db::Connection;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use greffe_api::audit::GetCheckpointRequest;
@@ -26,10 +27,9 @@ use greffe_envelope::statement::Signed;
 use greffe_service_kit::append::Appender;
 use greffe_service_kit::boot::{Boot, SharedTrust, StartError};
 use greffe_service_kit::clock::SharedClock;
-use greffe_service_kit::db::{Database, DbOptions};
+use greffe_service_kit::db::{Database, DbOptions, Migrations};
 use greffe_service_kit::secrets::Secrets;
 use greffe_types::Digest;
-use sqlx::SqliteConnection;
 use sqlx::migrate::Migrator;
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -41,11 +41,17 @@ use crate::config::EscrowConfig;
 use crate::error::{
     Kind, LOG_UNAVAILABLE, MALFORMED, NO_DISCLOSURE, NO_SHARE_EPOCH, Refusal, STATEMENT_NOT_IN_LOG,
 };
-use crate::store::{Scope, followed, lease, openings, shares, statements};
+use crate::store::{Scope, followed, openings, shares, statements};
 use keygen::{Sessions, Step};
 use log::{FollowedLog, check_witnessed};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// The node's tables.
+pub const MIGRATIONS: Migrations = Migrations {
+    sqlite: &SQLITE,
+    postgres: Some(&POSTGRES),
+};
+static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// How recent the cosignatures are that the node asks the log for.
 const ASK_FOR: Duration = Duration::from_secs(60);
@@ -76,15 +82,13 @@ impl Node {
         settings: EscrowConfig,
     ) -> Result<Arc<Self>, StartError> {
         let keys = Arc::new(Keys::load(boot.name(), secrets)?);
-        let path = boot.data.join("escrow.db");
-        let db = Database::open(&path, &MIGRATIONS, DbOptions::default()).await?;
+        let options = DbOptions::default();
+        let (db, lease) = boot.database("escrow.db", &MIGRATIONS, options).await?;
+        let scope = Scope {
+            tenant: boot.tenant().clone(),
+            fence: lease.fence(),
+        };
         let failed = |error: Refusal| StartError::service("the node's database failed", error);
-        let scope = db
-            .run_tx("lease", async |tx: &mut SqliteConnection| {
-                Ok::<_, Refusal>(lease::take(tx, boot.tenant()).await?)
-            })
-            .await
-            .map_err(failed)?;
         let known = statements::all(db.read(), &scope)
             .await
             .map_err(|error| failed(error.into()))?;
@@ -135,8 +139,7 @@ impl Node {
         let (key_id, epoch) = (finished.share.key_id(), finished.share.share_epoch());
         let (scope, index, now) = (&self.scope, finished.share.index(), self.clock.now());
         self.db
-            .run_tx("keygen_share", async |tx: &mut SqliteConnection| {
-                lease::check(&mut *tx, scope).await?;
+            .run_tx("keygen_share", async |tx: &mut Connection| {
                 shares::insert(tx, scope, &key_id, &epoch, index, &sealed, now).await?;
                 Ok::<_, Refusal>(())
             })

@@ -10,6 +10,7 @@
 //! After a crash anywhere a record is at worst counted without an answer; asking again completes it.
 
 use core::time::Duration;
+use greffe_service_kit::db::Connection;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -19,7 +20,6 @@ use greffe_envelope::label::{hash, lp};
 use greffe_envelope::pb;
 use greffe_policy::{Permit, Release};
 use greffe_types::{Digest, Millis};
-use sqlx::SqliteConnection;
 
 use super::order::CheckedOrder;
 use super::record::CheckedRecord;
@@ -31,7 +31,7 @@ use crate::error::{
 };
 use crate::rng::system;
 use crate::store::openings::{self, Opening};
-use crate::store::{Scope, lease, shares, tombstones};
+use crate::store::{Scope, shares, tombstones};
 
 /// The period of the rate cap.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -97,8 +97,7 @@ impl Node {
         let scope = &self.scope;
         let slots = self
             .db
-            .run_tx("open_count", async |tx: &mut SqliteConnection| {
-                lease::check(&mut *tx, scope).await?;
+            .run_tx("open_count", async |tx: &mut Connection| {
                 count_all(tx, scope, &caps, slots).await
             })
             .await?;
@@ -111,8 +110,7 @@ impl Node {
         let slots = join_all(slots.into_iter().map(|slot| self.log_opened(slot))).await;
         let stored = self
             .db
-            .run_tx("open_store", async |tx: &mut SqliteConnection| {
-                lease::check(&mut *tx, scope).await?;
+            .run_tx("open_store", async |tx: &mut Connection| {
                 store_all(tx, scope, slots).await
             })
             .await?;
@@ -252,7 +250,7 @@ fn answer(
 
 /// Counts a batch. A record that is refused leaves nothing behind.
 async fn count_all(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     scope: &Scope,
     caps: &Caps,
     slots: Vec<Slot>,
@@ -269,7 +267,7 @@ async fn count_all(
 }
 
 async fn count_one(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     scope: &Scope,
     caps: &Caps,
     in_hour: &mut u64,
@@ -316,7 +314,7 @@ async fn count_one(
 }
 
 async fn store_all(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     scope: &Scope,
     slots: Vec<Slot>,
 ) -> Result<Vec<Result<Answered, Refusal>>, Refusal> {

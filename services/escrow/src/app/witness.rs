@@ -5,10 +5,10 @@ use greffe_service_kit::append::Appender;
 use greffe_service_kit::boot::{Boot, StartError};
 use greffe_service_kit::checkpoint::log_verifier;
 use greffe_service_kit::clock::SharedClock;
+use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::Database;
 use greffe_service_kit::secrets::{Secrets, SecretsError};
 use greffe_tlog::{AddCheckpoint, Cosigner, MAX_CONSISTENCY_PROOF, Witness, WitnessRefusal, enrol};
-use sqlx::SqliteConnection;
 use tokio::sync::Mutex;
 
 use super::Node;
@@ -17,7 +17,7 @@ use crate::error::{
     CHECKPOINT_REFUSED, Kind, LOG_FORKED, MALFORMED, Refusal, WITNESS_STATE_LOST,
     WITNESS_STATE_UNUSABLE,
 };
-use crate::store::{Scope, lease, witness};
+use crate::store::{Scope, witness};
 
 /// The secret that says that this witness was enrolled: it lies apart from the database, so that a lost database is seen.
 const ENROLLED: &str = "witness_enrolled";
@@ -176,8 +176,7 @@ impl core::fmt::Debug for WitnessDesk {
 }
 
 async fn store(db: &Database, scope: &Scope, state: &[u8]) -> Result<(), Refusal> {
-    db.run_tx("witness_state", async |tx: &mut SqliteConnection| {
-        lease::check(&mut *tx, scope).await?;
+    db.run_tx("witness_state", async |tx: &mut Connection| {
         witness::set(tx, scope, state).await?;
         Ok(())
     })

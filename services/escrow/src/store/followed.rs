@@ -1,8 +1,9 @@
 //! How far the log was followed, and its tree.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_tlog::Node;
 use greffe_types::{Digest, Millis};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, digest, int, uint};
 
@@ -20,8 +21,8 @@ pub struct Followed {
 }
 
 /// Reads it; nothing followed when there is no row.
-pub async fn get(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<Followed> {
-    let row: Option<(i64, i64, Vec<u8>, i64)> = sqlx::query_as(
+pub async fn get(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<Followed> {
+    let row: Option<(i64, i64, Vec<u8>, i64)> = sql::query_as(
         "SELECT size, head, checkpoint, witnessed_at FROM followed WHERE tenant = $1",
     )
     .bind(scope.tenant())
@@ -38,12 +39,8 @@ pub async fn get(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<F
 }
 
 /// Moves on.
-pub async fn set(
-    conn: &mut SqliteConnection,
-    scope: &Scope,
-    followed: &Followed,
-) -> sqlx::Result<()> {
-    sqlx::query(
+pub async fn set(conn: &mut Connection, scope: &Scope, followed: &Followed) -> sqlx::Result<()> {
+    sql::query(
         "INSERT INTO followed (tenant, size, head, checkpoint, witnessed_at, fence)
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, head = excluded.head,
@@ -62,12 +59,12 @@ pub async fn set(
 
 /// Adds hashes that are final.
 pub async fn add_nodes(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     nodes: &[(Node, Digest)],
 ) -> sqlx::Result<()> {
     for (node, hash) in nodes {
-        sqlx::query(
+        sql::query(
             "INSERT INTO tree (tenant, level, position, hash, fence) VALUES ($1, $2, $3, $4, $5)",
         )
         .bind(scope.tenant())
@@ -83,11 +80,11 @@ pub async fn add_nodes(
 
 /// A hash of the tree.
 pub async fn node(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     node: Node,
 ) -> sqlx::Result<Option<Digest>> {
-    let row: Option<Vec<u8>> = sqlx::query_scalar(
+    let row: Option<Vec<u8>> = sql::query_scalar(
         "SELECT hash FROM tree WHERE tenant = $1 AND level = $2 AND position = $3",
     )
     .bind(scope.tenant())

@@ -1,7 +1,6 @@
 //! SQL, one function a query. Functions that write take a connection inside a transaction.
 
 pub mod followed;
-pub mod lease;
 pub mod openings;
 pub mod shares;
 pub mod statements;

@@ -1,7 +1,8 @@
 //! What the node answers, counted before it touches a share.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{Digest, Millis};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, digest, int, uint};
 
@@ -20,11 +21,11 @@ pub struct Opening {
 
 /// Different records begun under an order.
 pub async fn count_of_order(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     order: &Digest,
 ) -> sqlx::Result<u64> {
-    let count: i64 = sqlx::query_scalar(
+    let count: i64 = sql::query_scalar(
         "SELECT COUNT(DISTINCT envelope) FROM opening WHERE tenant = $1 AND order_digest = $2",
     )
     .bind(scope.tenant())
@@ -36,12 +37,12 @@ pub async fn count_of_order(
 
 /// Records counted since an instant.
 pub async fn count_since(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     since: Millis,
 ) -> sqlx::Result<u64> {
     let count: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM opening WHERE tenant = $1 AND opened_at > $2")
+        sql::query_scalar("SELECT COUNT(*) FROM opening WHERE tenant = $1 AND opened_at > $2")
             .bind(scope.tenant())
             .bind(int(since.get()))
             .fetch_one(conn)
@@ -51,12 +52,12 @@ pub async fn count_since(
 
 /// Whether a record was begun under an order, with any key.
 pub async fn is_begun(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     order: &Digest,
     envelope: &Digest,
 ) -> sqlx::Result<bool> {
-    let row: Option<i64> = sqlx::query_scalar(
+    let row: Option<i64> = sql::query_scalar(
         "SELECT 1 FROM opening WHERE tenant = $1 AND order_digest = $2 AND envelope = $3 LIMIT 1",
     )
     .bind(scope.tenant())
@@ -69,11 +70,11 @@ pub async fn is_begun(
 
 /// The stored answer: none when it was never begun, an inner none when it was begun and not answered.
 pub async fn get(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     opening: &Opening,
 ) -> sqlx::Result<Option<Option<Vec<u8>>>> {
-    sqlx::query_scalar(
+    sql::query_scalar(
         "SELECT answer FROM opening WHERE tenant = $1 AND order_digest = $2 AND envelope = $3
            AND key_id = $4 AND share_epoch = $5",
     )
@@ -88,12 +89,12 @@ pub async fn get(
 
 /// Counts a record: from now on it is begun.
 pub async fn begin(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     opening: &Opening,
     at: Millis,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO opening (tenant, order_digest, envelope, key_id, share_epoch, opened_at, fence)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
@@ -111,13 +112,13 @@ pub async fn begin(
 
 /// Stores an answer whose entry is in the log, unless one is stored; gives the stored one.
 pub async fn complete(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     opening: &Opening,
     answer: &[u8],
     log_index: u64,
 ) -> sqlx::Result<Vec<u8>> {
-    sqlx::query(
+    sql::query(
         "UPDATE opening SET answer = $6, log_index = $7, fence = $8
          WHERE tenant = $1 AND order_digest = $2 AND envelope = $3 AND key_id = $4 AND share_epoch = $5
            AND answer IS NULL",
@@ -140,13 +141,13 @@ pub async fn complete(
 
 /// The envelope that an ML-KEM ciphertext belongs to: the one given when it was never seen.
 pub async fn claim_ciphertext(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     key_id: &Digest,
     ciphertext: &Digest,
     envelope: &Digest,
 ) -> sqlx::Result<Digest> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO kem_use (tenant, key_id, ciphertext, envelope, fence) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT DO NOTHING",
     )
@@ -157,7 +158,7 @@ pub async fn claim_ciphertext(
     .bind(scope.fence())
     .execute(&mut *conn)
     .await?;
-    let owner: Vec<u8> = sqlx::query_scalar(
+    let owner: Vec<u8> = sql::query_scalar(
         "SELECT envelope FROM kem_use WHERE tenant = $1 AND key_id = $2 AND ciphertext = $3",
     )
     .bind(scope.tenant())
@@ -170,11 +171,11 @@ pub async fn claim_ciphertext(
 
 /// Answers given with a key.
 pub async fn count_of_key(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     key_id: &Digest,
 ) -> sqlx::Result<u64> {
-    let count: i64 = sqlx::query_scalar(
+    let count: i64 = sql::query_scalar(
         "SELECT COUNT(*) FROM opening WHERE tenant = $1 AND key_id = $2 AND answer IS NOT NULL",
     )
     .bind(scope.tenant())

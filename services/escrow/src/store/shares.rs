@@ -1,13 +1,14 @@
 //! Sealed shares.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{Digest, Millis};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, digest, int};
 
 /// Keeps a sealed share; the first one of a key and share epoch stays.
 pub async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     key_id: &Digest,
     share_epoch: &Digest,
@@ -15,7 +16,7 @@ pub async fn insert(
     sealed: &[u8],
     made_at: Millis,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO share (tenant, key_id, share_epoch, position, sealed, made_at, fence)
          VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
     )
@@ -33,12 +34,12 @@ pub async fn insert(
 
 /// The sealed share of a key in a share epoch.
 pub async fn get(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     key_id: &Digest,
     share_epoch: &Digest,
 ) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar(
+    sql::query_scalar(
         "SELECT sealed FROM share WHERE tenant = $1 AND key_id = $2 AND share_epoch = $3",
     )
     .bind(scope.tenant())
@@ -49,11 +50,8 @@ pub async fn get(
 }
 
 /// Key and share epoch of every share held.
-pub async fn list(
-    conn: impl SqliteExecutor<'_>,
-    scope: &Scope,
-) -> sqlx::Result<Vec<(Digest, Digest)>> {
-    let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
+pub async fn list(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<Vec<(Digest, Digest)>> {
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = sql::query_as(
         "SELECT key_id, share_epoch FROM share WHERE tenant = $1 ORDER BY key_id, made_at",
     )
     .bind(scope.tenant())

@@ -1,20 +1,21 @@
 //! Statements that the log showed and the node's trust has taken in.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::Digest;
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, int, uint};
 
 /// Keeps one; the same index again is the same statement.
 pub async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     log_index: u64,
     kind: &str,
     digest: &Digest,
     statement: &[u8],
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO statement (tenant, log_index, kind, digest, statement, fence)
          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
     )
@@ -30,11 +31,8 @@ pub async fn insert(
 }
 
 /// All of them in the order of the log.
-pub async fn all(
-    conn: impl SqliteExecutor<'_>,
-    scope: &Scope,
-) -> sqlx::Result<Vec<(u64, Vec<u8>)>> {
-    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+pub async fn all(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<Vec<(u64, Vec<u8>)>> {
+    let rows: Vec<(i64, Vec<u8>)> = sql::query_as(
         "SELECT log_index, statement FROM statement WHERE tenant = $1 ORDER BY log_index",
     )
     .bind(scope.tenant())

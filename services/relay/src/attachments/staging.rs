@@ -1,5 +1,6 @@
 //! The folder of staged attachments: one file each, named by conversation and digest, there whole or not at all.
 
+use greffe_service_kit::db::Connection;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,12 +10,11 @@ use std::time::Duration;
 use greffe_service_kit::db::Database;
 use greffe_types::{ConversationId, Digest, Millis};
 use sha2::{Digest as _, Sha256};
-use sqlx::SqliteConnection;
 use tokio::fs::{self, File};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::error::RelayError;
-use crate::store::{Scope, attachments, lease};
+use crate::store::{Scope, attachments};
 
 /// How long an attachment is kept whatever happens: its message may still come, a member may still be fetching it. The
 /// archive keeps one without a message for longer.
@@ -102,11 +102,10 @@ impl Staging {
         {
             // Inside the transaction: a message that names it now is refused before, or keeps it.
             let unstaged = db
-                .run_tx("unstage", async |conn: &mut SqliteConnection| {
-                    if !lease::holds(&mut *conn, scope).await? {
-                        return Err(RelayError::Fenced);
-                    }
-                    Ok(attachments::unstage(conn, scope, &conversation, &digest, until).await?)
+                .run_tx("unstage", async |conn: &mut Connection| {
+                    Ok::<_, RelayError>(
+                        attachments::unstage(conn, scope, &conversation, &digest, until).await?,
+                    )
                 })
                 .await?;
             if !unstaged {
@@ -199,7 +198,10 @@ mod tests {
     use greffe_envelope::label::sha256;
     use tokio::io::AsyncReadExt as _;
 
+    use greffe_service_kit::db::{DbOptions, Source};
+
     use super::*;
+    use crate::app::MIGRATIONS;
 
     const C: ConversationId = ConversationId::new([1; 16]);
 
@@ -224,19 +226,21 @@ mod tests {
 
     #[tokio::test]
     async fn what_nobody_asks_for_is_dropped_in_time_and_not_before() {
-        static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
         let data = tempfile::tempdir().unwrap();
         let staging = Staging::open_folder(data.path()).unwrap();
         let path = data.path().join("relay.db");
-        let db = Database::open(&path, &MIGRATIONS, Default::default())
+        let db = Database::open(&Source::File(path), &MIGRATIONS, DbOptions::default())
             .await
             .unwrap();
         let tenant = greffe_types::TenantId::new("acme").unwrap();
         let digest = sha256(b"abcdef");
         let uploaded = Millis::new(1_000);
         let scope: Scope = db
-            .run_tx("prepare", async |conn: &mut SqliteConnection| {
-                let scope = lease::take(conn, &tenant).await?;
+            .run_tx("prepare", async |conn: &mut Connection| {
+                let scope = Scope {
+                    tenant: tenant.clone(),
+                    fence: 1,
+                };
                 attachments::insert(conn, &scope, &C, &digest, 6, uploaded).await?;
                 Ok::<_, sqlx::Error>(scope)
             })

@@ -1,17 +1,17 @@
 //! What devices have taken in: cursors stored in batches, and then what nobody will ask for again is dropped.
 
+use greffe_service_kit::db::Connection;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::Database;
 use greffe_types::{ConversationId, DeviceId};
-use sqlx::SqliteConnection;
 use tokio::sync::mpsc;
 
 use crate::attachments::Staging;
 use crate::error::RelayError;
-use crate::store::{Scope, commits, items, lease, members};
+use crate::store::{Scope, commits, items, members};
 
 /// Acknowledgements that may wait.
 pub(super) const QUEUE: usize = 4096;
@@ -89,14 +89,11 @@ impl Acks {
         }
         let scope = &self.scope;
         self.db
-            .run_tx("acknowledge", async |conn: &mut SqliteConnection| {
-                if !lease::holds(&mut *conn, scope).await? {
-                    return Err(RelayError::Fenced);
-                }
+            .run_tx("acknowledge", async |conn: &mut Connection| {
                 for ((conversation, device), cursor) in &highest {
                     members::set_cursor(conn, scope, conversation, device, *cursor).await?;
                 }
-                Ok(())
+                Ok::<_, RelayError>(())
             })
             .await?;
         self.moved.extend(highest.keys().map(|(id, _)| *id));
@@ -111,16 +108,13 @@ impl Acks {
         let scope = &self.scope;
         let done = self
             .db
-            .run_tx("drop_payloads", async |conn: &mut SqliteConnection| {
-                if !lease::holds(&mut *conn, scope).await? {
-                    return Err(RelayError::Fenced);
-                }
+            .run_tx("drop_payloads", async |conn: &mut Connection| {
                 for id in &moved {
                     let least = members::taken_in_by_all(&mut *conn, scope, id).await?;
                     items::drop_payloads(conn, scope, id, least.unwrap_or(u64::MAX)).await?;
                     commits::drop_welcomes(conn, scope, id).await?;
                 }
-                Ok(())
+                Ok::<_, RelayError>(())
             })
             .await;
         if let Err(error) = done {

@@ -48,7 +48,7 @@ impl Cache {
     /// Released items after a number and up to another, without a hole; empty when there is none.
     pub(super) async fn page(
         &self,
-        db: &sqlx::SqlitePool,
+        db: &greffe_service_kit::db::Reader,
         scope: &Scope,
         conversation: &ConversationId,
         after: u64,

@@ -1,8 +1,8 @@
 //! A commit's rows: who comes and goes, the group state after it, and the way back when the archive refuses it.
 
 use greffe_envelope::chain::handshake_digest;
+use greffe_service_kit::db::Connection;
 use greffe_types::{ConversationId, DeviceId, Digest};
-use sqlx::SqliteConnection;
 
 use crate::store::commits::CommitExtra;
 use crate::store::conversations::GroupState;
@@ -70,7 +70,7 @@ impl Commit {
     /// Writes everything beside the item.
     pub(super) async fn write(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Connection,
         scope: &Scope,
         sequence: u64,
     ) -> sqlx::Result<()> {
@@ -112,7 +112,7 @@ impl Commit {
 
 /// Puts a conversation back to where it was before a commit that the archive refused. Nothing was sequenced after it.
 pub(super) async fn undo(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,

@@ -3,6 +3,7 @@
 //! A receipt counts when the archive's key signed it, when it continues the conversation's chain, and when it is for the
 //! very item that has this number. Anything else stops the conversation: relay and archive disagree about the past.
 
+use greffe_service_kit::db::Connection;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -13,14 +14,13 @@ use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{Bundle, verify_receipt, verify_void};
 use greffe_types::{ConversationId, DeviceId, Digest};
 use prost::Message as _;
-use sqlx::SqliteConnection;
 use tokio::sync::mpsc;
 
 use super::{Core, Settled, commit};
 use crate::error::RelayError;
 use crate::store::conversations::ConversationRow;
 use crate::store::items::{Answer, Kind};
-use crate::store::{commits, conversations, items, lease, members};
+use crate::store::{commits, conversations, items, members};
 
 /// Most answers of one transaction.
 const BATCH: usize = 256;
@@ -117,10 +117,7 @@ async fn release(core: &Core, answers: Vec<Verified>) {
     }
     let done = core
         .db
-        .run_tx("release", async |conn: &mut SqliteConnection| {
-            if !lease::holds(&mut *conn, &core.scope).await? {
-                return Err(RelayError::Fenced);
-            }
+        .run_tx("release", async |conn: &mut Connection| {
             let mut batch = Batch::default();
             for answer in &answers {
                 batch.take(conn, core, answer).await?;
@@ -130,7 +127,7 @@ async fn release(core: &Core, answers: Vec<Verified>) {
                 conversations::advance(conn, &core.scope, id, sequence, released, &row.head)
                     .await?;
             }
-            Ok(batch)
+            Ok::<_, RelayError>(batch)
         })
         .await;
     match done {
@@ -156,7 +153,7 @@ struct Batch {
 impl Batch {
     async fn take(
         &mut self,
-        conn: &mut SqliteConnection,
+        conn: &mut Connection,
         core: &Core,
         answer: &Verified,
     ) -> Result<(), RelayError> {

@@ -3,12 +3,12 @@
 //! Everything that could have changed since the check is looked at again inside the transaction, so two commits of one
 //! epoch, two bodies under one message id, or a message behind the commit that ends its epoch cannot both get a number.
 
+use greffe_service_kit::db::Connection;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use greffe_types::{ConversationId, DeviceId, Digest};
-use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::check::Checked;
@@ -19,7 +19,7 @@ use crate::session::Session;
 use crate::store::conversations::ConversationRow;
 use crate::store::items::NewItem;
 use crate::store::members::MemberRow;
-use crate::store::{acknowledgements, attachments, conversations, items, lease, members};
+use crate::store::{acknowledgements, attachments, conversations, items, members};
 
 /// Most jobs of one transaction.
 const BATCH: usize = 512;
@@ -148,10 +148,7 @@ async fn sequence(core: &Core, jobs: Vec<Job>) {
     }
     let done = core
         .db
-        .run_tx("sequence", async |conn: &mut SqliteConnection| {
-            if !lease::holds(&mut *conn, &core.scope).await? {
-                return Err(RelayError::Fenced);
-            }
+        .run_tx("sequence", async |conn: &mut Connection| {
             let mut batch = Batch {
                 core,
                 conversations: HashMap::new(),
@@ -161,7 +158,7 @@ async fn sequence(core: &Core, jobs: Vec<Job>) {
                 verdicts.push(batch.decide(conn, work).await?);
             }
             batch.flush(conn).await?;
-            Ok(verdicts)
+            Ok::<_, RelayError>(verdicts)
         })
         .await;
     match done {
@@ -214,11 +211,7 @@ struct Conversation {
 }
 
 impl Batch<'_> {
-    async fn decide(
-        &mut self,
-        conn: &mut SqliteConnection,
-        work: &Work,
-    ) -> Result<Verdict, RelayError> {
+    async fn decide(&mut self, conn: &mut Connection, work: &Work) -> Result<Verdict, RelayError> {
         let scope = &self.core.scope;
         let digest = work.digest();
         if let Some(known) = items::by_digest(&mut *conn, scope, &digest).await? {
@@ -240,7 +233,7 @@ impl Batch<'_> {
 
     async fn message(
         &mut self,
-        conn: &mut SqliteConnection,
+        conn: &mut Connection,
         message: &Checked,
     ) -> Result<(), RelayError> {
         let core = self.core;
@@ -295,11 +288,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    async fn commit(
-        &mut self,
-        conn: &mut SqliteConnection,
-        commit: &Commit,
-    ) -> Result<(), RelayError> {
+    async fn commit(&mut self, conn: &mut Connection, commit: &Commit) -> Result<(), RelayError> {
         let core = self.core;
         // Counters of earlier messages of this batch have to be in the rows that the commit copies.
         self.flush(conn).await?;
@@ -329,7 +318,7 @@ impl Batch<'_> {
 
     async fn conversation(
         &mut self,
-        conn: &mut SqliteConnection,
+        conn: &mut Connection,
         id: &ConversationId,
     ) -> Result<&mut Conversation, RelayError> {
         if !self.conversations.contains_key(id) {
@@ -355,7 +344,7 @@ impl Batch<'_> {
     }
 
     /// Writes what was only counted in memory.
-    async fn flush(&mut self, conn: &mut SqliteConnection) -> Result<(), RelayError> {
+    async fn flush(&mut self, conn: &mut Connection) -> Result<(), RelayError> {
         let scope = &self.core.scope;
         for (id, conversation) in &mut self.conversations {
             let Some(conversation) = conversation else {
@@ -393,7 +382,7 @@ impl Conversation {
 
     async fn member(
         &mut self,
-        conn: &mut SqliteConnection,
+        conn: &mut Connection,
         core: &Core,
         item: &NewItem,
     ) -> Result<&mut (MemberRow, bool), RelayError> {
@@ -411,7 +400,7 @@ impl Conversation {
 
     async fn has_acknowledged(
         &mut self,
-        conn: &mut SqliteConnection,
+        conn: &mut Connection,
         core: &Core,
         item: &NewItem,
     ) -> Result<bool, RelayError> {

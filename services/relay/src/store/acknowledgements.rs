@@ -1,20 +1,21 @@
 //! Acknowledgements of notices.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, device as device_id, digest, int, uint};
 
 /// Stores a logged acknowledgement; nothing happens when it is there.
 pub async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     device: &DeviceId,
     disclosure: &Digest,
     log_index: u64,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO acknowledgement (tenant, conversation, device, disclosure, log_index, fence)
          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
     )
@@ -31,13 +32,13 @@ pub async fn insert(
 
 /// The log index of an acknowledgement, when there is one.
 pub async fn find(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     device: &DeviceId,
     disclosure: &Digest,
 ) -> sqlx::Result<Option<u64>> {
-    let index: Option<i64> = sqlx::query_scalar(
+    let index: Option<i64> = sql::query_scalar(
         "SELECT log_index FROM acknowledgement
          WHERE tenant = $1 AND conversation = $2 AND device = $3 AND disclosure = $4",
     )
@@ -52,12 +53,12 @@ pub async fn find(
 
 /// The devices that have acknowledged a disclosure in a conversation.
 pub async fn devices(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     disclosure: &Digest,
 ) -> sqlx::Result<Vec<DeviceId>> {
-    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+    let rows: Vec<Vec<u8>> = sql::query_scalar(
         "SELECT device FROM acknowledgement
          WHERE tenant = $1 AND conversation = $2 AND disclosure = $3",
     )
@@ -71,12 +72,12 @@ pub async fn devices(
 
 /// The disclosures that a device has acknowledged in a conversation.
 pub async fn disclosures(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     device: &DeviceId,
 ) -> sqlx::Result<Vec<Digest>> {
-    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+    let rows: Vec<Vec<u8>> = sql::query_scalar(
         "SELECT disclosure FROM acknowledgement
          WHERE tenant = $1 AND conversation = $2 AND device = $3",
     )

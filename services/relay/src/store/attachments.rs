@@ -1,20 +1,21 @@
 //! Attachments: complete in the archive, staged here until every member has them.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, Digest, Millis};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, conversation as conversation_id, digest as digest_of, int, uint};
 
 /// Remembers a complete upload.
 pub async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     digest: &Digest,
     size: u64,
     now: Millis,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO attachment (tenant, conversation, digest, size, uploaded_at, staged, fence)
          VALUES ($1, $2, $3, $4, $5, 1, $6)
          ON CONFLICT (tenant, conversation, digest)
@@ -33,12 +34,12 @@ pub async fn insert(
 
 /// Size of a complete attachment, and whether its file is still here.
 pub async fn find(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     digest: &Digest,
 ) -> sqlx::Result<Option<(u64, bool)>> {
-    let row: Option<(i64, i64)> = sqlx::query_as(
+    let row: Option<(i64, i64)> = sql::query_as(
         "SELECT size, staged FROM attachment
          WHERE tenant = $1 AND conversation = $2 AND digest = $3",
     )
@@ -52,13 +53,13 @@ pub async fn find(
 
 /// Remembers that an item names an attachment.
 pub async fn name(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     digest: &Digest,
     sequence: u64,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO item_attachment (tenant, conversation, digest, sequence, fence)
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
     )
@@ -74,12 +75,12 @@ pub async fn name(
 
 /// Archived items that name an attachment, each with the disclosure it was made under.
 pub async fn named_by(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     digest: &Digest,
 ) -> sqlx::Result<Vec<(u64, Digest)>> {
-    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+    let rows: Vec<(i64, Vec<u8>)> = sql::query_as(
         "SELECT a.sequence, i.disclosure FROM item_attachment a JOIN item i
            ON i.tenant = a.tenant AND i.conversation = a.conversation AND i.sequence = a.sequence
          WHERE a.tenant = $1 AND a.conversation = $2 AND a.digest = $3 AND i.receipt IS NOT NULL
@@ -97,12 +98,12 @@ pub async fn named_by(
 
 /// Staged attachments that nobody will ask for: taken in by all members, or never named before `named_until`.
 pub async fn done_with(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     named_until: Millis,
     limit: u32,
 ) -> sqlx::Result<Vec<(ConversationId, Digest)>> {
-    let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = sql::query_as(
         "SELECT t.conversation, t.digest FROM attachment t WHERE t.tenant = $1 AND t.staged = 1
          AND t.uploaded_at < $2
          AND NOT EXISTS (SELECT 1 FROM item_attachment a JOIN payload p
@@ -122,13 +123,13 @@ pub async fn done_with(
 
 /// Says that an attachment's file goes; false when it is wanted again: uploaded anew, or named by an item on its way.
 pub async fn unstage(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     digest: &Digest,
     named_until: Millis,
 ) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+    let done = sql::query(
         "UPDATE attachment SET staged = 0, fence = $4
          WHERE tenant = $1 AND conversation = $2 AND digest = $3 AND uploaded_at < $5
          AND NOT EXISTS (SELECT 1 FROM item_attachment a JOIN payload p

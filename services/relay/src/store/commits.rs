@@ -1,7 +1,8 @@
 //! What a commit brings with it: a Welcome for the added, and what to restore if the archive refuses it.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, device as device_id, digest, int, uint};
 
@@ -24,13 +25,13 @@ pub struct CommitExtra {
 
 /// Stores it.
 pub async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
     extra: &CommitExtra,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO commit_extra
            (tenant, conversation, sequence, welcome, ratchet_tree, observer, epoch, disclosure, mode,
             fence)
@@ -53,13 +54,13 @@ pub async fn insert(
 
 /// Reads it; none when the number is no commit's.
 pub async fn get(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
 ) -> sqlx::Result<Option<CommitExtra>> {
     type Columns = (Vec<u8>, Vec<u8>, Vec<u8>, i64, Vec<u8>, i64);
-    let row: Option<Columns> = sqlx::query_as(
+    let row: Option<Columns> = sql::query_as(
         "SELECT welcome, ratchet_tree, observer, epoch, disclosure, mode FROM commit_extra
          WHERE tenant = $1 AND conversation = $2 AND sequence = $3",
     )
@@ -85,12 +86,12 @@ pub async fn get(
 
 /// The disclosure that was in force before the first commit after a number; none when no commit follows.
 pub async fn disclosure_before_next(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
 ) -> sqlx::Result<Option<Digest>> {
-    let found: Option<Vec<u8>> = sqlx::query_scalar(
+    let found: Option<Vec<u8>> = sql::query_scalar(
         "SELECT disclosure FROM commit_extra
          WHERE tenant = $1 AND conversation = $2 AND sequence > $3 ORDER BY sequence LIMIT 1",
     )
@@ -104,13 +105,13 @@ pub async fn disclosure_before_next(
 
 /// Forgets the snapshot before a commit: the archive has taken it.
 pub async fn settle(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
 ) -> sqlx::Result<()> {
     let empty: &[u8] = &[];
-    sqlx::query(
+    sql::query(
         "UPDATE commit_extra SET observer = $4, fence = $5
          WHERE tenant = $1 AND conversation = $2 AND sequence = $3",
     )
@@ -126,12 +127,12 @@ pub async fn settle(
 
 /// Empties the Welcomes that every device added by them has taken in; gives how many.
 pub async fn drop_welcomes(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
 ) -> sqlx::Result<u64> {
     let empty: &[u8] = &[];
-    let done = sqlx::query(
+    let done = sql::query(
         "UPDATE commit_extra SET welcome = $3, ratchet_tree = $3, fence = $4
          WHERE tenant = $1 AND conversation = $2 AND welcome <> $3
            AND NOT EXISTS (SELECT 1 FROM member m WHERE m.tenant = $1 AND m.conversation = $2
@@ -148,14 +149,14 @@ pub async fn drop_welcomes(
 
 /// Remembers a member's certificate from before a commit that replaces it.
 pub async fn insert_renewal(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
     device: &DeviceId,
     certificate: &Digest,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO commit_renewal (tenant, conversation, sequence, device, certificate, fence)
          VALUES ($1, $2, $3, $4, $5, $6)",
     )
@@ -172,12 +173,12 @@ pub async fn insert_renewal(
 
 /// The certificates that a commit replaced.
 pub async fn renewals(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
 ) -> sqlx::Result<Vec<(DeviceId, Digest)>> {
-    let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = sql::query_as(
         "SELECT device, certificate FROM commit_renewal
          WHERE tenant = $1 AND conversation = $2 AND sequence = $3",
     )

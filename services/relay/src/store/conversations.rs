@@ -1,7 +1,8 @@
 //! Conversations: their state and the observer's snapshot.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest, Millis};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, digest, int, uint};
 
@@ -49,11 +50,11 @@ pub struct ConversationRow {
 
 /// Creates one; false when the id is taken.
 pub async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     new: &NewConversation,
 ) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+    let done = sql::query(
         "INSERT INTO conversation
            (tenant, conversation, created_by, created_at, origin, log_index, mode, disclosure,
             epoch, sequence, released, head, observer, fence)
@@ -78,12 +79,12 @@ pub async fn insert(
 
 /// A conversation.
 pub async fn get(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
 ) -> sqlx::Result<Option<ConversationRow>> {
     type Columns = (i64, Vec<u8>, i64, i64, i64, Vec<u8>, Vec<u8>);
-    let row: Option<Columns> = sqlx::query_as(
+    let row: Option<Columns> = sql::query_as(
         "SELECT mode, disclosure, epoch, sequence, released, head, origin FROM conversation
          WHERE tenant = $1 AND conversation = $2",
     )
@@ -109,11 +110,11 @@ pub async fn get(
 
 /// The observer's snapshot, with its epoch.
 pub async fn observer(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
 ) -> sqlx::Result<Option<(u64, Vec<u8>)>> {
-    let row: Option<(i64, Vec<u8>)> = sqlx::query_as(
+    let row: Option<(i64, Vec<u8>)> = sql::query_as(
         "SELECT epoch, observer FROM conversation WHERE tenant = $1 AND conversation = $2",
     )
     .bind(scope.tenant())
@@ -125,14 +126,14 @@ pub async fn observer(
 
 /// Writes how far numbers were given and released, and the head.
 pub async fn advance(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
     released: u64,
     head: &Digest,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "UPDATE conversation SET sequence = $3, released = $4, head = $5, fence = $6
          WHERE tenant = $1 AND conversation = $2",
     )
@@ -162,12 +163,12 @@ pub struct GroupState {
 
 /// Moves a conversation to another group state.
 pub async fn set_group(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     state: &GroupState,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "UPDATE conversation SET epoch = $3, observer = $4, disclosure = $5, mode = $6, fence = $7
          WHERE tenant = $1 AND conversation = $2",
     )

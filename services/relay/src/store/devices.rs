@@ -1,7 +1,8 @@
 //! Device certificates and login challenges.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{DeviceId, Digest, Millis};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, int, uint};
 
@@ -24,12 +25,12 @@ pub struct CertRow {
 
 /// Stores a verified, logged certificate; nothing happens when it is there.
 pub async fn insert_cert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     digest: &Digest,
     row: &CertRow,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO device_cert
            (tenant, digest, device, user_name, not_before, not_after, statement, log_index, fence)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
@@ -50,11 +51,11 @@ pub async fn insert_cert(
 
 /// A certificate's statement and log index.
 pub async fn cert(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     digest: &Digest,
 ) -> sqlx::Result<Option<(Vec<u8>, u64)>> {
-    let row: Option<(Vec<u8>, i64)> = sqlx::query_as(
+    let row: Option<(Vec<u8>, i64)> = sql::query_as(
         "SELECT statement, log_index FROM device_cert WHERE tenant = $1 AND digest = $2",
     )
     .bind(scope.tenant())
@@ -66,11 +67,11 @@ pub async fn cert(
 
 /// The newest certificate of a device.
 pub async fn newest_cert(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     device: &DeviceId,
 ) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar(
+    sql::query_scalar(
         "SELECT statement FROM device_cert WHERE tenant = $1 AND device = $2
          ORDER BY log_index DESC LIMIT 1",
     )
@@ -82,11 +83,11 @@ pub async fn newest_cert(
 
 /// The user that a device was first registered for: a device never changes its user.
 pub async fn user_of(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     device: &DeviceId,
 ) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar(
+    sql::query_scalar(
         "SELECT user_name FROM device_cert WHERE tenant = $1 AND device = $2
          ORDER BY log_index LIMIT 1",
     )
@@ -98,11 +99,11 @@ pub async fn user_of(
 
 /// The newest certificate of each device of a user, by device.
 pub async fn certs_of_user(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     user: &str,
 ) -> sqlx::Result<Vec<Vec<u8>>> {
-    sqlx::query_scalar(
+    sql::query_scalar(
         "SELECT a.statement FROM device_cert a WHERE a.tenant = $1 AND a.user_name = $2
          AND NOT EXISTS (SELECT 1 FROM device_cert b
            WHERE b.tenant = a.tenant AND b.device = a.device AND b.log_index > a.log_index)
@@ -115,8 +116,8 @@ pub async fn certs_of_user(
 }
 
 /// Every certificate there is.
-pub async fn all_certs(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<Vec<Vec<u8>>> {
-    sqlx::query_scalar("SELECT statement FROM device_cert WHERE tenant = $1 ORDER BY log_index")
+pub async fn all_certs(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<Vec<Vec<u8>>> {
+    sql::query_scalar("SELECT statement FROM device_cert WHERE tenant = $1 ORDER BY log_index")
         .bind(scope.tenant())
         .fetch_all(conn)
         .await
@@ -124,13 +125,13 @@ pub async fn all_certs(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Re
 
 /// Remembers a challenge.
 pub async fn insert_challenge(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     challenge: &[u8; 32],
     device: &DeviceId,
     expires: Millis,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO challenge (tenant, challenge, device, expires, fence)
          VALUES ($1, $2, $3, $4, $5)",
     )
@@ -146,13 +147,13 @@ pub async fn insert_challenge(
 
 /// Takes a challenge: true once, when it is this device's and has not run out.
 pub async fn take_challenge(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     challenge: &[u8],
     device: &DeviceId,
     now: Millis,
 ) -> sqlx::Result<bool> {
-    let expires: Option<i64> = sqlx::query_scalar(
+    let expires: Option<i64> = sql::query_scalar(
         "DELETE FROM challenge WHERE tenant = $1 AND challenge = $2 AND device = $3
          RETURNING expires",
     )
@@ -166,11 +167,11 @@ pub async fn take_challenge(
 
 /// Forgets challenges that have run out; gives their number.
 pub async fn sweep_challenges(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     now: Millis,
 ) -> sqlx::Result<u64> {
-    let done = sqlx::query("DELETE FROM challenge WHERE tenant = $1 AND expires <= $2")
+    let done = sql::query("DELETE FROM challenge WHERE tenant = $1 AND expires <= $2")
         .bind(scope.tenant())
         .bind(int(now.get()))
         .execute(conn)

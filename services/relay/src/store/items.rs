@@ -1,7 +1,8 @@
 //! What took a number, its bytes, and the outbox: items without a receipt.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest, MessageId};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, conversation as conversation_id, device as device_id, digest, int, uint};
 
@@ -52,12 +53,12 @@ pub struct NewItem {
 
 /// Gives an item its number; false when its digest, message id, number or epoch's commit is taken.
 pub async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     item: &NewItem,
     payload: &[u8],
 ) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+    let done = sql::query(
         "INSERT INTO item
            (tenant, conversation, sequence, kind, digest, message_id, device, certificate, epoch,
             disclosure, size, fence)
@@ -80,7 +81,7 @@ pub async fn insert(
     if done.rows_affected() == 0 {
         return Ok(false);
     }
-    sqlx::query(
+    sql::query(
         "INSERT INTO payload (tenant, conversation, sequence, payload, fence)
          VALUES ($1, $2, $3, $4, $5)",
     )
@@ -111,12 +112,12 @@ pub struct Sequenced {
 
 /// Finds an item by its envelope or handshake digest.
 pub async fn by_digest(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     item: &Digest,
 ) -> sqlx::Result<Option<Sequenced>> {
     type Columns = (Vec<u8>, i64, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
-    let row: Option<Columns> = sqlx::query_as(
+    let row: Option<Columns> = sql::query_as(
         "SELECT conversation, sequence, device, receipt, void FROM item
          WHERE tenant = $1 AND digest = $2",
     )
@@ -138,12 +139,12 @@ pub async fn by_digest(
 
 /// The digest of the envelope that took a message id.
 pub async fn digest_of_message(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     message: &MessageId,
 ) -> sqlx::Result<Option<Digest>> {
-    let found: Option<Vec<u8>> = sqlx::query_scalar(
+    let found: Option<Vec<u8>> = sql::query_scalar(
         "SELECT digest FROM item WHERE tenant = $1 AND conversation = $2 AND message_id = $3",
     )
     .bind(scope.tenant())
@@ -156,12 +157,12 @@ pub async fn digest_of_message(
 
 /// The chain head at a number; none when it has no receipt yet.
 pub async fn head_at(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
 ) -> sqlx::Result<Option<Digest>> {
-    let found: Option<Option<Vec<u8>>> = sqlx::query_scalar(
+    let found: Option<Option<Vec<u8>>> = sql::query_scalar(
         "SELECT head FROM item WHERE tenant = $1 AND conversation = $2 AND sequence = $3",
     )
     .bind(scope.tenant())
@@ -185,12 +186,12 @@ pub struct Entry {
 
 /// The item of a number that has no receipt yet.
 pub async fn unanswered(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
 ) -> sqlx::Result<Option<Entry>> {
-    let row: Option<(Vec<u8>, i64, i64)> = sqlx::query_as(
+    let row: Option<(Vec<u8>, i64, i64)> = sql::query_as(
         "SELECT digest, kind, size FROM item
          WHERE tenant = $1 AND conversation = $2 AND sequence = $3 AND receipt IS NULL",
     )
@@ -211,12 +212,12 @@ pub async fn unanswered(
 
 /// Whether a commit above a number has no receipt yet.
 pub async fn commit_pending(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     released: u64,
 ) -> sqlx::Result<bool> {
-    let found: Option<i64> = sqlx::query_scalar(
+    let found: Option<i64> = sql::query_scalar(
         "SELECT sequence FROM item WHERE tenant = $1 AND conversation = $2 AND sequence > $3
          AND kind = 2 AND receipt IS NULL LIMIT 1",
     )
@@ -241,13 +242,13 @@ pub struct Answer {
 
 /// Stores the archive's answer; false when the item has one.
 pub async fn set_answer(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
     answer: &Answer,
 ) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+    let done = sql::query(
         "UPDATE item SET receipt = $4, void = $5, head = $6, fence = $7,
            kind = CASE WHEN $8 = 1 THEN 3 ELSE kind END
          WHERE tenant = $1 AND conversation = $2 AND sequence = $3 AND receipt IS NULL",
@@ -286,13 +287,13 @@ pub struct OutboxRow {
 
 /// Items without a receipt after a place in the relay's own order, in that order.
 pub async fn outbox(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     after: u64,
     limit: u32,
 ) -> sqlx::Result<Vec<OutboxRow>> {
     type Columns = (i64, Vec<u8>, i64, i64, Vec<u8>, Vec<u8>, Vec<u8>);
-    let rows: Vec<Columns> = sqlx::query_as(
+    let rows: Vec<Columns> = sql::query_as(
         "SELECT i.id, i.conversation, i.sequence, i.kind, i.device, i.certificate, p.payload
          FROM item i JOIN payload p
            ON p.tenant = i.tenant AND p.conversation = i.conversation AND p.sequence = i.sequence
@@ -321,8 +322,8 @@ pub async fn outbox(
 }
 
 /// How many items wait for the archive, and their bytes.
-pub async fn backlog(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<(u64, u64)> {
-    let (count, size): (i64, i64) = sqlx::query_as(
+pub async fn backlog(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<(u64, u64)> {
+    let (count, size): (i64, i64) = sql::query_as(
         "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM item
          WHERE tenant = $1 AND receipt IS NULL",
     )
@@ -334,12 +335,12 @@ pub async fn backlog(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Resu
 
 /// The receipt of an item that the archive took in; none while there is none, or when it was refused.
 pub async fn receipt(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
 ) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar(
+    sql::query_scalar(
         "SELECT receipt FROM item WHERE tenant = $1 AND conversation = $2 AND sequence = $3
          AND receipt IS NOT NULL AND void IS NULL",
     )
@@ -369,14 +370,14 @@ pub struct MailRow {
 
 /// Numbers and sizes of items with a receipt after a number and up to another, in order.
 pub async fn sizes(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     after: u64,
     until: u64,
     limit: u32,
 ) -> sqlx::Result<Vec<(u64, u64)>> {
-    let rows: Vec<(i64, i64)> = sqlx::query_as(
+    let rows: Vec<(i64, i64)> = sql::query_as(
         "SELECT sequence, size FROM item
          WHERE tenant = $1 AND conversation = $2 AND sequence > $3 AND sequence <= $4
            AND receipt IS NOT NULL ORDER BY sequence LIMIT $5",
@@ -394,7 +395,7 @@ pub async fn sizes(
 
 /// Items with a receipt after a number and up to another, in order.
 pub async fn mail(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     after: u64,
@@ -402,7 +403,7 @@ pub async fn mail(
     limit: u32,
 ) -> sqlx::Result<Vec<MailRow>> {
     type Columns = (i64, i64, Vec<u8>, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
-    let rows: Vec<Columns> = sqlx::query_as(
+    let rows: Vec<Columns> = sql::query_as(
         "SELECT i.sequence, i.kind, i.disclosure, i.receipt, i.void, p.payload
          FROM item i LEFT JOIN payload p
            ON p.tenant = i.tenant AND p.conversation = i.conversation AND p.sequence = i.sequence
@@ -432,12 +433,12 @@ pub async fn mail(
 
 /// Drops the bytes of archived items up to a number; gives how many.
 pub async fn drop_payloads(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     until: u64,
 ) -> sqlx::Result<u64> {
-    let done = sqlx::query(
+    let done = sql::query(
         "DELETE FROM payload WHERE tenant = $1 AND conversation = $2 AND sequence <= $3
          AND sequence <= (SELECT released FROM conversation WHERE tenant = $1 AND conversation = $2)",
     )
@@ -451,11 +452,11 @@ pub async fn drop_payloads(
 
 /// Number of the commit that has no receipt yet, when there is one.
 pub async fn pending_commit(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
 ) -> sqlx::Result<Option<u64>> {
-    let found: Option<i64> = sqlx::query_scalar(
+    let found: Option<i64> = sql::query_scalar(
         "SELECT sequence FROM item WHERE tenant = $1 AND conversation = $2 AND kind = 2
          AND receipt IS NULL",
     )
@@ -468,12 +469,12 @@ pub async fn pending_commit(
 
 /// Whether something of a conversation was made while a disclosure was in force.
 pub async fn made_under(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     disclosure: &Digest,
 ) -> sqlx::Result<bool> {
-    let found: Option<i64> = sqlx::query_scalar(
+    let found: Option<i64> = sql::query_scalar(
         "SELECT 1 FROM item WHERE tenant = $1 AND conversation = $2 AND disclosure = $3 LIMIT 1",
     )
     .bind(scope.tenant())

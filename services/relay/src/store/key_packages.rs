@@ -1,7 +1,8 @@
 //! MLS key packages: each is given once, the last resort excepted.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{DeviceId, Digest, Millis};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, int, uint};
 
@@ -22,12 +23,12 @@ pub struct NewKeyPackage {
 
 /// Publishes one; false when its reference was published before, claimed or not.
 pub async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     device: &DeviceId,
     row: &NewKeyPackage,
 ) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+    let done = sql::query(
         "INSERT INTO key_package
            (tenant, device, reference, certificate, package, last_resort, not_after, fence)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
@@ -47,12 +48,12 @@ pub async fn insert(
 
 /// Retires the last resorts of a device, all but one.
 pub async fn retire_last_resorts(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     device: &DeviceId,
     but: &[u8],
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "DELETE FROM key_package
          WHERE tenant = $1 AND device = $2 AND last_resort = 1 AND reference <> $3",
     )
@@ -66,14 +67,14 @@ pub async fn retire_last_resorts(
 
 /// Claims the oldest unused key package of a device under one certificate. It is never given again.
 pub async fn claim(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     device: &DeviceId,
     certificate: &Digest,
     by: &DeviceId,
     now: Millis,
 ) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar(
+    sql::query_scalar(
         "UPDATE key_package SET claimed_by = $5, claimed_at = $4, fence = $6
          WHERE tenant = $1 AND claimed_at IS NULL AND reference =
            (SELECT reference FROM key_package
@@ -94,13 +95,13 @@ pub async fn claim(
 
 /// The last resort of a device under one certificate.
 pub async fn last_resort(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     device: &DeviceId,
     certificate: &Digest,
     now: Millis,
 ) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar(
+    sql::query_scalar(
         "SELECT package FROM key_package
          WHERE tenant = $1 AND device = $2 AND certificate = $3 AND last_resort = 1
            AND not_after > $4 ORDER BY not_after DESC LIMIT 1",
@@ -115,12 +116,12 @@ pub async fn last_resort(
 
 /// How many unused ones a device has.
 pub async fn available(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     device: &DeviceId,
     now: Millis,
 ) -> sqlx::Result<u64> {
-    let count: i64 = sqlx::query_scalar(
+    let count: i64 = sql::query_scalar(
         "SELECT COUNT(*) FROM key_package WHERE tenant = $1 AND device = $2 AND last_resort = 0
          AND claimed_at IS NULL AND not_after > $3",
     )
@@ -133,9 +134,9 @@ pub async fn available(
 }
 
 /// Empties claimed packages and removes unclaimed ones whose time is over; references of claimed ones stay.
-pub async fn sweep(conn: &mut SqliteConnection, scope: &Scope, now: Millis) -> sqlx::Result<u64> {
+pub async fn sweep(conn: &mut Connection, scope: &Scope, now: Millis) -> sqlx::Result<u64> {
     let empty: &[u8] = &[];
-    let emptied = sqlx::query(
+    let emptied = sql::query(
         "UPDATE key_package SET package = $2, fence = $3
          WHERE tenant = $1 AND claimed_at IS NOT NULL AND package <> $2",
     )
@@ -144,7 +145,7 @@ pub async fn sweep(conn: &mut SqliteConnection, scope: &Scope, now: Millis) -> s
     .bind(scope.fence())
     .execute(&mut *conn)
     .await?;
-    let removed = sqlx::query(
+    let removed = sql::query(
         "DELETE FROM key_package WHERE tenant = $1 AND claimed_at IS NULL AND not_after <= $2",
     )
     .bind(scope.tenant())

@@ -1,7 +1,8 @@
 //! Who takes part in a conversation, and how far each device has taken its mailbox in.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest};
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, conversation as conversation_id, device as device_id, digest, int, uint};
 
@@ -57,12 +58,8 @@ fn row(columns: Columns) -> sqlx::Result<MemberRow> {
 }
 
 /// Lets a device in. It keeps counter and previous digest of an earlier stay.
-pub async fn insert(
-    conn: &mut SqliteConnection,
-    scope: &Scope,
-    row: &MemberRow,
-) -> sqlx::Result<()> {
-    sqlx::query(
+pub async fn insert(conn: &mut Connection, scope: &Scope, row: &MemberRow) -> sqlx::Result<()> {
+    sql::query(
         "INSERT INTO member
            (tenant, conversation, device, from_seq, user_name, certificate, cursor, counter, previous, fence)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -84,11 +81,11 @@ pub async fn insert(
 
 /// The members now, by device.
 pub async fn present(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
 ) -> sqlx::Result<Vec<MemberRow>> {
-    let rows: Vec<Columns> = sqlx::query_as(
+    let rows: Vec<Columns> = sql::query_as(
         "SELECT conversation, device, user_name, certificate, from_seq, until_seq, counter, previous, cursor
          FROM member WHERE tenant = $1 AND conversation = $2 AND until_seq IS NULL ORDER BY device",
     )
@@ -101,12 +98,12 @@ pub async fn present(
 
 /// Those who take part at a number, by device: the commit that adds or removes a device counts as its own.
 pub async fn at(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
 ) -> sqlx::Result<Vec<(String, DeviceId)>> {
-    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
+    let rows: Vec<(String, Vec<u8>)> = sql::query_as(
         "SELECT user_name, device FROM member WHERE tenant = $1 AND conversation = $2
          AND from_seq <= $3 AND (until_seq IS NULL OR until_seq >= $3) ORDER BY device",
     )
@@ -122,12 +119,12 @@ pub async fn at(
 
 /// Every stay of a device, over all conversations or in one, earlier ones first.
 pub async fn stays(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     device: &DeviceId,
     conversation: Option<&ConversationId>,
 ) -> sqlx::Result<Vec<MemberRow>> {
-    let rows: Vec<Columns> = sqlx::query_as(
+    let rows: Vec<Columns> = sql::query_as(
         "SELECT conversation, device, user_name, certificate, from_seq, until_seq, counter, previous, cursor
          FROM member WHERE tenant = $1 AND device = $2 AND ($3 IS NULL OR conversation = $3)
          ORDER BY conversation, from_seq",
@@ -142,11 +139,11 @@ pub async fn stays(
 
 /// Every conversation that a device is or was in.
 pub async fn conversations_with(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     device: &DeviceId,
 ) -> sqlx::Result<Vec<ConversationId>> {
-    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+    let rows: Vec<Vec<u8>> = sql::query_scalar(
         "SELECT DISTINCT conversation FROM member WHERE tenant = $1 AND device = $2",
     )
     .bind(scope.tenant())
@@ -158,13 +155,13 @@ pub async fn conversations_with(
 
 /// A page of the conversations a device is in now, after one of them.
 pub async fn conversations_of(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     device: &DeviceId,
     after: (u64, Option<ConversationId>),
     limit: u32,
 ) -> sqlx::Result<Vec<(u64, ConversationId)>> {
-    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+    let rows: Vec<(i64, Vec<u8>)> = sql::query_as(
         "SELECT c.log_index, c.conversation FROM member m
          JOIN conversation c ON c.tenant = m.tenant AND c.conversation = m.conversation
          WHERE m.tenant = $1 AND m.device = $2 AND m.until_seq IS NULL
@@ -185,14 +182,14 @@ pub async fn conversations_of(
 
 /// Remembers the last message a member had sequenced.
 pub async fn set_counter(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     device: &DeviceId,
     counter: u64,
     previous: &Digest,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "UPDATE member SET counter = $4, previous = $5, fence = $6
          WHERE tenant = $1 AND conversation = $2 AND device = $3 AND until_seq IS NULL",
     )
@@ -209,13 +206,13 @@ pub async fn set_counter(
 
 /// Moves a device's cursors forward; one that would go back, or past the end of a stay, stays where it is.
 pub async fn set_cursor(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     device: &DeviceId,
     sequence: u64,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "UPDATE member SET cursor = CASE WHEN until_seq < $4 THEN until_seq ELSE $4 END, fence = $5
          WHERE tenant = $1 AND conversation = $2 AND device = $3 AND from_seq <= $4
            AND cursor < CASE WHEN until_seq < $4 THEN until_seq ELSE $4 END",
@@ -232,13 +229,13 @@ pub async fn set_cursor(
 
 /// Lets a device out, with the commit of this number.
 pub async fn close(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     device: &DeviceId,
     sequence: u64,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "UPDATE member SET until_seq = $4, fence = $5
          WHERE tenant = $1 AND conversation = $2 AND device = $3 AND until_seq IS NULL",
     )
@@ -254,13 +251,13 @@ pub async fn close(
 
 /// Replaces the certificate of a member's leaf.
 pub async fn set_certificate(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     device: &DeviceId,
     certificate: &Digest,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "UPDATE member SET certificate = $4, fence = $5
          WHERE tenant = $1 AND conversation = $2 AND device = $3 AND until_seq IS NULL",
     )
@@ -276,18 +273,18 @@ pub async fn set_certificate(
 
 /// Undoes the comings and goings of a commit that the archive refused.
 pub async fn undo(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
 ) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM member WHERE tenant = $1 AND conversation = $2 AND from_seq = $3")
+    sql::query("DELETE FROM member WHERE tenant = $1 AND conversation = $2 AND from_seq = $3")
         .bind(scope.tenant())
         .bind(conversation.as_bytes().as_slice())
         .bind(int(sequence))
         .execute(&mut *conn)
         .await?;
-    sqlx::query(
+    sql::query(
         "UPDATE member SET until_seq = NULL, fence = $4
          WHERE tenant = $1 AND conversation = $2 AND until_seq = $3",
     )
@@ -302,11 +299,11 @@ pub async fn undo(
 
 /// The number up to which every device has taken a conversation in: nobody will ask for those payloads again.
 pub async fn taken_in_by_all(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
     conversation: &ConversationId,
 ) -> sqlx::Result<Option<u64>> {
-    let least: Option<i64> = sqlx::query_scalar(
+    let least: Option<i64> = sql::query_scalar(
         "SELECT MIN(cursor) FROM member WHERE tenant = $1 AND conversation = $2
          AND (until_seq IS NULL OR cursor < until_seq)",
     )

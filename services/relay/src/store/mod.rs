@@ -9,7 +9,6 @@ pub mod conversations;
 pub mod devices;
 pub mod items;
 pub mod key_packages;
-pub mod lease;
 pub mod members;
 pub mod statements;
 

@@ -1,7 +1,8 @@
 //! Root-signed statements, and how far the log was followed.
 
+use greffe_service_kit::db::Connection;
+use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::Digest;
-use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::{Scope, int, uint};
 
@@ -22,12 +23,12 @@ pub struct StatementRow {
 
 /// Stores a statement; false when it, or another of its serial, is there.
 pub async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     digest: &Digest,
     row: &StatementRow,
 ) -> sqlx::Result<bool> {
-    let done = sqlx::query(
+    let done = sql::query(
         "INSERT INTO statement (tenant, digest, kind, scope, serial, statement, log_index, fence)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
     )
@@ -45,8 +46,8 @@ pub async fn insert(
 }
 
 /// Every statement of the tenant, in the order of the log.
-pub async fn all(conn: impl SqliteExecutor<'_>, scope: &Scope) -> sqlx::Result<Vec<StatementRow>> {
-    let rows: Vec<Columns> = sqlx::query_as(
+pub async fn all(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<Vec<StatementRow>> {
+    let rows: Vec<Columns> = sql::query_as(
         "SELECT kind, scope, serial, statement, log_index FROM statement
          WHERE tenant = $1 ORDER BY log_index",
     )
@@ -70,11 +71,11 @@ fn row((kind, scope, serial, statement, log_index): Columns) -> StatementRow {
 
 /// How far the log was followed: size of the tree, and the hashes of its complete subtrees.
 pub async fn followed(
-    conn: impl SqliteExecutor<'_>,
+    conn: impl Executor<'_>,
     scope: &Scope,
 ) -> sqlx::Result<Option<(u64, Vec<u8>)>> {
     let row: Option<(i64, Vec<u8>)> =
-        sqlx::query_as("SELECT next_leaf, frontier FROM follower WHERE tenant = $1")
+        sql::query_as("SELECT next_leaf, frontier FROM follower WHERE tenant = $1")
             .bind(scope.tenant())
             .fetch_optional(conn)
             .await?;
@@ -83,12 +84,12 @@ pub async fn followed(
 
 /// Remembers it.
 pub async fn set_followed(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     scope: &Scope,
     next: u64,
     frontier: &[u8],
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO follower (tenant, next_leaf, frontier, fence) VALUES ($1, $2, $3, $4)
          ON CONFLICT (tenant) DO UPDATE
          SET next_leaf = excluded.next_leaf, frontier = excluded.frontier, fence = excluded.fence",

@@ -3,9 +3,9 @@
 use greffe_api::archive as api;
 use greffe_envelope::pb;
 use greffe_policy::{Disposition, DispositionCase, Events, TrustedNow, decide};
+use greffe_service_kit::db::Connection;
 use greffe_types::{Digest, Millis};
 use prost::Message as _;
-use sqlx::SqliteConnection;
 
 use super::super::Person;
 use super::super::records::message;
@@ -52,7 +52,7 @@ pub(super) async fn dispose(app: &App, acts: &Acts) -> Result<[u8; 16], ArchiveE
 /// The decision, in the writer's transaction: every hold placed before is seen, and none placed after binds the record.
 async fn decide_one(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     acts: &Acts,
     digest: &Digest,
     now: TrustedNow,
@@ -109,11 +109,7 @@ async fn decide_one(
     Ok(append)
 }
 
-async fn find(
-    app: &App,
-    conn: &mut SqliteConnection,
-    digest: &Digest,
-) -> Result<Record, ArchiveError> {
+async fn find(app: &App, conn: &mut Connection, digest: &Digest) -> Result<Record, ArchiveError> {
     let record = reads::by_digest(conn, &app.scope, digest)
         .await?
         .ok_or_else(|| RECORD_UNKNOWN.refuse())?;

@@ -10,9 +10,9 @@ mod retention;
 use greffe_api::archive as api;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_policy::{AccessRules, Pack};
+use greffe_service_kit::db::Connection;
 use greffe_service_kit::errors::ServiceError;
 use greffe_types::MatterId;
-use sqlx::SqliteConnection;
 
 use super::Person;
 use super::refusal::{
@@ -101,7 +101,7 @@ async fn close_matter(app: &App, acts: &Acts) -> Result<[u8; 16], ArchiveError> 
 /// A matter that exists.
 async fn known_matter(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     matter: &MatterId,
 ) -> Result<Matter, ArchiveError> {
     Ok(matters::get(conn, &app.scope, matter)
@@ -112,7 +112,7 @@ async fn known_matter(
 /// A matter that takes holds and orders.
 pub(crate) async fn open_matter(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     matter: &MatterId,
 ) -> Result<(), ArchiveError> {
     if known_matter(app, conn, matter).await?.is_open() {
@@ -125,7 +125,7 @@ pub(crate) async fn open_matter(
 /// The append that answers acts that were done before; none when they are new.
 async fn retried(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     acts: &Acts,
 ) -> Result<Option<[u8; 16]>, ArchiveError> {
     let asker = acts.asker();
@@ -142,11 +142,7 @@ async fn retried(
 }
 
 /// Remembers the acts and tells the log of each of them; the last entry answers.
-async fn done(
-    app: &App,
-    conn: &mut SqliteConnection,
-    acts: &Acts,
-) -> Result<[u8; 16], ArchiveError> {
+async fn done(app: &App, conn: &mut Connection, acts: &Acts) -> Result<[u8; 16], ArchiveError> {
     let mut last = None;
     for act in acts.all() {
         let id = outbox::append_id("person-act", &[act.signed.digest().as_bytes()]);
@@ -162,7 +158,7 @@ async fn done(
 /// Remembers acts by their nonces, with the append that answers them.
 async fn remember(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     people: &[SignedAct],
     append: &[u8; 16],
 ) -> Result<(), ArchiveError> {

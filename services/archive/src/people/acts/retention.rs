@@ -1,11 +1,11 @@
 //! Retention, which people can only make longer: first in the database, then in the locks of the objects.
 
+use greffe_service_kit::db::Connection;
 use std::collections::BTreeSet;
 
 use greffe_api::archive as api;
 use greffe_policy::{Events, Extension};
 use greffe_types::{Digest, Millis};
-use sqlx::SqliteConnection;
 
 use super::super::records::message;
 use super::super::refusal::{
@@ -61,7 +61,7 @@ pub(super) async fn extend(app: &App, acts: &Acts) -> Result<[u8; 16], ArchiveEr
 
 async fn extend_one(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     acts: &Acts,
     digest: &Digest,
     to: Millis,

@@ -1,6 +1,7 @@
 //! Approvals: each signed over the order and the list that the approver's own client counted; the last one releases.
 
 use core::time::Duration;
+use greffe_service_kit::db::Connection;
 
 use greffe_api::archive as api;
 use greffe_envelope::opening::{SALT_SIZE, order_event};
@@ -11,7 +12,6 @@ use greffe_policy::{ApprovalRule, QuorumError, ReleaseCase, ReleaseError, Signer
 use greffe_service_kit::errors::ServiceError;
 use greffe_types::{Digest, Millis, TimeRange};
 use prost::Message as _;
-use sqlx::SqliteConnection;
 
 use super::super::refusal::{
     self, ACT_IN_THE_FUTURE, APPROVAL_RULE, ORDER_NOT_YOURS, ORDER_RECORDS_DIFFER, ORDER_RELEASED,
@@ -69,7 +69,7 @@ pub(crate) async fn approve(
 /// What is still missing, in words.
 pub(super) async fn missing(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     order: &Stored,
 ) -> Result<String, ArchiveError> {
     let bundle = app.bundle();
@@ -88,7 +88,7 @@ type Approved = (Vec<u8>, Option<[u8; 16]>);
 
 async fn approve_in(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     approval: &Signed<pb::Approval>,
     new: Signer,
     bundle: &Bundle,
@@ -143,7 +143,7 @@ async fn approve_in(
 /// Writes the order's leaf: the order and every approval that stands, or a salted commitment to them while it is sealed.
 async fn release(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     filed: &Stored,
     order: &Signed<pb::Order>,
 ) -> Result<[u8; 16], ArchiveError> {
@@ -207,7 +207,7 @@ impl<'a> Case<'a> {
     async fn check_packs(
         &self,
         app: &App,
-        conn: &mut SqliteConnection,
+        conn: &mut Connection,
         filed: &Stored,
     ) -> Result<(), ArchiveError> {
         for digest in orders::packs(conn, &app.scope, &filed.id).await? {
@@ -257,7 +257,7 @@ const fn waits(error: &ReleaseError) -> bool {
 /// The stored approvals that still count, and the people whose approval no longer does: revoked since, or out of role.
 async fn standing(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     case: &Case<'_>,
     order: &Stored,
     bundle: &Bundle,

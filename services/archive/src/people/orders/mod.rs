@@ -8,10 +8,10 @@ use greffe_envelope::opening::RecordList;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::Bundle;
+use greffe_service_kit::db::Connection;
 use greffe_service_kit::errors::ServiceError;
 use greffe_types::{Digest, MatterId, Millis, OrderId, TimeRange};
 use prost::Message as _;
-use sqlx::SqliteConnection;
 
 pub(crate) use approve::approve;
 pub(crate) use fetch::{AttachmentStream, RecordStream, attachment, records};
@@ -183,7 +183,7 @@ fn window(order: &pb::Order) -> Result<TimeRange, ServiceError> {
         .ok_or_else(|| ORDER_WINDOW.refuse())
 }
 
-async fn find(app: &App, conn: &mut SqliteConnection, id: &[u8]) -> Result<Stored, ArchiveError> {
+async fn find(app: &App, conn: &mut Connection, id: &[u8]) -> Result<Stored, ArchiveError> {
     Ok(orders::by_id(conn, &app.scope, id)
         .await?
         .ok_or_else(|| ORDER_UNKNOWN.refuse())?)
@@ -198,7 +198,7 @@ fn decoded(stored_order: &Stored) -> Result<Signed<pb::Order>, ArchiveError> {
 /// How an order stands.
 async fn status(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     order: Stored,
 ) -> Result<api::OrderStatus, ArchiveError> {
     let (state, missing) = if order.expiry <= app.now().get() {

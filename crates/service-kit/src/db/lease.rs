@@ -1,0 +1,275 @@
+//! The lease: which of several processes writes, and the fencing epoch by which the others are refused.
+//!
+//! A table `lease` has one row a tenant: the epoch, its holder, and until when it holds. On SQLite, where a data folder has one
+//! process, a start takes it at once. On PostgreSQL a process waits until the holder has given it up or not renewed it, by
+//! the database's clock, and then raises the epoch under a lock that waits for the holder's last transaction. Every
+//! transaction begins with the epoch's check (`BEGIN_FENCED` in the module above), so that a process that was paused, cut off or
+//! merely slow changes nothing once another has taken over, whatever it believes of the time.
+
+use core::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use greffe_types::TenantId;
+use sqlx::postgres::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use super::{Connection, Database, DbError, Pool, sql};
+use crate::errors::Reason;
+
+/// Another process has taken over.
+pub const FENCED: Reason = Reason::new("FENCED");
+
+/// How long a lease holds without being renewed: how long a take-over waits for a process that died.
+pub const TTL: Duration = Duration::from_secs(10);
+/// How often it is renewed, and how often a standby looks.
+const RENEW: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(500);
+/// The database's clock, in milliseconds since the Unix epoch.
+const CLOCK: &str = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+
+/// Why a transaction was not begun.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("another process has taken over: {0}")]
+pub struct Fenced(String);
+
+impl From<Fenced> for sqlx::Error {
+    fn from(fenced: Fenced) -> Self {
+        Self::Io(std::io::Error::other(fenced))
+    }
+}
+
+/// A lease that was taken. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Lease(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    tenant: TenantId,
+    fence: u64,
+    lost: CancellationToken,
+    why: RwLock<Option<String>>,
+    renewals: Option<PgPool>,
+}
+
+impl Lease {
+    /// The fencing epoch.
+    pub fn fence(&self) -> u64 {
+        self.0.fence
+    }
+
+    /// Cancelled once the lease is lost: the process has to end.
+    pub fn lost(&self) -> CancellationToken {
+        self.0.lost.clone()
+    }
+
+    pub(super) fn tenant(&self) -> &str {
+        self.0.tenant.as_str()
+    }
+
+    pub(super) fn lose(&self, why: impl Into<String>) {
+        let why = why.into();
+        tracing::error!(fence = self.0.fence, why, "the lease is lost");
+        self.0
+            .why
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(why);
+        self.0.lost.cancel();
+    }
+
+    pub(super) fn check_held(&self) -> Result<(), Fenced> {
+        if !self.0.lost.is_cancelled() {
+            return Ok(());
+        }
+        let why = self.0.why.read().unwrap_or_else(PoisonError::into_inner);
+        Err(Fenced(why.clone().unwrap_or_default()))
+    }
+
+    pub(super) fn check(&self, found: Option<i64>) -> Result<(), Fenced> {
+        let found = found.map(i64::cast_unsigned);
+        if found == Some(self.0.fence) {
+            return Ok(());
+        }
+        self.lose(match found {
+            Some(found) => format!("its epoch is {found}, ours {}", self.0.fence),
+            None => "its row is gone".to_owned(),
+        });
+        self.check_held()
+    }
+
+    /// Lets the next process take over at once. Nothing is written through this database afterwards.
+    pub(super) async fn release(&self) {
+        let Some(pool) = &self.0.renewals else {
+            return;
+        };
+        if self.0.lost.is_cancelled() {
+            return;
+        }
+        self.0
+            .why
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(|| "it was given up".to_owned());
+        self.0.lost.cancel();
+        let given = sqlx::query("UPDATE lease SET expires = 0 WHERE tenant = $1 AND fence = $2")
+            .bind(self.tenant())
+            .bind(self.fence().cast_signed())
+            .execute(pool)
+            .await;
+        if let Err(error) = given {
+            tracing::warn!(%error, "the lease could not be given up; it runs out by itself");
+        }
+        pool.close().await;
+    }
+
+    /// Renews until it is lost. Time counts from before the renewal was sent.
+    async fn keep(self, pool: PgPool) {
+        let mut renewed = Instant::now();
+        while !self.0.lost.is_cancelled() {
+            tokio::select! {
+                () = self.0.lost.cancelled() => return,
+                () = tokio::time::sleep(RENEW) => {}
+            }
+            let begun = Instant::now();
+            if begun.duration_since(renewed) >= TTL {
+                return self.lose("it was not renewed in time");
+            }
+            let renewal = sqlx::query(sqlx::AssertSqlSafe(format!(
+                "UPDATE lease SET expires = {CLOCK} + $3 WHERE tenant = $1 AND fence = $2"
+            )))
+            .bind(self.tenant())
+            .bind(self.fence().cast_signed())
+            .bind(millis(TTL))
+            .execute(&pool);
+            match tokio::time::timeout(TTL.saturating_sub(renewed.elapsed()), renewal).await {
+                Ok(Ok(done)) if done.rows_affected() == 1 => renewed = begun,
+                Ok(Ok(_)) => return self.lose("another process has raised its epoch"),
+                Ok(Err(error)) => tracing::warn!(%error, "the lease was not renewed; trying again"),
+                Err(_) => return self.lose("it was not renewed in time"),
+            }
+        }
+    }
+}
+
+impl Database {
+    /// Waits for the lease and takes it: from now on every transaction checks it. `holder` is for people who look at the table.
+    ///
+    /// # Errors
+    /// [`DbError::Lease`]: the database failed, or the lease was taken through this value before.
+    pub async fn take_lease(&self, tenant: &TenantId, holder: &str) -> Result<Lease, DbError> {
+        let (fence, renewals) = match &self.writer {
+            Pool::Sqlite(_) => (self.take_at_once(tenant, holder).await?, None),
+            Pool::Postgres(pool) => {
+                // A connection of its own: a renewal never waits for the writer.
+                let options = (*pool.connect_options()).clone();
+                let own = sqlx::postgres::PgPoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(TTL)
+                    .connect_lazy_with(options);
+                let fence = loop {
+                    match try_take(&own, tenant, holder).await {
+                        Ok(Some(fence)) => break fence,
+                        Ok(None) => {}
+                        Err(error) if error.as_database_error().is_none() => {
+                            tracing::warn!(%error, "the lease could not be looked at; trying again");
+                        }
+                        Err(error) => return Err(DbError::Lease(error)),
+                    }
+                    tokio::time::sleep(LOOK).await;
+                };
+                (fence, Some(own))
+            }
+        };
+        let lease = Lease(Arc::new(Inner {
+            tenant: tenant.clone(),
+            fence,
+            lost: CancellationToken::new(),
+            why: RwLock::new(None),
+            renewals: renewals.clone(),
+        }));
+        if self.lease.set(lease.clone()).is_err() {
+            return Err(DbError::Lease(sqlx::Error::Configuration(
+                "the lease was taken before".into(),
+            )));
+        }
+        if let Some(pool) = renewals {
+            tokio::spawn(lease.clone().keep(pool));
+        }
+        tracing::info!(fence, holder, "the lease is ours");
+        Ok(lease)
+    }
+
+    async fn take_at_once(&self, tenant: &TenantId, holder: &str) -> Result<u64, DbError> {
+        self.run_tx("take_lease", async |tx: &mut Connection| {
+            let fence: i64 = sql::query_scalar(
+                "INSERT INTO lease (tenant, fence, holder, expires) VALUES ($1, 1, $2, 0)
+                 ON CONFLICT (tenant) DO UPDATE SET fence = lease.fence + 1, holder = excluded.holder
+                 RETURNING fence",
+            )
+            .bind(tenant.as_str())
+            .bind(holder)
+            .fetch_one(tx)
+            .await?;
+            Ok::<_, sqlx::Error>(fence.cast_unsigned())
+        })
+        .await
+        .map_err(DbError::Lease)
+    }
+}
+
+/// Comes back when a service is told to stop, or may not go on.
+pub async fn or_lost(db: &Database, stop: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop => {}
+        () = db.lost() => {}
+    }
+}
+
+/// Takes the lease when nobody holds it.
+async fn try_take(pool: &PgPool, tenant: &TenantId, holder: &str) -> sqlx::Result<Option<u64>> {
+    let held: Option<bool> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "SELECT expires > {CLOCK} FROM lease WHERE tenant = $1"
+    )))
+    .bind(tenant.as_str())
+    .fetch_optional(pool)
+    .await?;
+    match held {
+        Some(true) => return Ok(None),
+        Some(false) => {}
+        None => {
+            sqlx::query(
+                "INSERT INTO lease (tenant, fence, holder, expires) VALUES ($1, 0, '', 0) ON CONFLICT DO NOTHING",
+            )
+            .bind(tenant.as_str())
+            .execute(pool)
+            .await?;
+        }
+    }
+    let mut tx = pool.begin().await?;
+    // FOR UPDATE waits for the key share lock of the holder's last transaction; a plain UPDATE would not.
+    let free: Option<bool> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "SELECT expires <= {CLOCK} FROM lease WHERE tenant = $1 FOR UPDATE"
+    )))
+    .bind(tenant.as_str())
+    .fetch_optional(&mut *tx)
+    .await?;
+    if free != Some(true) {
+        tx.rollback().await?;
+        return Ok(None);
+    }
+    let fence: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "UPDATE lease SET fence = fence + 1, holder = $2, expires = {CLOCK} + $3 WHERE tenant = $1 RETURNING fence"
+    )))
+    .bind(tenant.as_str())
+    .bind(holder)
+    .bind(millis(TTL))
+    .fetch_one(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(Some(fence.cast_unsigned()))
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,313 @@
+//! Opening a database, bringing it to this version, and refusing a server that would lose what was acknowledged.
+
+use core::fmt;
+use core::time::Duration;
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::sync::{Arc, OnceLock};
+
+use greffe_types::TenantId;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, Row as _};
+
+use super::{Database, DbError, Pool, Reader};
+
+/// Longest that SQLite waits for a lock that another process holds.
+const BUSY: Duration = Duration::from_secs(10);
+/// Readers at once; SQLite gives each a thread.
+const READERS: u32 = 4;
+const READERS_POSTGRES: u32 = 8;
+/// Pages that SQLite's writer keeps, in KiB.
+const CACHE: &str = "-16384";
+/// A pooled connection that was idle for longer is asked for a sign of life.
+const IDLE: Duration = Duration::from_secs(1);
+/// Oldest server: the version whose `MERGE`-free feature set the migrations need is far below; this one is still mended.
+const OLDEST: i32 = 140_000;
+
+/// Choices of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DbOptions {
+    /// Overwrite what is deleted with zeros: for tables of secrets. SQLite only; see [`Database::scrub_deleted`].
+    pub secure_delete: bool,
+    /// Bring it to this version. Otherwise it has to be there already: `greffe migrate` does it.
+    pub migrate: bool,
+}
+
+impl Default for DbOptions {
+    fn default() -> Self {
+        Self {
+            secure_delete: false,
+            migrate: true,
+        }
+    }
+}
+
+/// The steps to this version, one list for each database.
+#[derive(Debug, Clone, Copy)]
+pub struct Migrations {
+    /// SQLite's.
+    pub sqlite: &'static Migrator,
+    /// PostgreSQL's; none for what is only ever a file.
+    pub postgres: Option<&'static Migrator>,
+}
+
+/// Where a database is.
+#[derive(Clone)]
+pub enum Source {
+    /// A file of SQLite.
+    File(PathBuf),
+    /// A server.
+    Postgres(Box<PgConnectOptions>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "Source({})", path.display()),
+            Self::Postgres(options) => write!(f, "Source({})", options.get_host()),
+        }
+    }
+}
+
+impl Source {
+    /// A server's database, by its address. Row-level security lets this connection see one tenant only.
+    ///
+    /// # Errors
+    /// [`DbError::Address`].
+    pub fn postgres(url: &str, tenant: &TenantId, name: &str) -> Result<Self, DbError> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(DbError::Address)?
+            .application_name(&format!("greffe-{name}"))
+            .options([
+                ("greffe.tenant", tenant.as_str()),
+                // A process that was stopped in the middle of a transaction gives its locks up.
+                ("idle_in_transaction_session_timeout", "5s"),
+                ("lock_timeout", "20s"),
+                ("tcp_user_timeout", "10s"),
+                ("client_min_messages", "warning"),
+            ]);
+        Ok(Self::Postgres(Box::new(options)))
+    }
+}
+
+impl Database {
+    /// Opens or creates a database and brings it to this version.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn open(
+        source: &Source,
+        migrations: &Migrations,
+        options: DbOptions,
+    ) -> Result<Self, DbError> {
+        match source {
+            Source::File(path) => open_sqlite(path, migrations.sqlite, options).await,
+            Source::Postgres(server) => open_postgres(server, migrations.postgres, options).await,
+        }
+    }
+
+    /// Opens or creates a file of SQLite and brings it to this version.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn open_file(
+        path: &Path,
+        migrator: &'static Migrator,
+        options: DbOptions,
+    ) -> Result<Self, DbError> {
+        open_sqlite(path, migrator, options).await
+    }
+}
+
+async fn open_sqlite(
+    path: &Path,
+    migrator: &'static Migrator,
+    options: DbOptions,
+) -> Result<Database, DbError> {
+    let failed = |source| DbError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let base = SqliteConnectOptions::new()
+        .filename(path)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .pragma("trusted_schema", "OFF");
+    let mut writing = base
+        .clone()
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("cache_size", CACHE);
+    if options.secure_delete {
+        writing = writing.pragma("secure_delete", "ON");
+    }
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .min_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        // A writer's queue is bounded by whoever queues, and a call has its own deadline.
+        .acquire_timeout(Duration::from_secs(60))
+        .connect_with(writing)
+        .await
+        .map_err(failed)?;
+    migrator
+        .run(&writer)
+        .await
+        .map_err(|source| DbError::Migrate {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+    let readers = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(base.pragma("query_only", "ON"))
+        .await
+        .map_err(failed)?;
+    Ok(Database {
+        writer: Pool::Sqlite(writer),
+        readers: Reader(Pool::Sqlite(readers)),
+        lease: Arc::new(OnceLock::new()),
+    })
+}
+
+async fn open_postgres(
+    server: &PgConnectOptions,
+    migrator: Option<&'static Migrator>,
+    options: DbOptions,
+) -> Result<Database, DbError> {
+    let database = server.get_database().unwrap_or_default().to_owned();
+    let failed = |source| DbError::Connect {
+        host: server.get_host().to_owned(),
+        database: server.get_database().unwrap_or_default().to_owned(),
+        source,
+    };
+    let Some(migrator) = migrator else {
+        return Err(DbError::Unfit {
+            database,
+            problem: "this service keeps a file of its own and nothing else".to_owned(),
+        });
+    };
+    let writer = pool(1, Duration::from_secs(60))
+        .connect_with(server.clone())
+        .await
+        .map_err(failed)?;
+    if let Some(problem) = unfit(&writer).await.map_err(failed)? {
+        return Err(DbError::Unfit { database, problem });
+    }
+    migrate(&writer, migrator, options.migrate, &database).await?;
+    let reading = server
+        .clone()
+        .options([("default_transaction_read_only", "on")]);
+    let readers = pool(READERS_POSTGRES, Duration::from_secs(30))
+        .connect_with(reading)
+        .await
+        .map_err(failed)?;
+    Ok(Database {
+        writer: Pool::Postgres(writer),
+        readers: Reader(Pool::Postgres(readers)),
+        lease: Arc::new(OnceLock::new()),
+    })
+}
+
+fn pool(connections: u32, patience: Duration) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(patience)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                // False closes it, and another one is taken.
+                Ok(meta.idle_for < IDLE || connection.ping().await.is_ok())
+            })
+        })
+}
+
+/// Runs the migrations, or checks that they have run. A newer program's are no obstacle: each version's tables serve the
+/// version before it.
+async fn migrate(
+    pool: &PgPool,
+    migrator: &'static Migrator,
+    run: bool,
+    database: &str,
+) -> Result<(), DbError> {
+    let refused = |source| DbError::MigrateServer {
+        database: database.to_owned(),
+        source: Box::new(source),
+    };
+    if run {
+        let mut tolerant = Migrator::DEFAULT;
+        tolerant.migrations = migrator.migrations.clone();
+        tolerant.ignore_missing = true;
+        return tolerant.run(pool).await.map_err(refused);
+    }
+    let failed = |source| refused(sqlx::migrate::MigrateError::Execute(source));
+    let there: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+        .fetch_one(pool)
+        .await
+        .map_err(failed)?;
+    let done: Vec<i64> = if there {
+        sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
+            .fetch_all(pool)
+            .await
+            .map_err(failed)?
+    } else {
+        Vec::new()
+    };
+    match migrator.iter().find(|step| !done.contains(&step.version)) {
+        None => Ok(()),
+        Some(step) => Err(DbError::Unfit {
+            database: database.to_owned(),
+            problem: format!(
+                "migration {} ({}) has not run; run `greffe migrate` with a role that owns the tables first",
+                step.version, step.description
+            ),
+        }),
+    }
+}
+
+/// What of the server would lose acknowledged data, or let one tenant see another's.
+async fn unfit(pool: &PgPool) -> sqlx::Result<Option<String>> {
+    let row = sqlx::query(
+        "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,
+           current_setting('fsync') AS fsync, current_setting('full_page_writes') AS pages,
+           current_setting('synchronous_commit') AS commit, current_setting('server_encoding') AS encoding,
+           r.rolsuper AS superuser, r.rolbypassrls AS bypass
+         FROM pg_roles r WHERE r.rolname = current_user",
+    )
+    .fetch_one(pool)
+    .await?;
+    let on = |name| row.try_get::<String, _>(name).map(|value| value == "on");
+    Ok(if row.try_get::<i32, _>("version")? < OLDEST {
+        Some("its server is older than PostgreSQL 14".to_owned())
+    } else if row.try_get("standby")? {
+        Some("its server is a standby: nothing is decided on a copy. Name the primary".to_owned())
+    } else if !on("fsync")? || !on("pages")? {
+        Some(
+            "its server does not wait for its disk: set fsync = on and full_page_writes = on"
+                .to_owned(),
+        )
+    } else if matches!(row.try_get("commit")?, "off" | "local") {
+        Some(
+            "its server acknowledges before it is safe: set synchronous_commit = on for this role"
+                .to_owned(),
+        )
+    } else if row.try_get::<&str, _>("encoding")? != "UTF8" {
+        Some("its encoding is not UTF8".to_owned())
+    } else if row.try_get("superuser")? || row.try_get("bypass")? {
+        Some(
+            "this role passes over row-level security: use one without SUPERUSER and BYPASSRLS"
+                .to_owned(),
+        )
+    } else {
+        None
+    })
+}

@@ -1,0 +1,48 @@
+-- The erasable store: what has to become unreadable when a record is disposed of. A file of its own with secure_delete, so that
+-- deleted bytes are overwritten, and a short backup life. Every row carries its tenant and the fencing epoch of its writer.
+
+-- Keys sealed to journaling keys.
+CREATE TABLE wraps (
+    tenant TEXT COLLATE "C" NOT NULL,      -- the tenant; fixed
+    envelope BYTEA NOT NULL,    -- envelope digest; fixed
+    position BIGINT NOT NULL,  -- place in the envelope's list, from 0; fixed
+    key_tenant TEXT COLLATE "C" NOT NULL,  -- tenant of the journaling key; fixed
+    key_id BYTEA NOT NULL,      -- the journaling key; fixed
+    sealed BYTEA NOT NULL,      -- enc, ct and proof, 1332 bytes; fixed
+    fence BIGINT NOT NULL,     -- epoch of the writer; fixed
+    PRIMARY KEY (tenant, envelope, position)
+);
+
+-- MLS messages that carry the seed to the members: the key in another wrapping, so it goes with the wraps.
+CREATE TABLE mls_messages (
+    tenant TEXT COLLATE "C" NOT NULL,    -- the tenant; fixed
+    envelope BYTEA NOT NULL,  -- envelope digest; fixed
+    message BYTEA NOT NULL,   -- exact bytes of the PrivateMessage; fixed
+    fence BIGINT NOT NULL,   -- epoch of the writer; fixed
+    PRIMARY KEY (tenant, envelope)
+);
+
+-- Envelopes whose wraps were destroyed: none of them is ever stored again.
+CREATE TABLE destroyed (
+    tenant TEXT COLLATE "C" NOT NULL,          -- the tenant; fixed
+    envelope BYTEA NOT NULL,        -- envelope digest; fixed
+    destroyed_at BIGINT NOT NULL,  -- when; fixed
+    fence BIGINT NOT NULL,         -- epoch of the writer; fixed
+    PRIMARY KEY (tenant, envelope)
+);
+
+-- The second fence between tenants: a connection says whose it is, and sees and writes that tenant's rows only. Owners too.
+DO $$
+DECLARE
+    name TEXT;
+BEGIN
+    FOR name IN SELECT c.table_name FROM information_schema.columns c JOIN information_schema.tables t
+                ON t.table_schema = c.table_schema AND t.table_name = c.table_name AND t.table_type = 'BASE TABLE'
+                WHERE c.table_schema = current_schema() AND c.column_name = 'tenant'
+    LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
+        EXECUTE format('CREATE POLICY tenant ON %I USING (tenant = current_setting(''greffe.tenant''))', name);
+    END LOOP;
+END
+$$;
