@@ -100,6 +100,18 @@ impl Ceph {
         *self.gateway() = gateway(&self.folder, self.port);
     }
 
+    /// Starts one more gateway to the same buckets; killed when what this gives is dropped.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn another_gateway(&self) -> Gateway {
+        let port = free_port();
+        Gateway {
+            server: gateway(&self.folder, port),
+            port,
+        }
+    }
+
     fn gateway(&self) -> std::sync::MutexGuard<'_, Server> {
         self.gateway.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -142,6 +154,25 @@ impl Ceph {
             gateway: Mutex::new(gateway),
             buckets: AtomicU32::new(0),
         })
+    }
+}
+
+/// One more way to the same buckets: what it is to lose one while the other answers.
+#[derive(Debug)]
+pub struct Gateway {
+    server: Server,
+    port: u16,
+}
+
+impl Gateway {
+    /// Where it answers.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it.
+    pub fn kill(&self) {
+        self.server.end("KILL");
     }
 }
 
