@@ -2,6 +2,7 @@
 
 mod buf;
 mod deps;
+mod helm;
 mod life;
 mod oracle;
 mod parts;
@@ -21,6 +22,7 @@ Commands:
   oracle     recompute the envelope's vectors in Python, which shares no code with ours
   vectors    make the envelope's vectors again
   buf        lint the contracts and compare them with the released ones (--release: release them)
+  helm       check the chart and deploy/ (readme: write the chart's README.md)
   deps       check licences, bans and sources of every dependency against deny.toml
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Some("oracle") => oracle::run(),
         Some("vectors") => vectors::run(),
         Some("buf") => buf::run(arguments.get(1..).unwrap_or_default()),
+        Some("helm") => helm::run(arguments.get(1..).unwrap_or_default()),
         Some("deps") => deps::run(),
         Some("structure") => structure::run(),
         Some("help" | "--help" | "-h") => {

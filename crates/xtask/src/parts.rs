@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::helm;
 use crate::shell::{self, root};
 
 /// Installs every part.
@@ -15,6 +16,7 @@ pub(crate) fn run() -> Result<()> {
     token()?;
     buf()?;
     python()?;
+    helm::install()?;
     eprintln!("parts: all there");
     Ok(())
 }
