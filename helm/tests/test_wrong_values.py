@@ -48,7 +48,7 @@ BY_SCHEMA = [
     (E, "escrow.replicas", 3, "at '/escrow': additional properties 'replicas' not allowed"),
     (E, "escrow.keys", {"existingSecret": "keys"}, "at '/escrow/keys/existingSecret': value must be ''"),
     (S, "gateway.kind", "HTTPRoute", "at '/gateway/kind': value must be one of 'TLSRoute', 'GRPCRoute'"),
-    (S, "migrations.mode", "auto", "at '/migrations/mode': value must be one of 'hook', 'job', 'none'"),
+    (S, "migrations.mode", "auto", "at '/migrations/mode': value must be one of 'hook', 'job', 'none', 'start'"),
     (S, "networkPolicy.dns", {"to": []}, "at '/networkPolicy/dns/to': minItems: got 0, want 1"),
 ]
 

@@ -21,6 +21,11 @@ listen = "0.0.0.0:7480"
 cert = "/etc/greffe/tls/tls.crt"
 key = {{ ternary "/var/lib/greffe/data/tls.key" "/etc/greffe/tls/tls.key" $c.tls.keyInDataFolder | toJson }}
 ca = "/etc/greffe/tls/ca.crt"
+{{- if $c.database.existingSecret }}
+
+[service.database]
+migrate = {{ eq $v.migrations.mode "start" }}
+{{- end }}
 {{- if $v.telemetry.otlp }}
 
 [service.telemetry]
@@ -71,8 +76,13 @@ filter = {{ toJson $v.log.filter }}
 {{- range $key, $value := $c.settings }}
 {{ $key }} = {{ toJson $value }}
 {{- end }}
-{{- if and (eq .name "archive") (ne (default "" .for) "migration") }}
-{{- if eq $c.objects.kind "s3" }}
+{{- if eq .name "archive" }}
+{{- if $c.wraps.database.existingSecret }}
+
+[archive.wraps]
+migrate = {{ eq $v.migrations.mode "start" }}
+{{- end }}
+{{- if and (eq $c.objects.kind "s3") (ne (default "" .for) "migration") }}
 
 [archive.objects]
 kind = "s3"
