@@ -127,6 +127,10 @@ pub(crate) struct IdentityArguments {
         default_value = "the compliance department, compliance@example.org"
     )]
     pub(crate) contact: String,
+    /// File that says where services keep what they write, on a first start: PostgreSQL databases, an S3 store with Object Lock,
+    /// a second process of each to take over. Without it, SQLite and folders.
+    #[arg(long, value_name = "FILE", env = "GREFFE_STORES")]
+    pub(crate) stores: Option<PathBuf>,
 }
 
 /// `greffe up`

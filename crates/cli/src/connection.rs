@@ -5,6 +5,7 @@ use greffe_types::TenantId;
 
 use crate::fail::{Failure, Result};
 use crate::layout::{Layout, SERVICES, write as write_file};
+use crate::up::Stores;
 
 /// Writes an application's connection file; its paths are relative, so that the data folder can be moved.
 pub(crate) fn write(layout: &Layout, app: &str, tenant: &TenantId) -> Result<()> {
@@ -16,13 +17,18 @@ pub(crate) fn write(layout: &Layout, app: &str, tenant: &TenantId) -> Result<()>
         tls.insert(name.into(), file.into());
     }
     table.insert("tls".into(), tls.into());
+    let stores = Stores::of(layout, None, false)?;
     let mut peers = toml::Table::new();
     for service in SERVICES {
         let mut at = toml::Table::new();
-        at.insert(
-            "ready".into(),
-            format!("../../../services/{service}/ready.json").into(),
-        );
+        let ready = |process| format!("../../../services/{process}/ready.json");
+        match stores.processes_of(service).as_slice() {
+            [only] => at.insert("ready".into(), ready(only).into()),
+            several => {
+                let files: Vec<String> = several.iter().map(ready).collect();
+                at.insert("readies".into(), files.into())
+            }
+        };
         peers.insert(service.into(), at.into());
     }
     table.insert("peers".into(), peers.into());

@@ -102,6 +102,18 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).map_err(|error| Failure::io("write", path, &error))
 }
 
+/// Writes a file that may be replaced later, and that only its owner may read.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(|error| Failure::io("write", path, &error))
+}
+
 /// Reads a text file.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|error| Failure::io("read", path, &error))

@@ -1,10 +1,13 @@
 //! Attachments on their way in: streamed to disk, complete and read back, or not there at all.
 
+use std::sync::Arc;
+
 use greffe_api::archive as api;
 use greffe_api::archive::put_attachment_request::Part;
 use greffe_service_kit::errors::{Reason, ServiceError};
 use greffe_types::{ConversationId, Digest};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use crate::app::App;
@@ -23,6 +26,9 @@ const PARTS: usize = 4;
 pub const ATTACHMENT_TOO_LARGE: Reason = Reason::new("ATTACHMENT_TOO_LARGE");
 /// Size or digest are not those announced.
 pub const ATTACHMENT_MISMATCH: Reason = Reason::new("ATTACHMENT_MISMATCH");
+
+/// There is no complete attachment of that digest.
+pub const ATTACHMENT_MISSING: Reason = Reason::new("ATTACHMENT_MISSING");
 
 /// What is announced.
 struct Announced {
@@ -90,6 +96,42 @@ pub async fn receive(
     }
     complete(app, &digest, size).await?;
     Ok(digest)
+}
+
+/// Gives an attachment that is complete, in pieces; the last one only once the digest of the whole was compared.
+pub async fn give(
+    app: &Arc<App>,
+    digest: Digest,
+) -> Result<ReceiverStream<Result<api::GetAttachmentResponse, Status>>, Status> {
+    let complete = attachments::size(app.db.read(), &app.scope, &digest)
+        .await
+        .map_err(ArchiveError::from)?;
+    if complete.is_none() {
+        return Err(ServiceError::new(
+            Code::NotFound,
+            ATTACHMENT_MISSING,
+            "there is no such attachment, or no longer",
+        )
+        .into());
+    }
+    let (sender, receiver) = mpsc::channel(PARTS);
+    let app = app.clone();
+    tokio::spawn(async move {
+        let pieces = sender.clone();
+        let streamed = app
+            .blocking(move |objects| {
+                objects.stream(&digest, |chunk| {
+                    let piece = api::GetAttachmentResponse { chunk };
+                    pieces.blocking_send(Ok(piece)).is_ok()
+                })
+            })
+            .await;
+        if let Err(error) = streamed {
+            // Nobody is left to tell when the relay went away.
+            let _ = sender.send(Err(Status::from(error))).await;
+        }
+    });
+    Ok(ReceiverStream::new(receiver))
 }
 
 /// Hands every part on; an upload that failed no longer takes any, and its own error says why.

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
+use super::Stores;
 use super::config::tls_files;
 use super::first::APP;
 use crate::fail::{Failure, Result};
@@ -58,19 +59,20 @@ impl Peers {
         let identity = Identity::load(&tls_files(&layout.app(APP))).map_err(|error| {
             Failure::because("TLS_IDENTITY", "the application's TLS identity", &error)
         })?;
+        let stores = Stores::of(layout, None, false)?;
         let channel = |service: &str| -> Result<Channel> {
             let id = SpiffeId::service(tenant, service).map_err(|error| {
                 Failure::because("SERVICE_NAME", "a service has no valid name", &error)
             })?;
-            connect_lazy(&PeerConfig::Ready(layout.ready(service)), &id, &identity).map_err(
-                |error| {
-                    Failure::because(
-                        "UNREACHABLE",
-                        format_args!("{service} cannot be reached"),
-                        &error,
-                    )
-                },
-            )
+            let readies = stores.processes_of(service).into_iter();
+            let peer = PeerConfig::Readies(readies.map(|process| layout.ready(process)).collect());
+            connect_lazy(&peer, &id, &identity).map_err(|error| {
+                Failure::because(
+                    "UNREACHABLE",
+                    format_args!("{service} cannot be reached"),
+                    &error,
+                )
+            })
         };
         let mut nodes = Vec::with_capacity(NODES.len());
         for node in NODES {

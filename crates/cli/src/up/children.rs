@@ -1,6 +1,6 @@
 //! Child processes: one a service, started again when they die, stopped when this process ends, however it ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::fail::{Exit, Failure, Result};
 use crate::layout::Layout;
 use crate::output::narrate;
+
+use super::stores::service_of;
 
 /// How long a service may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -75,25 +77,30 @@ impl Children {
             keeper.remember(&child);
             self.tasks.push(tokio::spawn(keeper.keep(child)));
         }
-        for service in services {
-            self.wait(service).await?;
+        let mut waited = BTreeSet::new();
+        for service in services.iter().map(|process| service_of(process)) {
+            if waited.insert(service) {
+                self.wait(service).await?;
+            }
         }
         Ok(())
     }
 
-    /// Waits until the present process of a service listens.
+    /// The process of a service that listens, if one does.
+    pub(crate) fn ready(&self, service: &str) -> Option<Ready> {
+        let pids = self.pids.lock().unwrap_or_else(PoisonError::into_inner);
+        pids.iter()
+            .filter(|(process, _)| service_of(process) == service)
+            .find_map(|(process, pid)| {
+                ready(&self.layout, process).filter(|ready| ready.pid == *pid)
+            })
+    }
+
+    /// Waits until a present process of a service listens.
     async fn wait(&self, service: &'static str) -> Result<Ready> {
         let until = Instant::now() + READY_WITHIN;
         loop {
-            let pid = self
-                .pids
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(service)
-                .copied();
-            if let Some(ready) = ready(&self.layout, service)
-                && Some(ready.pid) == pid
-            {
+            if let Some(ready) = self.ready(service) {
                 return Ok(ready);
             }
             let deaths = self
@@ -128,8 +135,8 @@ impl Children {
     }
 }
 
-/// What a service's ready file says.
-pub(crate) fn ready(layout: &Layout, service: &str) -> Option<Ready> {
+/// What a process's ready file says.
+fn ready(layout: &Layout, service: &str) -> Option<Ready> {
     let text = std::fs::read(layout.ready(service)).ok()?;
     serde_json::from_slice(&text).ok()
 }
@@ -167,7 +174,7 @@ fn spawn(layout: &Layout, service: &'static str) -> Result<Child> {
         .map_err(|error| Failure::io("open", &path, &error))?;
     Command::new(program)
         .arg("serve")
-        .arg(service_kind(service))
+        .arg(service_kind(service_of(service)))
         .arg("--config")
         .arg(layout.service(service).join("config.toml"))
         .arg("--stop-with-stdin")

@@ -1,6 +1,7 @@
 //! The first start: root, node keys, bundle, services, key generation, record, disclosures, in that order.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use greffe_envelope::pb;
@@ -14,7 +15,7 @@ use prost::Message as _;
 use tokio::process::Command;
 
 use super::children::{Children, service_kind};
-use super::{Marker, ceremony, config};
+use super::{Marker, Stores, ceremony, config};
 use crate::connection;
 use crate::fail::{Failure, Result, chain};
 use crate::layout::{Layout, SERVICES, private_folder, write, write_secret};
@@ -30,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) pack: String,
     /// Whom members may ask.
     pub(crate) contact: String,
+    /// File that says where services keep what they write; none for SQLite and folders.
+    pub(crate) stores: Option<PathBuf>,
 }
 
 /// The application that `greffe` itself is.
@@ -51,7 +54,8 @@ pub(super) async fn set_up(
     let roster = roster(layout, now)?;
 
     narrate(format_args!("each service makes its own keys"));
-    config::write_all(layout, &options.tenant)?;
+    let stores = Stores::of(layout, options.stores.as_deref(), true)?;
+    config::write_all(layout, &options.tenant, &stores)?;
     let mut services = BTreeMap::new();
     for service in SERVICES {
         let prepared = prepare(layout, service).await?;
@@ -74,7 +78,7 @@ pub(super) async fn set_up(
     }
     enrol_app(layout, &operator, APP)?;
 
-    children.start(&SERVICES).await?;
+    children.start(&stores.processes()).await?;
     narrate(format_args!(
         "audit, three escrow nodes, archive and relay are running"
     ));

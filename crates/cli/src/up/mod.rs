@@ -4,6 +4,7 @@ mod ceremony;
 mod children;
 mod config;
 mod first;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use children::Children;
 pub(crate) use first::{APP, Options, unknown_pack};
+pub(crate) use stores::Stores;
 
 use crate::args::{IdentityArguments, UpArguments};
 use crate::fail::{Exit, Failure, Result};
@@ -76,8 +78,9 @@ impl Up {
                 first::set_up(&layout, options, &mut children).await
             } else {
                 let marker = read_marker(&layout)?;
-                config::write_all(&layout, &marker.tenant)?;
-                children.start(&SERVICES).await?;
+                let stores = Stores::of(&layout, options.stores.as_deref(), false)?;
+                config::write_all(&layout, &marker.tenant, &stores)?;
+                children.start(&stores.processes()).await?;
                 Ok(marker)
             }
         };
@@ -120,7 +123,7 @@ pub(crate) async fn run(arguments: UpArguments, output: Output) -> Result<()> {
     let up = Up::start(&arguments.data, &options, early).await?;
     let services: BTreeMap<&str, String> = SERVICES
         .into_iter()
-        .filter_map(|name| Some((name, children::ready(&up.layout, name)?.address)))
+        .filter_map(|name| Some((name, up.children.ready(name)?.address)))
         .collect();
     let started = Started {
         data: up.layout.root(),
@@ -190,6 +193,7 @@ impl Options {
             tenant,
             pack: arguments.pack.clone(),
             contact: contact.clone(),
+            stores: arguments.stores.clone(),
         })
     }
 }

@@ -8,6 +8,7 @@ use greffe_api::archive as api;
 use greffe_api::archive::ingest_service_server::IngestService;
 use greffe_service_kit::errors::ServiceError;
 use greffe_types::{ConversationId, Digest};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::App;
@@ -72,6 +73,17 @@ impl IngestService for IngestRpc {
         Ok(Response::new(api::PutAttachmentResponse {
             digest: Digest::to_vec(&digest),
         }))
+    }
+
+    type GetAttachmentStream = ReceiverStream<Result<api::GetAttachmentResponse, Status>>;
+
+    async fn get_attachment(
+        &self,
+        request: Request<api::GetAttachmentRequest>,
+    ) -> Result<Response<Self::GetAttachmentStream>, Status> {
+        let digest = Digest::try_from(request.get_ref().digest.as_slice())
+            .map_err(|_| invalid("digest: 32 bytes"))?;
+        Ok(Response::new(uploads::give(&self.app, digest).await?))
     }
 
     async fn get_conversation_state(

@@ -1,8 +1,10 @@
 //! Attachments: carried to the archive as they come, with a copy here until every member has the message.
 //!
 //! A message may name an attachment once the archive has said that it is durable and read back, and the copy here is
-//! durable too. Neither side trusts the other's digest: both hash what they stored.
+//! durable too. Neither side trusts the other's digest: both hash what they stored. A replica that takes over has no copies
+//! and fetches one from the archive when it is asked for.
 
+mod fetch;
 mod staging;
 mod upload;
 
@@ -13,6 +15,7 @@ use greffe_api::relay as api;
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::Database;
 use greffe_types::{ConversationId, Digest};
+use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -116,7 +119,7 @@ impl Attachments {
     ) -> Result<Chunks, RelayError> {
         self.check_named(session, &conversation, &digest).await?;
         let transfer = self.transfer()?;
-        let mut file = self.staging.open(&conversation, &digest).await?;
+        let mut file = self.open(&conversation, &digest).await?;
         let (sender, receiver) = mpsc::channel(4);
         tokio::spawn(async move {
             let _transfer = transfer;
@@ -138,6 +141,24 @@ impl Attachments {
             }
         });
         Ok(ReceiverStream::new(receiver))
+    }
+
+    /// The copy here; fetched from the archive when another replica took the upload in.
+    async fn open(
+        &self,
+        conversation: &ConversationId,
+        digest: &Digest,
+    ) -> Result<File, RelayError> {
+        match self.staging.open(conversation, digest).await {
+            Err(RelayError::NoAttachment) => {}
+            opened => return opened,
+        }
+        let (db, scope) = (self.db.read(), &self.scope);
+        let Some((size, true)) = attachments::find(db, scope, conversation, digest).await? else {
+            return Err(RelayError::NoAttachment);
+        };
+        fetch::restage(&self.archive, &self.staging, conversation, digest, size).await?;
+        self.staging.open(conversation, digest).await
     }
 
     fn transfer(&self) -> Result<tokio::sync::OwnedSemaphorePermit, RelayError> {

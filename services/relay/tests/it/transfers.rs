@@ -133,6 +133,19 @@ async fn attack_58_a_message_names_only_what_is_complete_in_the_archive() {
     assert_eq!(download(&bob, &digest).await, Ok(bytes.clone()));
     assert_eq!(download(&alice, &digest).await, Ok(bytes.clone()));
 
+    // a replica that takes over has no copy: it fetches one, and keeps it only whole and as it was named
+    let copies = world
+        .data()
+        .join("attachments")
+        .join(alice.id().to_string());
+    std::fs::remove_dir_all(&copies).unwrap();
+    world.archive.rot(&digest);
+    assert_eq!(reason(download(&bob, &digest).await), "ATTACHMENT_MISMATCH");
+    assert!(!copies.join(digest.to_string()).exists());
+    world.archive.rot(&digest);
+    assert_eq!(download(&bob, &digest).await, Ok(bytes.clone()));
+    assert!(copies.join(digest.to_string()).exists());
+
     // who came later, and who never came, gets nothing
     let mut carol = world.device("carol", 3).await;
     carol.publish_key_packages(1).await.unwrap();

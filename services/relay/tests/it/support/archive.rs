@@ -95,6 +95,12 @@ impl Archive {
         self.state.lock().unwrap().attachments.get(digest).cloned()
     }
 
+    /// Flips a bit of an attachment.
+    pub(crate) fn rot(&self, digest: &Digest) {
+        let mut state = self.state.lock().unwrap();
+        state.attachments.get_mut(digest).unwrap()[0] ^= 1;
+    }
+
     fn ingest(&self, request: IngestRequest) -> IngestResponse {
         let mut state = self.state.lock().unwrap();
         let place = (request.conversation.clone(), request.sequence);
@@ -217,6 +223,27 @@ impl IngestService for Archive {
         Ok(Response::new(PutAttachmentResponse {
             digest: digest.to_vec(),
         }))
+    }
+
+    type GetAttachmentStream = BoxStream<'static, Result<GetAttachmentResponse, Status>>;
+
+    async fn get_attachment(
+        &self,
+        request: Request<GetAttachmentRequest>,
+    ) -> Result<Response<Self::GetAttachmentStream>, Status> {
+        let digest = Digest::try_from(request.get_ref().digest.as_slice()).unwrap();
+        let bytes = self
+            .attachment(&digest)
+            .ok_or_else(|| Status::not_found("no such attachment"))?;
+        let chunks: Vec<_> = bytes
+            .chunks(100_000)
+            .map(|chunk| {
+                Ok(GetAttachmentResponse {
+                    chunk: chunk.to_vec(),
+                })
+            })
+            .collect();
+        Ok(Response::new(futures::stream::iter(chunks).boxed()))
     }
 
     async fn get_conversation_state(
