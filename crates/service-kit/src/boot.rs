@@ -1,8 +1,9 @@
 //! The start of every service: logs, data folder, identity, pinned root, trust.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use greffe_envelope::trust::{RootKey, TrustError, TrustState};
 use greffe_policy::AccessRules;
@@ -17,10 +18,12 @@ use crate::db::lease::{Fenced, Lease};
 use crate::db::{Database, DbError, DbOptions, Migrations, Source};
 use crate::files::FileError;
 use crate::folder::{DataFolder, FolderError};
+use crate::health::server::Listening;
+use crate::health::{self, Guard, Health, Phase};
 use crate::ready::READY_FILE;
 use crate::secrets::{Keystore, Secrets, SecretsError};
 use crate::serve::{Authenticator, ServeError, Server};
-use crate::telemetry::{self, TelemetryError};
+use crate::telemetry::{self, Origin, TelemetryError, metrics};
 use crate::tls::{ConnectError, Identity, SpiffeError, SpiffeId, TlsError, connect_lazy};
 
 /// Why a service does not start, or stopped.
@@ -64,6 +67,16 @@ pub enum StartError {
     /// A peer's address cannot be one.
     #[error("a peer cannot be reached")]
     Connect(#[from] ConnectError),
+    /// Its health port.
+    #[error(
+        "cannot listen on {address}: name a free address of this machine in service.health.listen"
+    )]
+    Health {
+        /// Which address.
+        address: SocketAddr,
+        /// As the system reported it.
+        source: std::io::Error,
+    },
     /// Its database.
     #[error("the database is refused")]
     Database(#[from] DbError),
@@ -104,12 +117,12 @@ impl StartError {
             Self::Fenced(_) => crate::db::lease::FENCED.as_str(),
             Self::File(error) => error.reason().as_str(),
             Self::Secrets(error) => error.reason(),
-            Self::Serve(ServeError::Listen { source, .. })
+            Self::Health { source, .. } | Self::Serve(ServeError::Listen { source, .. })
                 if source.kind() == std::io::ErrorKind::AddrInUse =>
             {
                 "PORT_IN_USE"
             }
-            Self::Serve(_) | Self::Service { .. } => "SERVICE_FAILED",
+            Self::Health { .. } | Self::Serve(_) | Self::Service { .. } => "SERVICE_FAILED",
         }
     }
 
@@ -123,6 +136,15 @@ impl StartError {
             source: source.into(),
         }
     }
+}
+
+fn health_port(config: &ServiceConfig, health: &Health) -> Result<Option<Listening>, StartError> {
+    let Some(address) = config.health.as_ref().map(|health| health.listen) else {
+        return Ok(None);
+    };
+    Listening::start(address, health.clone())
+        .map(Some)
+        .map_err(|source| StartError::Health { address, source })
 }
 
 /// The tenant's trust, shared by a service's tasks. A state whose holder panicked is still whole: changes are applied in
@@ -168,7 +190,11 @@ pub struct Boot {
     pub database: Option<DatabaseConfig>,
     /// What one process takes on.
     pub limits: Limits,
+    /// Whether the process lives and is ready; what the health port tells.
+    pub health: Health,
     peers: BTreeMap<String, PeerConfig>,
+    listening: Option<Listening>,
+    watched: Mutex<Vec<Guard>>,
     _folder: DataFolder,
 }
 
@@ -178,12 +204,19 @@ impl Boot {
     /// # Errors
     /// [`StartError`].
     pub fn start(config: &ServiceConfig) -> Result<Self, StartError> {
-        match telemetry::init(&config.log) {
+        let identity = check::identity(config)?;
+        let origin = Origin {
+            service: identity.id().name().to_owned(),
+            tenant: config.tenant.to_string(),
+        };
+        match telemetry::init(&config.log, &config.telemetry, &origin) {
             // Several services of one process share its log.
             Ok(()) | Err(TelemetryError::Twice) => {}
             Err(error) => return Err(error.into()),
         }
-        let identity = check::identity(config)?;
+        metrics::CERTIFICATE_NOT_AFTER.set(identity.not_after().try_into().unwrap_or(0));
+        let health = Health::new();
+        let listening = health_port(config, &health)?;
         let folder = DataFolder::open(&config.data, &config.tenant, identity.id().name())?;
         let (root, trust) = check::trust(config)?;
         Ok(Self {
@@ -196,7 +229,10 @@ impl Boot {
             seal: config.seal.clone(),
             database: config.database.clone(),
             limits: config.limits.clone(),
+            health,
             peers: config.peers.clone(),
+            listening,
+            watched: Mutex::default(),
             _folder: folder,
         })
     }
@@ -236,9 +272,18 @@ impl Boot {
             }
             None => Source::File(self.data.join(file)),
         };
+        self.health.enter(Phase::Standby);
+        metrics::LEASE_HELD.set(0);
         let database = Database::open(&source, migrations, options).await?;
         let holder = format!("{} (process {})", host(), std::process::id());
         let lease = database.take_lease(self.tenant(), &holder).await?;
+        self.health.enter(Phase::Starting);
+        metrics::LEASE_HELD.set(1);
+        metrics::LEASE_EPOCH.set(lease.fence());
+        self.watch([
+            health::watch_lease(&self.health, &lease),
+            health::watch_database(&self.health, &database),
+        ]);
         Ok((database, lease))
     }
 
@@ -271,6 +316,17 @@ impl Boot {
     /// A server of this identity under the embedded access rules.
     pub fn server(&self, auth: Arc<dyn Authenticator>) -> Server {
         Server::new(&self.identity, &self.limits, AccessRules::embedded(), auth)
+            .with_health(&self.health)
+    }
+
+    fn watch(&self, guards: [Guard; 2]) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.extend(guards);
+    }
+
+    /// Where the health port listens, if there is one.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.listening.as_ref().map(Listening::address)
     }
 
     /// Where [`Server::run`] says that it listens.

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use greffe_api::audit::log_service_client::LogServiceClient;
 use greffe_api::audit::{FollowRequest, FollowResponse, GetConsistencyProofRequest};
@@ -23,12 +24,18 @@ use crate::boot::SharedTrust;
 use crate::checkpoint::{UnwitnessedError, verify};
 use crate::clock::SharedClock;
 use crate::errors::{CallError, Causes, Reason};
+use crate::health::Condition;
+use crate::telemetry::metrics;
 
 /// What the log shows is not what its checkpoint says, or nobody witnessed it.
 pub const LOG_UNVERIFIED: Reason = Reason::new("LOG_UNVERIFIED");
 
 /// Largest answer taken: the contract's 4 MiB of leaves, and a proof and checkpoint beside them.
 const MAX_MESSAGE: usize = 8 << 20;
+
+/// The log is cosigned again every few seconds, also when nothing happens; a service that has not heard of it for this long
+/// does not know who may do what any more.
+const HOPELESS: Duration = Duration::from_secs(600);
 
 /// How far the log was followed: to be stored in the transaction that stores what the leaves changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -153,6 +160,7 @@ pub struct Follower {
     clock: SharedClock,
     tree: Tree,
     stream: Option<Streaming<FollowResponse>>,
+    condition: Option<Condition>,
 }
 
 impl Follower {
@@ -172,7 +180,17 @@ impl Follower {
             clock,
             tree: Tree::from_peaks(state.size, state.frontier).ok_or(FollowError::State)?,
             stream: None,
+            condition: None,
         })
+    }
+
+    /// Ready only while the log is not hopelessly far away. Not for a service that the log itself waits for: a witness that
+    /// nobody may call because the log is behind keeps it behind.
+    #[must_use]
+    pub fn with_condition(mut self, condition: Condition) -> Self {
+        condition.hold_for(HOPELESS);
+        self.condition = Some(condition);
+        self
     }
 
     /// How far it is.
@@ -336,5 +354,10 @@ where
             backoff.pause().await;
         }
         backoff.reset();
+        metrics::FOLLOWER_AGE.since(Some(followed.witnessed_at));
+        metrics::FOLLOWER_BEHIND.set(followed.size.saturating_sub(followed.state.size));
+        if let Some(condition) = &follower.condition {
+            condition.hold_for(HOPELESS);
+        }
     }
 }

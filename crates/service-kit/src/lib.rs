@@ -15,6 +15,7 @@ pub mod errors;
 pub mod files;
 pub mod folder;
 pub mod follow;
+pub mod health;
 pub mod prepare;
 pub mod ready;
 pub mod secrets;

@@ -35,6 +35,7 @@ pub use ending::SERVICE_STOPPING;
 use crate::config::Limits;
 use crate::errors::{Causes, Reason, ServiceError};
 use crate::files::FileError;
+use crate::health::{Health, Phase};
 use crate::ready::Ready;
 use crate::tls::{self, Identity, TlsError, server_config};
 
@@ -78,6 +79,7 @@ pub struct Server {
     auth: Arc<dyn Authenticator>,
     routes: Routes,
     services: Vec<&'static str>,
+    health: Health,
     stop: CancellationToken,
 }
 
@@ -96,8 +98,16 @@ impl Server {
             auth,
             routes: Routes::default(),
             services: Vec::new(),
+            health: Health::new(),
             stop: CancellationToken::new(),
         }
+    }
+
+    /// Says there when it serves and when it drains.
+    #[must_use]
+    pub fn with_health(mut self, health: &Health) -> Self {
+        self.health = health.clone();
+        self
     }
 
     /// Adds a generated service.
@@ -154,7 +164,9 @@ impl Server {
                 .await;
         }
         let routes = self.routes.add_service(health_service);
+        // Clients in other languages still ask for the version before.
         let routes = routes.add_service(reflection()?);
+        let routes = routes.add_service(older_reflection()?);
         let layer = AccessLayer::new(self.access, self.auth, &self.limits, self.stop.clone());
 
         let ready = Ready {
@@ -164,10 +176,12 @@ impl Server {
         }
         .write(ready_file)?;
         tracing::info!(service = self.identity.id().name(), %address, "serving");
+        self.health.enter(Phase::Serving);
 
         let stop = self.stop.clone();
         let signal = async {
             shutdown.await;
+            self.health.enter(Phase::Draining);
             drop(ready);
             for name in self.services.iter().copied().chain([""]) {
                 health
@@ -197,6 +211,7 @@ impl Server {
             }
         };
         // Also when the transport failed: nothing may go on as if we served.
+        self.health.enter(Phase::Draining);
         self.stop.cancel();
         if let Err(error) = &outcome {
             tracing::error!(causes = %Causes(error), "serving failed");
@@ -205,17 +220,30 @@ impl Server {
     }
 }
 
+fn reflected() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(greffe_api::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
 fn reflection() -> Result<
     tonic_reflection::server::v1::ServerReflectionServer<
         impl tonic_reflection::server::v1::ServerReflection,
     >,
     ServeError,
 > {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(greffe_api::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .map_err(|error| ServeError::Reflection(error.into()))
+    let built = reflected().build_v1();
+    built.map_err(|error| ServeError::Reflection(error.into()))
+}
+
+fn older_reflection() -> Result<
+    tonic_reflection::server::v1alpha::ServerReflectionServer<
+        impl tonic_reflection::server::v1alpha::ServerReflection,
+    >,
+    ServeError,
+> {
+    let built = reflected().build_v1alpha();
+    built.map_err(|error| ServeError::Reflection(error.into()))
 }
 
 /// Who makes this call, as the access layer established it.

@@ -1,12 +1,18 @@
-//! Logs to standard error and the names of the metrics. Neither ever holds content, keys or tokens.
+//! Logs to standard error, metrics, traces, and their way to a collector. None ever holds content, keys or tokens.
 
-use std::sync::LazyLock;
+mod export;
+pub mod metrics;
+pub(crate) mod prometheus;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use opentelemetry::metrics::{Counter, Histogram};
-use opentelemetry::{KeyValue, global};
+use opentelemetry::KeyValue;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::TelemetryConfig;
 
@@ -56,22 +62,59 @@ pub enum TelemetryError {
         /// As configured.
         otlp: String,
     },
+    /// The exporter cannot be made.
+    #[error("the export of telemetry cannot be started")]
+    Export(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Logging was started before.
     #[error("logging has been started already")]
     Twice,
 }
 
-/// Starts logging to standard error, once a process.
-pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
-    let filter = filter(config)?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match config.format {
-        LogFormat::Text => lines.with_ansi(false).try_init(),
-        LogFormat::Json => lines.json().try_init(),
+/// Who exports: what every span, metric and log record says of its origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The service's name, such as `escrow-2`.
+    pub service: String,
+    /// The tenant.
+    pub tenant: String,
+}
+
+/// Starts logs to standard error, the metrics, and the export of both and of traces if a collector is named; once a
+/// process. Needs a tokio runtime if a collector is named.
+///
+/// # Errors
+/// [`TelemetryError`].
+pub fn init(
+    log: &LogConfig,
+    config: &TelemetryConfig,
+    origin: &Origin,
+) -> Result<(), TelemetryError> {
+    check(log, config)?;
+    static STARTED: AtomicBool = AtomicBool::new(false);
+    if STARTED.swap(true, Ordering::SeqCst) {
+        return Err(TelemetryError::Twice);
     }
-    .map_err(|_| TelemetryError::Twice)
+    let mut layers = vec![lines(log)?];
+    layers.extend(export::start(log, config, origin)?);
+    tracing_subscriber::registry()
+        .with(layers)
+        .try_init()
+        .map_err(|_| TelemetryError::Twice)
+}
+
+/// Lines on standard error. Spans are for the collector and are not named in them.
+fn lines(config: &LogConfig) -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
+    let events = filter(config)?.and(filter_fn(|metadata| !metadata.is_span()));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    Ok(match config.format {
+        LogFormat::Text => lines.with_ansi(false).with_filter(events).boxed(),
+        LogFormat::Json => lines.json().with_filter(events).boxed(),
+    })
+}
+
+/// Hands over what waits for the collector, for as long as it may take. To be called when nothing happens any more.
+pub async fn flush() {
+    export::flush().await;
 }
 
 /// That logs and telemetry can be set up so.
@@ -103,33 +146,9 @@ pub(crate) fn filter(config: &LogConfig) -> Result<EnvFilter, TelemetryError> {
         })
 }
 
-struct Instruments {
-    calls: Histogram<f64>,
-    transactions: Histogram<f64>,
-    batches: Histogram<u64>,
-    refused: Counter<u64>,
-}
-
-/// Through the OpenTelemetry API: nothing is kept until a binary installs an exporter.
-static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
-    let meter = global::meter("greffe");
-    Instruments {
-        calls: meter
-            .f64_histogram("greffe.rpc.duration")
-            .with_unit("s")
-            .build(),
-        transactions: meter
-            .f64_histogram("greffe.transaction.duration")
-            .with_unit("s")
-            .build(),
-        batches: meter.u64_histogram("greffe.batch.size").build(),
-        refused: meter.u64_counter("greffe.queue.refused").build(),
-    }
-});
-
 /// A call was answered. `method` is one of the contract's, so the label's values are bounded.
 pub(crate) fn call(method: &'static str, code: tonic::Code, took: Duration) {
-    INSTRUMENTS.calls.record(
+    metrics::CALLS.record(
         took.as_secs_f64(),
         &[
             KeyValue::new("method", method),
@@ -140,7 +159,7 @@ pub(crate) fn call(method: &'static str, code: tonic::Code, took: Duration) {
 
 /// A transaction ended.
 pub(crate) fn transaction(name: &'static str, committed: bool, took: Duration) {
-    INSTRUMENTS.transactions.record(
+    metrics::TRANSACTIONS.record(
         took.as_secs_f64(),
         &[
             KeyValue::new("name", name),
@@ -151,14 +170,14 @@ pub(crate) fn transaction(name: &'static str, committed: bool, took: Duration) {
 
 /// A group commit took this many requests.
 pub(crate) fn batch(name: &'static str, size: usize) {
-    INSTRUMENTS
-        .batches
-        .record(size as u64, &[KeyValue::new("name", name)]);
+    // A size is far below two to the fifty-third.
+    let size = u32::try_from(size).unwrap_or(u32::MAX);
+    metrics::BATCHES.record(size.into(), &[KeyValue::new("name", name)]);
 }
 
 /// A full queue refused a request.
 pub(crate) fn refused(name: &'static str) {
-    INSTRUMENTS.refused.add(1, &[KeyValue::new("name", name)]);
+    metrics::QUEUE_REFUSED.add_for(name, 1);
 }
 
 #[cfg(test)]
@@ -171,7 +190,12 @@ mod tests {
             filter: "info,=what=".to_owned(),
             ..LogConfig::default()
         };
-        let error = init(&config).unwrap_err();
+        let error = check(&config, &TelemetryConfig::default()).unwrap_err();
         assert!(error.to_string().contains("info,=what="), "{error}");
+        let somewhere = TelemetryConfig {
+            otlp: Some("collector:4317".to_owned()),
+            ..TelemetryConfig::default()
+        };
+        assert!(check(&LogConfig::default(), &somewhere).is_err());
     }
 }

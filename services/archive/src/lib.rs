@@ -76,7 +76,7 @@ pub async fn run(
     listen: SocketAddr,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
-    let follower = jobs::follow::follower(&app)
+    let follower = jobs::follow::follower(&app, boot.health.condition("log"))
         .await
         .map_err(failed("cannot follow the log"))?;
     let ingest = Ingest::start(app.clone())

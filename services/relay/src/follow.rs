@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use greffe_envelope::pb::log_entry::Event;
 use greffe_service_kit::follow::{self, FollowState, Followed, Follower};
+use greffe_service_kit::health::Condition;
 use tonic::transport::Channel;
 
 use crate::app::App;
@@ -22,13 +23,19 @@ pub(crate) async fn run(app: Arc<App>, follower: Follower) {
 ///
 /// # Errors
 /// The database's, and a stored place that cannot be one.
-pub(crate) async fn follower(app: &App, audit: Channel) -> Result<Follower, RelayError> {
+pub(crate) async fn follower(
+    app: &App,
+    audit: Channel,
+    log: Condition,
+) -> Result<Follower, RelayError> {
     let damaged = || RelayError::Damaged("place in the log");
     let state = match statements::followed(app.db.read(), &app.scope).await? {
         None => FollowState::default(),
         Some((size, frontier)) => FollowState::from_parts(size, &frontier).ok_or_else(damaged)?,
     };
-    Follower::new(audit, app.trust.clone(), app.clock.clone(), state).map_err(|_| damaged())
+    Follower::new(audit, app.trust.clone(), app.clock.clone(), state)
+        .map(|follower| follower.with_condition(log))
+        .map_err(|_| damaged())
 }
 
 /// Takes verified leaves in, then remembers the place: leaves seen twice change nothing.

@@ -56,7 +56,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
                 .max_encoding_message_size(MESSAGE),
         );
     let stopping = server.stopping();
-    let follower = follow::follower(&app, boot.channel("audit")?)
+    let follower = follow::follower(&app, boot.channel("audit")?, boot.health.condition("log"))
         .await
         .map_err(|error| StartError::service("the log cannot be followed", error))?;
     let following = tokio::spawn(follow::run(app.clone(), follower));

@@ -17,7 +17,7 @@ struct Settings {
     service: ServiceConfig,
 }
 
-fn settings(folder: &Path) -> ServiceConfig {
+pub(crate) fn settings(folder: &Path) -> ServiceConfig {
     let at = |name: &str| folder.join(name).display().to_string();
     let text = format!(
         "[service]\ntenant = 'acme'\nlisten = '127.0.0.1:0'\ndata = '{}'\nroot_key = '{}'\nbundle = '{}'\n\

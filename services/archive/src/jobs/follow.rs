@@ -7,6 +7,7 @@ use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_envelope::trust::Applied;
 use greffe_service_kit::errors::Causes;
 use greffe_service_kit::follow::{self, FollowError, Followed, Follower};
+use greffe_service_kit::health::Condition;
 use greffe_types::{ConversationId, Digest};
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +33,7 @@ pub async fn restore(app: &App) -> Result<(), ArchiveError> {
 ///
 /// # Errors
 /// When the stored state cannot be one.
-pub async fn follower(app: &App) -> Result<Follower, ArchiveError> {
+pub async fn follower(app: &App, log: Condition) -> Result<Follower, ArchiveError> {
     let state = followed::state(app.db.read(), &app.scope).await?;
     Follower::new(
         app.audit.clone(),
@@ -40,6 +41,7 @@ pub async fn follower(app: &App) -> Result<Follower, ArchiveError> {
         app.clock.clone(),
         state,
     )
+    .map(|follower| follower.with_condition(log))
     .map_err(|_: FollowError| ArchiveError::Damaged("the state of following the log"))
 }
 
