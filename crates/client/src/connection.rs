@@ -14,7 +14,7 @@ use greffe_api::relay::relay_service_client::RelayServiceClient;
 use greffe_envelope::trust::RootKey;
 use greffe_policy::{Pack, load_folder};
 use greffe_service_kit::config::{PeerConfig, TlsFiles};
-use greffe_service_kit::tls::{Identity, SpiffeId, connect_lazy};
+use greffe_service_kit::tls::{Identity, SpiffeId, connect_lazy, renew};
 use greffe_types::{DeviceId, TenantId};
 use serde::Deserialize;
 use tonic::transport::Channel;
@@ -107,6 +107,7 @@ impl Connection {
         }
         let identity =
             Identity::load(&config.tls).map_err(|source| ClientError::connection("tls", source))?;
+        renew::watch(&identity, &config.tls, false, renew::usable());
         let (mut channels, mut relays) = (BTreeMap::new(), Vec::new());
         for (name, peer) in &config.peers {
             let failed = |source| ClientError::connection(format!("peers.{name}"), source);

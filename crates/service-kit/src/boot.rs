@@ -24,7 +24,7 @@ use crate::ready::READY_FILE;
 use crate::secrets::{Keystore, Secrets, SecretsError};
 use crate::serve::{Authenticator, ServeError, Server};
 use crate::telemetry::{self, Origin, TelemetryError, metrics};
-use crate::tls::{ConnectError, Identity, SpiffeError, SpiffeId, TlsError, connect_lazy};
+use crate::tls::{self, ConnectError, Identity, SpiffeError, SpiffeId, TlsError, connect_lazy};
 
 /// Why a service does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +138,13 @@ impl StartError {
     }
 }
 
+/// New certificates are taken while the service runs, under the rules of its start.
+fn renew(identity: &Identity, config: &ServiceConfig) {
+    let rules = config.clone();
+    let admit: tls::renew::Admit = Box::new(move |new| Ok(check::admit(&rules, new)?));
+    tls::renew::watch(identity, &config.tls, true, admit);
+}
+
 fn health_port(config: &ServiceConfig, health: &Health) -> Result<Option<Listening>, StartError> {
     let Some(address) = config.health.as_ref().map(|health| health.listen) else {
         return Ok(None);
@@ -215,6 +222,7 @@ impl Boot {
             Err(error) => return Err(error.into()),
         }
         metrics::CERTIFICATE_NOT_AFTER.set(identity.not_after().try_into().unwrap_or(0));
+        renew(&identity, config);
         let health = Health::new();
         let listening = health_port(config, &health)?;
         let folder = DataFolder::open(&config.data, &config.tenant, identity.id().name())?;

@@ -7,6 +7,7 @@
 mod connect;
 mod identity;
 mod place;
+pub mod renew;
 mod spiffe;
 mod verify;
 
@@ -48,34 +49,32 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     })
 });
 
-/// What a server of this identity accepts: clients of its own tenant, with a certificate.
+/// What a server of this identity accepts: clients of its own tenant, with a certificate. It follows the identity when that
+/// is replaced.
 pub fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, TlsError> {
-    let clients = TenantClients::new(identity, PROVIDER.clone())?;
     let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(&[&version::TLS13])
         .map_err(TlsError::Refused)?
-        .with_client_cert_verifier(Arc::new(clients))
-        .with_single_cert(identity.chain().to_vec(), identity.key())
-        .map_err(TlsError::Refused)?;
+        .with_client_cert_verifier(Arc::new(TenantClients::new(identity)))
+        .with_cert_resolver(Arc::new(identity.clone()));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     Ok(Arc::new(config))
 }
 
-/// What a client of this identity accepts: the one server it means to reach.
+/// What a client of this identity accepts: the one server it means to reach. It follows the identity when that is replaced.
 pub fn client_config(
     identity: &Identity,
     expected: &SpiffeId,
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    let server = ExpectedServer::new(identity, expected.clone(), PROVIDER.clone());
+    let server = ExpectedServer::new(identity, expected.clone());
     let mut config = ClientConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(&[&version::TLS13])
         .map_err(TlsError::Refused)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(server))
-        .with_client_auth_cert(identity.chain().to_vec(), identity.key())
-        .map_err(TlsError::Refused)?;
+        .with_client_cert_resolver(Arc::new(identity.clone()));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_sni = false;
     config.resumption = rustls::client::Resumption::disabled();

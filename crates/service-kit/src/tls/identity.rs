@@ -2,18 +2,21 @@
 
 use core::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use rustls::RootCertStore;
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::server::ParsedCertificate;
+use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
 
 use super::spiffe::SpiffeId;
 use super::verify::{CertifiedIdError, certified_id};
-use super::{DEVELOPMENT_AUTHORITY, PROVIDER, client_config, server_config};
+use super::{DEVELOPMENT_AUTHORITY, PROVIDER};
 use crate::config::TlsFiles;
 
 /// Why a TLS identity cannot be used.
@@ -42,32 +45,55 @@ pub enum TlsError {
     /// Expired, not valid yet, or not of the authorities that it comes with: no peer would take it.
     #[error("our own certificate does not verify: renew it, or give the authority that signed it")]
     Unverified(#[source] rustls::Error),
+    /// The new certificate is somebody else's.
+    #[error("the new certificate is for {found}, not for {expected}")]
+    Other {
+        /// Whose it is.
+        found: Box<SpiffeId>,
+        /// Who we are.
+        expected: Box<SpiffeId>,
+    },
     /// No client could ever be verified.
     #[error("the authorities cannot verify clients")]
     Authorities(#[source] rustls::server::VerifierBuilderError),
 }
 
-/// What a process proves itself with. Cheap to clone; `Debug` shows the name only.
+/// What a process proves itself with. Cheap to clone; `Debug` shows the name only. All clones change together when it is
+/// replaced: handshakes that begin later use what is new, open connections live on.
 #[derive(Clone)]
 pub struct Identity {
-    chain: Arc<[CertificateDer<'static>]>,
-    key: Arc<PrivateKeyDer<'static>>,
-    authorities: Arc<RootCertStore>,
     id: SpiffeId,
+    current: Arc<RwLock<Arc<Material>>>,
+}
+
+/// Certificate, key and authorities that belong together.
+pub(super) struct Material {
+    pub(super) certified: Arc<CertifiedKey>,
+    pub(super) authorities: Arc<RootCertStore>,
+    pub(super) clients: Arc<dyn ClientCertVerifier>,
     not_after: i64,
     development: bool,
+}
+
+/// An identity that ends with its last user.
+pub(super) struct Weakly {
+    id: SpiffeId,
+    current: Weak<RwLock<Arc<Material>>>,
+}
+
+impl Weakly {
+    pub(super) fn upgrade(&self) -> Option<Identity> {
+        Some(Identity {
+            id: self.id.clone(),
+            current: self.current.upgrade()?,
+        })
+    }
 }
 
 impl Identity {
     /// From the files of a configuration.
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| TlsError::Read {
-                path: path.to_owned(),
-                source,
-            })
-        };
-        Self::from_pem(&read(&files.cert)?, &read(&files.key)?, &read(&files.ca)?)
+        Pem::read(files)?.identity()
     }
 
     /// From PEM texts: the chain (leaf first), the leaf's private key, one or more authorities.
@@ -89,39 +115,63 @@ impl Identity {
             .validity()
             .not_after
             .timestamp();
-        Ok(Self {
-            chain: chain.into(),
-            key: Arc::new(key),
-            authorities: Arc::new(roots),
-            id,
+        let certified = CertifiedKey::from_der(chain, key, &PROVIDER).map_err(TlsError::Refused)?;
+        let authorities = Arc::new(roots);
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(authorities.clone(), PROVIDER.clone())
+                .build()
+                .map_err(TlsError::Authorities)?;
+        let material = Material {
+            certified: Arc::new(certified),
+            authorities,
+            clients,
             not_after,
             development,
+        };
+        Ok(Self {
+            id,
+            current: Arc::new(RwLock::new(Arc::new(material))),
         })
     }
 
-    /// That a peer would take it at this time: the key belongs to the certificate, which is valid and one of the
-    /// authorities'.
+    /// Takes what another identity has, which is of the same name.
+    ///
+    /// # Errors
+    /// [`TlsError::Other`].
+    pub fn replace(&self, with: &Self) -> Result<(), TlsError> {
+        if with.id != self.id {
+            return Err(TlsError::Other {
+                found: Box::new(with.id.clone()),
+                expected: Box::new(self.id.clone()),
+            });
+        }
+        let material = with.material();
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = material;
+        Ok(())
+    }
+
+    /// That a peer would take it at this time: the certificate is valid and one of the authorities'.
     ///
     /// # Errors
     /// [`TlsError`].
     pub fn verify(&self, now: UnixTime) -> Result<(), TlsError> {
-        server_config(self)?;
-        client_config(self, &self.id)?;
-        let leaf = ParsedCertificate::try_from(&self.chain[0]).map_err(TlsError::Unverified)?;
+        let material = self.material();
+        let chain = &material.certified.cert;
+        let leaf = ParsedCertificate::try_from(&chain[0]).map_err(TlsError::Unverified)?;
         let algorithms = PROVIDER.signature_verification_algorithms.all;
-        let (roots, rest) = (&self.authorities, &self.chain[1..]);
+        let (roots, rest) = (&material.authorities, &chain[1..]);
         verify_server_cert_signed_by_trust_anchor(&leaf, roots, rest, now, algorithms)
             .map_err(TlsError::Unverified)
     }
 
     /// When the certificate expires, in seconds since 1970.
     pub fn not_after(&self) -> i64 {
-        self.not_after
+        self.material().not_after
     }
 
     /// Whether one of the authorities is what `greffe up` makes.
     pub fn is_development(&self) -> bool {
-        self.development
+        self.material().development
     }
 
     /// Our own name.
@@ -129,16 +179,63 @@ impl Identity {
         &self.id
     }
 
-    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
-        &self.chain
+    pub(super) fn material(&self) -> Arc<Material> {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
-    pub(super) fn key(&self) -> PrivateKeyDer<'static> {
-        self.key.clone_key()
+    pub(super) fn downgrade(&self) -> Weakly {
+        Weakly {
+            id: self.id.clone(),
+            current: Arc::downgrade(&self.current),
+        }
+    }
+}
+
+/// The certificate of whatever handshake begins now.
+impl ResolvesServerCert for Identity {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.material().certified.clone())
+    }
+}
+
+impl ResolvesClientCert for Identity {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.material().certified.clone())
     }
 
-    pub(super) fn authorities(&self) -> &Arc<RootCertStore> {
-        &self.authorities
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// The texts of an identity's files.
+#[derive(PartialEq, Eq)]
+pub(super) struct Pem {
+    cert: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+    authorities: Vec<u8>,
+}
+
+impl Pem {
+    pub(super) fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|source| TlsError::Read {
+                path: path.to_owned(),
+                source,
+            })
+        };
+        Ok(Self {
+            cert: read(&files.cert)?,
+            key: Zeroizing::new(read(&files.key)?),
+            authorities: read(&files.ca)?,
+        })
+    }
+
+    pub(super) fn identity(&self) -> Result<Identity, TlsError> {
+        Identity::from_pem(&self.cert, &self.key, &self.authorities)
     }
 }
 

@@ -4,20 +4,18 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::identity::{Identity, TlsError};
+use super::PROVIDER;
+use super::identity::Identity;
 use super::spiffe::{SpiffeError, SpiffeId};
 
 /// Why a certificate names no peer of ours.
@@ -74,21 +72,17 @@ pub(crate) fn certified_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId,
 /// Accepts the one server that is meant to be reached.
 #[derive(Debug)]
 pub(super) struct ExpectedServer {
-    authorities: Arc<RootCertStore>,
+    identity: Identity,
     expected: SpiffeId,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ExpectedServer {
-    pub(super) fn new(
-        identity: &Identity,
-        expected: SpiffeId,
-        provider: Arc<CryptoProvider>,
-    ) -> Self {
+    pub(super) fn new(identity: &Identity, expected: SpiffeId) -> Self {
         Self {
-            authorities: identity.authorities().clone(),
+            identity: identity.clone(),
             expected,
-            algorithms: provider.signature_verification_algorithms,
+            algorithms: PROVIDER.signature_verification_algorithms,
         }
     }
 }
@@ -105,7 +99,7 @@ impl ServerCertVerifier for ExpectedServer {
     ) -> Result<ServerCertVerified, Error> {
         verify_server_cert_signed_by_trust_anchor(
             &ParsedCertificate::try_from(end_entity)?,
-            &self.authorities,
+            &self.identity.material().authorities,
             intermediates,
             now,
             self.algorithms.all,
@@ -146,30 +140,23 @@ impl ServerCertVerifier for ExpectedServer {
 
 /// Accepts clients of the server's own tenant; a client without a certificate does not pass the handshake.
 #[derive(Debug)]
-pub(super) struct TenantClients {
-    chain: Arc<dyn ClientCertVerifier>,
-    own: SpiffeId,
-}
+pub(super) struct TenantClients(Identity);
 
 impl TenantClients {
-    pub(super) fn new(
-        identity: &Identity,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Self, TlsError> {
-        let chain =
-            WebPkiClientVerifier::builder_with_provider(identity.authorities().clone(), provider)
-                .build()
-                .map_err(TlsError::Authorities)?;
-        Ok(Self {
-            chain,
-            own: identity.id().clone(),
-        })
+    pub(super) fn new(identity: &Identity) -> Self {
+        Self(identity.clone())
+    }
+
+    /// Under the authorities of now.
+    fn chain(&self) -> Arc<dyn ClientCertVerifier> {
+        self.0.material().clients.clone()
     }
 }
 
 impl ClientCertVerifier for TenantClients {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.root_hint_subjects()
+        // Authorities may change; a client of ours has one certificate, and of others only those of the tenant get in.
+        &[]
     }
 
     fn verify_client_cert(
@@ -179,12 +166,12 @@ impl ClientCertVerifier for TenantClients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self
-            .chain
+            .chain()
             .verify_client_cert(end_entity, intermediates, now)?;
         let found = certified_id(end_entity)?;
-        if found.tenant() != self.own.tenant() {
+        if found.tenant() != self.0.id().tenant() {
             return Err(CertifiedIdError::Other {
-                expected: format!("tenant {}", self.own.tenant()),
+                expected: format!("tenant {}", self.0.id().tenant()),
                 found,
             }
             .into());
@@ -198,7 +185,7 @@ impl ClientCertVerifier for TenantClients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
+        self.chain().verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -207,10 +194,10 @@ impl ClientCertVerifier for TenantClients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
+        self.chain().verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.chain().supported_verify_schemes()
     }
 }

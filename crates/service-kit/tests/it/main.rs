@@ -8,6 +8,7 @@ mod follow;
 mod health;
 mod log;
 mod places;
+mod renew;
 mod rpcs;
 mod tls;
 mod world;
