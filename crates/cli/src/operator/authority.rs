@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use greffe_service_kit::tls::{DEVELOPMENT_AUTHORITY, SpiffeId};
+use greffe_service_kit::tls::{DEVELOPMENT_AUTHORITY, PeerKind, SpiffeId};
 use greffe_types::TenantId;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
@@ -100,6 +100,11 @@ fn leaf(id: &SpiffeId) -> Result<CertificateParams> {
     params.distinguished_name = name(&id.to_string());
     let uri = id.to_string().try_into().map_err(failed)?;
     params.subject_alt_names = vec![SanType::URI(uri)];
+    if id.kind() == PeerKind::Service {
+        // Our own clients ask for the URI; tools of others know DNS names only.
+        let name = id.name().try_into().map_err(failed)?;
+        params.subject_alt_names.push(SanType::DnsName(name));
+    }
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![
         ExtendedKeyUsagePurpose::ServerAuth,

@@ -11,4 +11,5 @@ mod no_plaintext_at_rest;
 mod people;
 mod seal;
 mod support;
+mod tools;
 mod wrong_input;

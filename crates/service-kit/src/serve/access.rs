@@ -37,9 +37,10 @@ pub const TOO_MANY_CALLS: Reason = Reason::new("TOO_MANY_CALLS");
 pub const CALL_TOO_LONG: Reason = Reason::new("CALL_TOO_LONG");
 
 /// Whoever has a certificate of the tenant may ask these: they show nothing but the contract and whether we live.
-const OPEN: [&str; 2] = [
+const OPEN: [&str; 3] = [
     "/grpc.health.v1.Health/",
     "/grpc.reflection.v1.ServerReflection/",
+    "/grpc.reflection.v1alpha.ServerReflection/",
 ];
 
 /// Of every RPC of the contracts, whether caller and server stream. The keys are labels of metrics.
