@@ -23,7 +23,8 @@ Commands:
   vectors    make the envelope's vectors again
   buf        lint the contracts and compare them with the released ones (--release: release them)
   helm       check the chart and deploy/ (readme: write the chart's README.md)
-  deps       check licences, bans and sources of every dependency against deny.toml
+  deps       check licences, bans, sources, advisories and yanked versions of every dependency against deny.toml
+             (--advisories FOLDER: take the advisories from a checkout of the RustSec database)
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
 
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         Some("vectors") => vectors::run(),
         Some("buf") => buf::run(arguments.get(1..).unwrap_or_default()),
         Some("helm") => helm::run(arguments.get(1..).unwrap_or_default()),
-        Some("deps") => deps::run(),
+        Some("deps") => deps::run(arguments.get(1..).unwrap_or_default()),
         Some("structure") => structure::run(),
         Some("help" | "--help" | "-h") => {
             eprintln!("{HELP}");

@@ -70,6 +70,8 @@ const REQUIREMENTS: &str = "deploy/examples/python/requirements-test.txt";
 
 /// The Python of the examples with what they import, installed once for each version of their requirements.
 pub(crate) fn python() -> Result<()> {
+    // Clients and certificates of the tests.
+    apt(&["curl", "openssl"])?;
     let venv = root().join("target/examples-venv");
     let wanted = root().join("deploy/examples/python");
     let wanted: Vec<u8> = ["requirements.txt", "requirements-test.txt"]
