@@ -4,6 +4,7 @@ mod accept;
 mod access;
 mod auth;
 mod ending;
+mod https;
 
 use core::convert::Infallible;
 use std::future::Future;
@@ -31,6 +32,7 @@ pub use access::{
     UNKNOWN_METHOD,
 };
 pub use ending::SERVICE_STOPPING;
+pub use https::{Door, Https, Incoming};
 
 use crate::config::Limits;
 use crate::errors::{Causes, Reason, ServiceError};

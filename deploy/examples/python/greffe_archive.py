@@ -16,6 +16,7 @@ from pathlib import Path
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -38,8 +39,8 @@ class Refusal(Exception):
     retry_after: float | None = None
 
     def __str__(self) -> str:
-        facts = "".join(f" {name}={value}" for name, value in sorted(self.metadata.items()))
-        return f"{self.reason or self.code}: {self.message}{facts}"
+        facts = ", ".join(f"{name}={value}" for name, value in sorted(self.metadata.items()))
+        return f"{self.reason or self.code}: {self.message}" + (f" ({facts})" if facts else "")
 
     @property
     def may_pass(self) -> bool:
@@ -78,16 +79,16 @@ class Person:
             not_before=now - CLOCK_SKEW_MS,
             expiry=now + TOKEN_LIFE_MS,
             nonce=os.urandom(16),
-        ).SerializeToString(deterministic=True)
-        label = b"greffe/v1/person-token"
+        )
+        return self.sign("person-token", statement).SerializeToString(deterministic=True)
+
+    def sign(self, kind: str, message: Message) -> statement_pb2.SignedStatement:
+        """Signs a statement: its exact bytes under the label of its kind."""
+        statement = message.SerializeToString(deterministic=True)
+        label = f"greffe/v1/{kind}".encode()
         signed = struct.pack(">I", len(label)) + label + hashlib.sha256(statement).digest()
-        return statement_pb2.SignedStatement(
-            type="person-token",
-            statement=statement,
-            signatures=[
-                statement_pb2.Signature(signer=self.name, algorithm=1, signature=self._key.sign(signed))
-            ],
-        ).SerializeToString(deterministic=True)
+        signature = statement_pb2.Signature(signer=self.name, algorithm=1, signature=self._key.sign(signed))
+        return statement_pb2.SignedStatement(type=kind, statement=statement, signatures=[signature])
 
 
 @dataclass
@@ -106,7 +107,13 @@ class Endpoint:
             private_key=self.key.read_bytes(),
             certificate_chain=self.certificate.read_bytes(),
         )
-        options = [("grpc.ssl_target_name_override", self.server_name)]
+        options = [
+            ("grpc.ssl_target_name_override", self.server_name),
+            # While gRPC waits to connect again, calls fail at once: it has to be sooner back than our own attempts.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ]
         return grpc.secure_channel(self.address, credentials, options)
 
 

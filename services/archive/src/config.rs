@@ -1,5 +1,6 @@
 //! Settings of the archive.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +36,17 @@ pub struct ArchiveConfig {
     /// The erasable store of wraps, on a server: a database of its own, with short backups. Absent: a file in the data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wraps: Option<DatabaseConfig>,
+    /// The RPCs of people in JSON over HTTP; absent: not served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpConfig>,
+}
+
+/// The `[archive.http]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Where to listen, with the mutual TLS of the service; port 0 takes a free one, which `ready-http.json` then names.
+    pub listen: SocketAddr,
 }
 
 impl Default for ArchiveConfig {
@@ -46,6 +58,7 @@ impl Default for ArchiveConfig {
             wrap_backup_days: 30,
             sweep_ms: 60_000,
             wraps: None,
+            http: None,
         }
     }
 }

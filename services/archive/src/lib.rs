@@ -13,6 +13,7 @@
 pub mod app;
 pub mod config;
 pub mod error;
+pub mod http;
 pub mod ingest;
 pub mod jobs;
 pub mod objects;
@@ -92,7 +93,10 @@ pub async fn run(
         .add(records)
         .add(orders);
     let stopping = server.stopping();
+    let listen_http = app.config.http.as_ref().map(|http| http.listen);
+    let http = http::start(boot, listen_http, server.door(), stopping.clone()).await?;
     let tasks = [
+        tokio::spawn(http),
         tokio::spawn(jobs::follow::run(app.clone(), follower, stopping.clone())),
         tokio::spawn(jobs::outbox::run(app.clone(), stopping.clone())),
         tokio::spawn(jobs::batches::run(app.clone(), stopping.clone())),

@@ -80,6 +80,9 @@ fn settings(
         if let Some(objects) = &stores.objects {
             archive.insert("objects".into(), objects.clone().into());
         }
+        // Its address is in `ready-http.json`.
+        let http = toml::Table::from_iter([("listen".to_owned(), "127.0.0.1:0".into())]);
+        archive.insert("http".into(), http.into());
         table.insert("archive".into(), archive.into());
     }
     toml::to_string(&table)

@@ -1,6 +1,7 @@
 //! Tools of other people over a running archive: the Python example as it is copied, and clients that know reflection only.
 
 mod example;
+mod http;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ fn tools_of_other_people_work_over_a_running_archive() {
     let world = World::start();
     reflection_is_enough_for_a_client_in_another_language(&world);
     the_linters_own_client_lists_the_methods_by_reflection(&world);
+    http::it_serves_what_grpc_serves_and_refuses_what_grpc_refuses(&world);
+    http::a_common_client_searches_over_both_versions_of_http(&world);
     example::it_pages_through_what_an_auditor_may_see(&world);
     example::it_says_what_was_refused_and_why(&world);
     example::it_does_not_talk_to_strangers(&world);
@@ -106,7 +109,8 @@ fn reflection_is_enough_for_a_client_in_another_language(world: &World) {
 
 fn the_linters_own_client_lists_the_methods_by_reflection(world: &World) {
     let ran = Command::new(part("target/buf-npm/node_modules/.bin/buf"))
-        .args(["curl", "--list-methods", "--servername", "archive"])
+        .args(["curl", "--protocol", "grpc", "--list-methods"])
+        .args(["--servername", "archive"])
         .args(["--cacert".into(), world.app("ca.crt")])
         .args(["--cert".into(), world.app("tls.crt")])
         .args(["--key".into(), world.app("tls.key")])

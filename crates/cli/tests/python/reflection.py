@@ -8,7 +8,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "deploy/examples/python"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "deploy/examples/python"))
 from greffe_archive import Person  # noqa: E402
 
 address, ca, cert, key, signing_key = sys.argv[1:6]
