@@ -98,6 +98,9 @@ pub enum StoreError {
         /// Bytes seen so far.
         found: u64,
     },
+    /// An earlier part of the upload failed: it has to be begun anew.
+    #[error("the upload of {0} was broken off by an earlier failure; begin it again")]
+    BrokenOff(Digest),
     /// The lock of the object has not run out.
     #[error("object {digest} is locked until {until}")]
     Locked {
@@ -156,6 +159,7 @@ impl StoreError {
             Self::Digest { .. } => "OBJECT_DIGEST_MISMATCH",
             Self::Rotted { .. } => "OBJECT_ROTTED",
             Self::Size { .. } => "OBJECT_SIZE_MISMATCH",
+            Self::BrokenOff(_) => "OBJECT_UPLOAD_BROKEN_OFF",
             Self::Locked { .. } => "OBJECT_LOCKED",
             Self::Held(_) => "OBJECT_HELD",
             Self::NotSet { .. } => "OBJECT_LOCK_NOT_SET",
@@ -168,7 +172,10 @@ impl StoreError {
     pub const fn retriable(&self) -> bool {
         match self {
             Self::Request { retriable, .. } => *retriable,
-            Self::Timeout { .. } | Self::Rotted { .. } | Self::NotSet { .. } => true,
+            Self::Timeout { .. }
+            | Self::Rotted { .. }
+            | Self::NotSet { .. }
+            | Self::BrokenOff(_) => true,
             Self::Setting { .. }
             | Self::Unfit { .. }
             | Self::Missing(_)

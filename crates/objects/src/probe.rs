@@ -19,7 +19,8 @@ const BYTES: &[u8] = b"This object shows that the bucket locks. It may be delete
 ///
 /// # Errors
 /// [`StoreError::Unfit`], or a failed request.
-pub(crate) async fn probe(bucket: &Bucket) -> Result<(), StoreError> {
+pub(crate) async fn probe(bucket: Bucket) -> Result<(), StoreError> {
+    let bucket = &bucket;
     let mut probe = Probe {
         bucket,
         missing: Vec::new(),
@@ -220,7 +221,7 @@ async fn part() -> Part {
     Part::new(Bytes::from_static(BYTES)).await
 }
 
-fn now() -> Millis {
+pub(crate) fn now() -> Millis {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

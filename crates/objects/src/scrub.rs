@@ -4,6 +4,7 @@ use greffe_types::{Digest, Millis};
 
 use crate::bucket::Bucket;
 use crate::error::StoreError;
+use crate::probe::now;
 use crate::store::Store;
 use crate::upload::Upload;
 
@@ -80,11 +81,13 @@ impl Store {
             scrubbed.lost = true;
             return Ok(scrubbed);
         };
+        // The server takes no date that has passed: what may be removed by now needs no lock.
         let until = copies
             .iter()
             .filter_map(|copy| copy.until)
             .chain(retain_until)
-            .max();
+            .max()
+            .filter(|until| *until > now());
         let held = copies.iter().any(|copy| copy.held);
         for copy in &copies {
             if copy.wrong.is_some() {

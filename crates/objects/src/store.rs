@@ -10,7 +10,7 @@ use greffe_types::{Digest, Millis};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
-use crate::bucket::{Bucket, From, Part, Version};
+use crate::bucket::{After, Bucket, Part, Version};
 use crate::error::StoreError;
 use crate::probe;
 use crate::settings::BucketSettings;
@@ -58,7 +58,7 @@ impl Store {
             .flatten()
             .map(Bucket::new)
             .collect::<Result<Vec<_>, _>>()?;
-        try_join_all(buckets.iter().map(probe::probe)).await?;
+        try_join_all(buckets.iter().cloned().map(probe::probe)).await?;
         Ok(Self {
             inner: Arc::new(Inner {
                 buckets,
@@ -74,37 +74,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`]. Objects of a failed call may or may not be there; putting them again is safe.
     pub async fn put(&self, new: &[NewObject]) -> Result<(), StoreError> {
-        stream::iter(new)
-            .map(|object| self.put_one(object))
+        stream::iter(new.to_vec())
+            .map(|object| put_one(self.clone(), object))
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
             .await
-    }
-
-    async fn put_one(&self, new: &NewObject) -> Result<(), StoreError> {
-        let part = Part::new(new.bytes.clone()).await;
-        let found = Digest::new(Sha256::digest(&new.bytes).into());
-        if found != new.digest {
-            return Err(StoreError::Digest {
-                expected: new.digest,
-                found,
-            });
-        }
-        let _one = self.one_at_a_time(&new.digest).await;
-        try_join_all(self.buckets().iter().map(async |bucket| {
-            let key = bucket.key(&new.digest);
-            if bucket.newest_is(&key, &new.digest).await? {
-                return bucket.extend(&new.digest, new.retain_until).await.map(drop);
-            }
-            let version = bucket
-                .put(&key, part.clone(), Some(new.retain_until))
-                .await?;
-            bucket
-                .read_back(&new.digest, &version, Some(new.retain_until))
-                .await
-        }))
-        .await?;
-        Ok(())
     }
 
     /// Moves an object's lock to a later date, in every bucket, and reads it back. An earlier date changes nothing: a lock
@@ -116,7 +90,7 @@ impl Store {
         let there = try_join_all(
             self.buckets()
                 .iter()
-                .map(|bucket| bucket.extend(digest, until)),
+                .map(|bucket| extend(bucket.clone(), *digest, until)),
         )
         .await?;
         if there.iter().all(|there| *there) {
@@ -158,20 +132,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::NotSet`], or a failed request.
     pub async fn hold(&self, digest: &Digest, held: bool) -> Result<(), StoreError> {
-        try_join_all(self.buckets().iter().map(async |bucket| {
-            let key = bucket.key(digest);
-            let versions = bucket.whole_versions(&key).await?;
-            if versions.is_empty() {
-                return Err(StoreError::Missing(*digest));
-            }
-            for version in versions {
-                bucket.set_held(&key, &version.id, held).await?;
-                if bucket.held(&key, &version.id).await? != held {
-                    return Err(bucket.not_set(digest, "legal hold"));
-                }
-            }
-            Ok(())
-        }))
+        try_join_all(
+            self.buckets()
+                .iter()
+                .map(|bucket| hold(bucket.clone(), *digest, held)),
+        )
         .await?;
         Ok(())
     }
@@ -238,7 +203,7 @@ impl Store {
         let mut found = std::collections::BTreeSet::new();
         let mut complete_to: Option<Digest> = None;
         for bucket in self.buckets() {
-            let from = after.map(|digest| From {
+            let from = after.map(|digest| After {
                 key: bucket.key(digest),
                 version: None,
             });
@@ -284,6 +249,55 @@ impl Store {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+// Free functions that own what they work on: futures of closures over references cannot be spawned.
+
+async fn put_one(store: Store, new: NewObject) -> Result<(), StoreError> {
+    let part = Part::new(new.bytes.clone()).await;
+    let found = Digest::new(Sha256::digest(&new.bytes).into());
+    if found != new.digest {
+        return Err(StoreError::Digest {
+            expected: new.digest,
+            found,
+        });
+    }
+    let _one = store.one_at_a_time(&new.digest).await;
+    let puts = store
+        .buckets()
+        .iter()
+        .map(|bucket| put_into(bucket.clone(), new.clone(), part.clone()));
+    try_join_all(puts).await?;
+    Ok(())
+}
+
+async fn put_into(bucket: Bucket, new: NewObject, part: Part) -> Result<(), StoreError> {
+    let key = bucket.key(&new.digest);
+    let until = new.retain_until;
+    if bucket.newest_is(&key, &new.digest).await? {
+        return bucket.extend(&new.digest, until).await.map(drop);
+    }
+    let version = bucket.put(&key, part, Some(until)).await?;
+    bucket.read_back(&new.digest, &version, Some(until)).await
+}
+
+async fn extend(bucket: Bucket, digest: Digest, until: Millis) -> Result<bool, StoreError> {
+    bucket.extend(&digest, until).await
+}
+
+async fn hold(bucket: Bucket, digest: Digest, held: bool) -> Result<(), StoreError> {
+    let key = bucket.key(&digest);
+    let versions = bucket.whole_versions(&key).await?;
+    if versions.is_empty() {
+        return Err(StoreError::Missing(digest));
+    }
+    for version in versions {
+        bucket.set_held(&key, &version.id, held).await?;
+        if bucket.held(&key, &version.id).await? != held {
+            return Err(bucket.not_set(&digest, "legal hold"));
+        }
+    }
+    Ok(())
 }
 
 impl Bucket {
@@ -399,5 +413,38 @@ impl Bucket {
         greffe_types::from_hex(&rest.replacen('/', "", 1))
             .ok()
             .map(Digest::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compiles: every call may run in a task of its own.
+    #[test]
+    fn every_call_can_be_spawned() {
+        fn send<T: Send>(_: fn(Store) -> T) {}
+        send(|store| async move { store.put(&[]).await });
+        send(|store| async move { store.lock(&Digest::ZERO, Millis::new(0)).await });
+        send(|store| async move { store.locked_until(&Digest::ZERO).await });
+        send(|store| async move { store.hold(&Digest::ZERO, true).await });
+        send(|store| async move { store.remove(&Digest::ZERO, Millis::new(0)).await });
+        send(|store| async move { store.scrub(&Digest::ZERO, None).await });
+        send(|store| async move { store.read(&Digest::ZERO).await });
+        send(|store| async move { store.list(None).await });
+        send(|store| async move { store.contains(&Digest::ZERO).await });
+        send(|store| async move {
+            let mut upload = store.upload(Digest::ZERO);
+            upload.write(b"", 0).await?;
+            upload.finish(0).await
+        });
+        send(|_| async move {
+            let settings: BucketSettings = unreachable();
+            Store::open(&settings, Some(&settings)).await
+        });
+    }
+
+    fn unreachable<T>() -> T {
+        panic!("nothing here is run")
     }
 }

@@ -78,14 +78,15 @@ impl Upload {
         Ok(())
     }
 
+    /// Without writers, after a part that failed, nothing can be finished any more.
     async fn send(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        if self.writers.is_empty() {
+            return Err(StoreError::BrokenOff(self.digest));
+        }
         let part = Part::new(bytes).await;
-        try_join_all(
-            self.writers
-                .iter_mut()
-                .map(|writer| writer.part(part.clone())),
-        )
-        .await?;
+        let writers = core::mem::take(&mut self.writers);
+        let sent = writers.into_iter().map(|writer| add(writer, part.clone()));
+        self.writers = try_join_all(sent).await?;
         Ok(())
     }
 
@@ -113,23 +114,42 @@ impl Upload {
 
     /// As [`Upload::finish`], for bytes that were compared already.
     async fn complete(mut self) -> Result<(), StoreError> {
+        if self.writers.is_empty() {
+            return Err(StoreError::BrokenOff(self.digest));
+        }
         let last = Part::new(self.buffer.split().freeze()).await;
         let store = self.store.clone();
         let (digest, until) = (self.digest, self.until);
         let _one = store.one_at_a_time(&digest).await;
-        try_join_all(self.writers.iter_mut().map(async |writer| {
-            let (bucket, key) = (writer.bucket().clone(), writer.key().to_owned());
-            if bucket.newest_is(&key, &digest).await? {
-                writer.abort().await?;
-                return match until {
-                    Some(until) => bucket.extend(&digest, until).await.map(drop),
-                    None => Ok(()),
-                };
-            }
-            let version = writer.finish(last.clone()).await?;
-            bucket.read_back(&digest, &version, until).await
-        }))
-        .await?;
+        let writers = core::mem::take(&mut self.writers);
+        let done = writers
+            .into_iter()
+            .map(|writer| complete(writer, digest, last.clone(), until));
+        try_join_all(done).await?;
         Ok(())
     }
+}
+
+/// A writer that fails is dropped, with its upload.
+async fn add(mut writer: Writer, part: Part) -> Result<Writer, StoreError> {
+    writer.part(part).await?;
+    Ok(writer)
+}
+
+async fn complete(
+    mut writer: Writer,
+    digest: Digest,
+    last: Part,
+    until: Option<Millis>,
+) -> Result<(), StoreError> {
+    let (bucket, key) = (writer.bucket().clone(), writer.key().to_owned());
+    if bucket.newest_is(&key, &digest).await? {
+        writer.abort().await?;
+        return match until {
+            Some(until) => bucket.extend(&digest, until).await.map(drop),
+            None => Ok(()),
+        };
+    }
+    let version = writer.finish(last).await?;
+    bucket.read_back(&digest, &version, until).await
 }

@@ -10,6 +10,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use aws_credential_types::Credentials;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Config, Region, RequestChecksumCalculation};
+
+pub use aws_sdk_s3 as s3;
+
 use crate::process::{Folder, Server, free_port, run};
 
 /// Longest that one daemon takes to start.
@@ -80,6 +86,37 @@ impl Ceph {
     /// A bucket name that no other test of this process uses; the caller creates it.
     pub fn bucket_name(&self) -> String {
         format!("bucket-{}", self.buckets.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A client that signs as `user`.
+    pub fn client(&self, user: User) -> Client {
+        let (key, secret) = (user.access_key, user.secret_key);
+        Client::from_conf(
+            Config::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .endpoint_url(self.endpoint())
+                .region(Region::new(REGION))
+                .force_path_style(true)
+                .credentials_provider(Credentials::new(key, secret, None, None, "test"))
+                .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+                .build(),
+        )
+    }
+
+    /// Creates a bucket with versions and Object Lock, as [`OWNER`]; its name.
+    ///
+    /// # Panics
+    /// When it cannot be created.
+    pub async fn locking_bucket(&self) -> String {
+        let name = self.bucket_name();
+        self.client(OWNER)
+            .create_bucket()
+            .bucket(&name)
+            .object_lock_enabled_for_bucket(true)
+            .send()
+            .await
+            .unwrap_or_else(|error| panic!("cannot create {name}: {error:?}"));
+        name
     }
 
     /// Process ids of the storage daemon and the gateway.

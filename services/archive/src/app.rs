@@ -49,6 +49,8 @@ pub struct App {
     pub signals: Signals,
     /// Held while a record comes to name attachments, and while unnamed ones are removed: never both at once.
     pub naming: Mutex<()>,
+    /// Held while objects are removed, and while one is read again and repaired: never both at once. Taken before `naming`.
+    pub removing: Mutex<()>,
     /// Time of the newest log entry seen, in milliseconds.
     pub logged_at: AtomicU64,
 }
@@ -153,26 +155,11 @@ impl App {
         self.logged_at.fetch_max(at, Ordering::Relaxed);
     }
 
-    /// The bytes of an object, read off the async threads; their digest is verified.
+    /// The bytes of an object; their digest is verified.
     ///
     /// # Errors
     /// [`ArchiveError::Objects`].
     pub async fn object(&self, digest: Digest) -> Result<Vec<u8>, ArchiveError> {
-        self.blocking(move |objects| objects.read(&digest)).await
-    }
-
-    /// Works on objects off the async threads.
-    ///
-    /// # Errors
-    /// [`ArchiveError::Objects`].
-    pub async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Objects) -> Result<T, crate::objects::ObjectError> + Send + 'static,
-    ) -> Result<T, ArchiveError> {
-        let objects = self.objects.clone();
-        tokio::task::spawn_blocking(move || work(&objects))
-            .await
-            .map_err(|_| ArchiveError::Stopping)?
-            .map_err(ArchiveError::from)
+        Ok(self.objects.read(digest).await?)
     }
 }

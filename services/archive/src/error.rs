@@ -6,7 +6,7 @@ use greffe_service_kit::db::is_fenced;
 use greffe_service_kit::errors::{Reason, ServiceError};
 use tonic::{Code, Status};
 
-use crate::objects::ObjectError;
+use crate::objects::{FolderError, ObjectError};
 
 /// Anything the archive's use cases fail with.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +17,8 @@ pub enum ArchiveError {
     /// The database.
     #[error("the database failed")]
     Database(#[source] sqlx::Error),
-    /// The write-once directory.
-    #[error("the object directory failed")]
+    /// The write-once objects.
+    #[error("the object store failed")]
     Objects(#[from] ObjectError),
     /// A row or object holds what the archive never wrote.
     #[error("stored data is damaged: {0}")]
@@ -67,10 +67,10 @@ impl From<ArchiveError> for ServiceError {
     fn from(error: ArchiveError) -> Self {
         match error {
             ArchiveError::Refused(refused) => refused,
-            ArchiveError::Objects(cause @ (ObjectError::Digest { .. } | ObjectError::Lock(_))) => {
-                Self::new(Code::DataLoss, STORE_DAMAGED, "a stored object is damaged")
-                    .because(cause)
-            }
+            ArchiveError::Objects(
+                cause @ (ObjectError::Digest { .. } | ObjectError::Folder(FolderError::Lock(_))),
+            ) => Self::new(Code::DataLoss, STORE_DAMAGED, "a stored object is damaged")
+                .because(cause),
             ArchiveError::Database(cause) => cause.into(),
             error @ ArchiveError::Objects(_) => Self::new(
                 Code::Unavailable,

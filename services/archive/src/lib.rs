@@ -26,7 +26,6 @@ pub mod uploads;
 use greffe_service_kit::db::lease::or_lost;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -101,6 +100,7 @@ pub async fn run(
         tokio::spawn(jobs::outbox::run(app.clone(), stopping.clone())),
         tokio::spawn(jobs::batches::run(app.clone(), stopping.clone())),
         tokio::spawn(jobs::sweep::run(app.clone(), stopping.clone())),
+        tokio::spawn(jobs::scrub::run(app.clone(), stopping.clone())),
         tokio::spawn(dispositions(app.clone(), stopping)),
     ];
     let stop = or_lost(&app.db, stop);
@@ -129,7 +129,9 @@ pub async fn open(boot: &Boot, config: ArchiveConfig) -> Result<Arc<App>, StartE
     let options = DbOptions::default();
     let (db, lease) = boot.database("archive.db", &store::MAIN, options).await?;
     let wraps = open_wraps(boot, &config).await?;
-    let objects = open_objects(boot.data.join("objects")).await?;
+    let objects = Objects::open(config.objects.as_ref(), boot.data.join("objects"))
+        .await
+        .map_err(|error| StartError::service("cannot open the object store", error))?;
     let scope = Scope {
         tenant: boot.tenant().clone(),
         fence: lease.fence(),
@@ -148,6 +150,7 @@ pub async fn open(boot: &Boot, config: ArchiveConfig) -> Result<Arc<App>, StartE
         receipts: ReceiptKey::new(&secret),
         signals: Signals::default(),
         naming: tokio::sync::Mutex::new(()),
+        removing: tokio::sync::Mutex::new(()),
         logged_at: AtomicU64::new(0),
     });
     jobs::follow::restore(&app)
@@ -167,13 +170,6 @@ async fn open_wraps(boot: &Boot, config: &ArchiveConfig) -> Result<Database, Sta
         migrate: config.wraps.as_ref().is_none_or(|wraps| wraps.migrate),
     };
     Ok(Database::open(&source, &store::WRAPS, options).await?)
-}
-
-async fn open_objects(path: PathBuf) -> Result<Objects, StartError> {
-    tokio::task::spawn_blocking(move || Objects::open(path))
-        .await
-        .map_err(|error| StartError::service("cannot open the object directory", error))?
-        .map_err(|error| StartError::service("cannot open the object directory", error))
 }
 
 /// Goes on with interrupted dispositions, until the service stops.

@@ -1,4 +1,4 @@
-//! Attachments on their way in: streamed to disk, complete and read back, or not there at all.
+//! Attachments on their way in: streamed to the store, complete and read back, or not there at all.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use crate::store::attachments;
 pub const MAX_ATTACHMENT: u64 = 5 << 30;
 /// Most bytes of one part: 1 MiB.
 const MAX_CHUNK: usize = 1 << 20;
-/// Parts in memory.
-const PARTS: usize = 4;
+/// Pieces on their way to a relay.
+const PIECES: usize = 4;
 
 /// Larger than an attachment may be.
 pub const ATTACHMENT_TOO_LARGE: Reason = Reason::new("ATTACHMENT_TOO_LARGE");
@@ -35,13 +35,6 @@ struct Announced {
     digest: Digest,
     size: u64,
     conversation: ConversationId,
-}
-
-/// To the thread that writes.
-enum Piece {
-    Bytes(Vec<u8>),
-    /// All came; without this the upload is dropped.
-    End,
 }
 
 /// Receives an attachment; gives its digest once it is durable and was read back.
@@ -66,25 +59,8 @@ pub async fn receive(
     })
     .await?;
 
-    let (pieces, mut received) = mpsc::channel(PARTS);
-    let objects = app.objects.clone();
-    let writing = tokio::task::spawn_blocking(move || -> Result<bool, ObjectError> {
-        let mut upload = objects.upload()?;
-        loop {
-            match received.blocking_recv() {
-                Some(Piece::Bytes(bytes)) => upload.write(&bytes, size)?,
-                Some(Piece::End) => return upload.finish(&digest, size).map(|()| true),
-                None => return Ok(false),
-            }
-        }
-    });
-    let sent = forward(&mut parts, &pieces).await;
-    drop(pieces);
-    let written = writing.await.map_err(|_| ArchiveError::Stopping)?;
-    sent?;
-    match written {
-        Ok(true) => {}
-        Ok(false) => return Err(ArchiveError::Stopping.into()),
+    match store(app, &mut parts, digest, size).await? {
+        Ok(()) => {}
         Err(ObjectError::Size { expected, found }) => {
             return Err(mismatch("size")
                 .with("expected", expected)
@@ -114,31 +90,44 @@ pub async fn give(
         )
         .into());
     }
-    let (sender, receiver) = mpsc::channel(PARTS);
+    let (sender, receiver) = mpsc::channel(PIECES);
     let app = app.clone();
     tokio::spawn(async move {
-        let pieces = sender.clone();
-        let streamed = app
-            .blocking(move |objects| {
-                objects.stream(&digest, |chunk| {
-                    let piece = api::GetAttachmentResponse { chunk };
-                    pieces.blocking_send(Ok(piece)).is_ok()
-                })
-            })
-            .await;
-        if let Err(error) = streamed {
+        if let Err(error) = pieces(&app, digest, &sender).await {
             // Nobody is left to tell when the relay went away.
-            let _ = sender.send(Err(Status::from(error))).await;
+            let _gone = sender.send(Err(Status::from(error))).await;
         }
     });
     Ok(ReceiverStream::new(receiver))
 }
 
-/// Hands every part on; an upload that failed no longer takes any, and its own error says why.
-async fn forward(
+/// Hands out an attachment's pieces until nobody takes them.
+async fn pieces(
+    app: &App,
+    digest: Digest,
+    sender: &mpsc::Sender<Result<api::GetAttachmentResponse, Status>>,
+) -> Result<(), ArchiveError> {
+    let mut pieces = app.objects.reader(digest).await?;
+    while let Some(chunk) = pieces.next().await? {
+        let piece = api::GetAttachmentResponse { chunk };
+        if sender.send(Ok(piece)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Writes every part as it comes. The outer error is the caller's or the connection's, the inner one the store's.
+async fn store(
+    app: &App,
     parts: &mut Streaming<api::PutAttachmentRequest>,
-    pieces: &mpsc::Sender<Piece>,
-) -> Result<(), Status> {
+    digest: Digest,
+    size: u64,
+) -> Result<Result<(), ObjectError>, Status> {
+    let mut upload = match app.objects.upload(digest).await {
+        Ok(upload) => upload,
+        Err(error) => return Ok(Err(error)),
+    };
     while let Some(request) = parts.message().await? {
         let Some(Part::Chunk(bytes)) = request.part else {
             return Err(invalid("part: bytes, after the announcement").into());
@@ -146,18 +135,17 @@ async fn forward(
         if bytes.len() > MAX_CHUNK {
             return Err(invalid("chunk: at most 1 MiB").into());
         }
-        if pieces.send(Piece::Bytes(bytes)).await.is_err() {
-            return Ok(());
+        if let Err(error) = upload.write(bytes, size).await {
+            return Ok(Err(error));
         }
     }
-    let _failed = pieces.send(Piece::End).await;
-    Ok(())
+    Ok(upload.finish(size).await)
 }
 
 /// Notes that it is complete, unless the sweep took it between.
 async fn complete(app: &App, digest: &Digest, size: u64) -> Result<(), ArchiveError> {
     let _naming = app.naming.lock().await;
-    let noted = app.objects.contains(digest)
+    let noted = app.objects.contains(digest).await?
         && app
             .write("complete_attachment", async |conn| {
                 Ok(attachments::complete(conn, &app.scope, digest, size, app.now()).await?)

@@ -44,12 +44,12 @@ pub(crate) struct Version {
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) versions: Vec<Version>,
-    pub(crate) next: Option<From>,
+    pub(crate) next: Option<After>,
 }
 
 /// Where a page begins: after this.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct From {
+pub(crate) struct After {
     pub(crate) key: String,
     pub(crate) version: Option<String>,
 }
@@ -192,7 +192,7 @@ impl Bucket {
     }
 
     /// A page of the versions whose keys begin with `prefix`, hidden ones included.
-    pub(crate) async fn page(&self, prefix: &str, from: Option<From>) -> Result<Page, StoreError> {
+    pub(crate) async fn page(&self, prefix: &str, from: Option<After>) -> Result<Page, StoreError> {
         let (key, version) = from.map(|from| (from.key, from.version)).unzip();
         let page = self
             .client
@@ -231,7 +231,7 @@ impl Bucket {
         let next = page
             .next_key_marker
             .filter(|_| page.is_truncated == Some(true))
-            .map(|key| From {
+            .map(|key| After {
                 key,
                 version: page.next_version_id_marker,
             });

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Config, Region, RequestChecksumCalculation};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use bytes::Bytes;
 use greffe_objects::{BucketSettings, NewObject, Store, Timeouts};
-use greffe_testkit::ceph::{Ceph, OWNER, REGION, SERVICE, User};
+use greffe_testkit::ceph::{Ceph, OWNER, REGION, SERVICE};
 use greffe_types::{Digest, Millis};
 use sha2::{Digest as _, Sha256};
 
@@ -30,25 +28,6 @@ pub(crate) const PERMISSIONS: [&str; 13] = [
     "s3:DeleteObjectVersion",
     "s3:AbortMultipartUpload",
 ];
-
-pub(crate) fn client(endpoint: &str, user: User) -> Client {
-    Client::from_conf(
-        Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .endpoint_url(endpoint)
-            .region(Region::new(REGION))
-            .force_path_style(true)
-            .credentials_provider(Credentials::new(
-                user.access_key,
-                user.secret_key,
-                None,
-                None,
-                "test",
-            ))
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .build(),
-    )
-}
 
 /// What a bucket is created with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +49,7 @@ pub(crate) async fn bucket_denying(
     permissions: &[&str],
     denied: Option<&str>,
 ) -> String {
-    let owner = client(&ceph.endpoint(), OWNER);
+    let owner = ceph.client(OWNER);
     let name = ceph.bucket_name();
     owner
         .create_bucket()
@@ -159,8 +138,8 @@ impl World {
         .await
         .unwrap();
         Self {
-            owner: client(&endpoint, OWNER),
-            service: client(&endpoint, SERVICE),
+            owner: ceph.client(OWNER),
+            service: ceph.client(SERVICE),
             ceph,
             primary,
             replica,

@@ -6,6 +6,7 @@
 use greffe_envelope::label::sha256;
 use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_envelope::wrap::WrapView;
+use greffe_service_kit::telemetry::metrics;
 use greffe_types::Digest;
 
 use super::plan::Planned;
@@ -18,35 +19,40 @@ use crate::store::{attachments, conversations, kem_uses, outbox, records, wraps}
 ///
 /// # Errors
 /// [`ArchiveError`]; no row of the batch is there then.
-pub(super) async fn keep(app: &App, planned: Vec<Planned>) -> Result<Vec<Planned>, ArchiveError> {
+pub(super) async fn keep(
+    app: &App,
+    mut planned: Vec<Planned>,
+) -> Result<Vec<Planned>, ArchiveError> {
     let _naming = app.naming.lock().await;
-    let planned = put_objects(app, planned).await?;
+    put_objects(app, &mut planned).await?;
     put_wraps(app, &planned).await?;
     app.write("ingest", async |conn| put_rows(app, conn, &planned).await)
         .await?;
     Ok(planned)
 }
 
-/// Content in write-once storage, fsynced and read back; attachments locked as long as the record that names them.
-async fn put_objects(app: &App, planned: Vec<Planned>) -> Result<Vec<Planned>, ArchiveError> {
-    app.blocking(move |objects| {
-        let new: Vec<NewObject<'_>> = planned
-            .iter()
-            .map(|p| NewObject {
-                digest: p.record.content,
-                bytes: &p.object,
-                retain_until: p.record.retain_until,
-            })
-            .collect();
-        objects.put(&new)?;
-        for p in &planned {
-            for attachment in &p.attachments {
-                objects.lock(attachment, p.record.retain_until)?;
+/// Content in write-once storage, durable and read back; attachments locked as long as the record that names them.
+async fn put_objects(app: &App, planned: &mut [Planned]) -> Result<(), ArchiveError> {
+    let new = planned
+        .iter_mut()
+        .map(|p| NewObject {
+            digest: p.record.content,
+            // Nobody needs it afterwards.
+            bytes: core::mem::take(&mut p.object).into(),
+            retain_until: p.record.retain_until,
+        })
+        .collect();
+    app.objects.put(new).await?;
+    for p in planned {
+        for attachment in &p.attachments {
+            let until = p.record.retain_until;
+            if let Err(error) = app.objects.lock(*attachment, until).await {
+                metrics::ARCHIVE_RETENTION_ERRORS.add(1);
+                return Err(error.into());
             }
         }
-        Ok(planned)
-    })
-    .await
+    }
+    Ok(())
 }
 
 /// Wraps and MLS messages in the erasable store, committed, then read back and compared with what was signed.

@@ -11,6 +11,7 @@ use core::time::Duration;
 use greffe_envelope::pb::Tombstone;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_service_kit::errors::Causes;
+use greffe_service_kit::telemetry::metrics;
 use greffe_types::{Digest, Millis};
 
 use crate::app::App;
@@ -32,6 +33,7 @@ pub async fn sweep(app: &App) -> Result<(), ArchiveError> {
     drop(conn);
     for record in unfinished {
         if let Err(error) = carry_out(app, record).await {
+            metrics::ARCHIVE_DISPOSITION_ERRORS.add(1);
             tracing::warn!(record, causes = %Causes(&error), "a disposition was interrupted");
         }
     }
@@ -113,6 +115,7 @@ async fn await_tombstone(app: &App, disposition: &Disposition) -> Result<(), Arc
 }
 
 async fn remove_objects(app: &App, disposition: &Disposition) -> Result<(), ArchiveError> {
+    let _removing = app.removing.lock().await;
     // No record may come to name an attachment while it is found to be nobody's and removed.
     let naming = app.naming.lock().await;
     let free = app
@@ -126,11 +129,9 @@ async fn remove_objects(app: &App, disposition: &Disposition) -> Result<(), Arch
         .collect::<Result<Vec<_>, _>>()?;
     // The decision was made by a trusted time; every record that named the object has been decided on.
     let now = app.now().max(Millis::new(disposition.decided_at));
-    app.blocking(move |objects| {
-        free.iter()
-            .try_for_each(|object| objects.remove(object, now))
-    })
-    .await?;
+    for object in free {
+        app.objects.remove(object, now).await?;
+    }
     drop(naming);
     app.write("disposition_gone", async |conn| {
         let (from, to) = (Step::Logged, Step::Gone);

@@ -5,5 +5,6 @@ pub mod disposition;
 pub mod follow;
 pub mod outbox;
 pub mod proofs;
+pub mod scrub;
 pub mod sweep;
 pub mod trusted_time;

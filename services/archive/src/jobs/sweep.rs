@@ -34,6 +34,7 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
 /// [`ArchiveError`].
 pub async fn remove_unnamed(app: &App) -> Result<usize, ArchiveError> {
     let before = app.now().minus(app.config.attachment_life());
+    let _removing = app.removing.lock().await;
     // No record may come to name one of them meanwhile.
     let _naming = app.naming.lock().await;
     let unnamed = attachments::unnamed_before(app.db.read(), &app.scope, before, ROUND).await?;
@@ -42,20 +43,15 @@ pub async fn remove_unnamed(app: &App) -> Result<usize, ArchiveError> {
     }
     let now = app.now();
     // Objects first: a row without its object is found again, an object without its row never.
-    let removed = app
-        .blocking(move |objects| {
-            let mut removed = Vec::new();
-            for name in unnamed {
-                match objects.remove(&name, now) {
-                    Ok(()) => removed.push(name),
-                    // Locked for a record that did not come to be: it stays until the lock has run out.
-                    Err(ObjectError::Locked { .. }) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(removed)
-        })
-        .await?;
+    let mut removed = Vec::new();
+    for name in unnamed {
+        match app.objects.remove(name, now).await {
+            Ok(()) => removed.push(name),
+            // Locked for a record that did not come to be: it stays until the lock has run out.
+            Err(ObjectError::Locked { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     app.write("sweep_attachments", async |conn| {
         for name in &removed {
             attachments::forget(conn, &app.scope, name).await?;

@@ -1,47 +1,27 @@
-//! The write-once directory: content-addressed objects, each fsynced, read back and locked until a date.
+//! Write-once objects: in a folder of the machine, or in one or two buckets with Object Lock.
 //!
-//! An object is `ab/cdef…`, named by the SHA-256 of its bytes, read-only once complete. Beside it stands `ab/cdef….retain`:
-//! the lock, in milliseconds since the Unix epoch, which only ever moves to a later date. An object without a lock is a
-//! complete upload that no record names yet. Everything under `tmp/` is unfinished, and removed at the next start.
-//!
-//! A failed fsync leaves the kernel's view of a file undefined, so it is not tried again: the store refuses every further
-//! write until the process is started anew ([`ObjectError::Poisoned`]).
+//! An object is named by the SHA-256 of its bytes. Its lock only ever moves to a later date; one without a lock is a complete
+//! upload that no record names yet. Callers see no difference between the two stores but that a bucket can be out of reach.
 
-mod file;
+mod folder;
+mod reader;
 mod upload;
 
-use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::path::PathBuf;
 
+use greffe_objects::{Store, StoreError};
 use greffe_types::{Digest, Millis};
-use sha2::{Digest as _, Sha256};
 
+pub use folder::{Folder, FolderError};
+pub use greffe_objects::{CHUNK, Finding, NewObject, Scrubbed};
+pub use reader::Reader;
 pub use upload::Upload;
 
-/// Bytes read or handed out at a time: 1 MiB.
-pub const CHUNK: usize = 1 << 20;
+use crate::config::ObjectsConfig;
 
-/// Why the store refused or failed.
+/// Why an object could not be written, read or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// A file operation failed.
-    #[error("cannot {operation} {path}")]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On which path.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-    /// An fsync failed earlier, or now: nothing more is written until a new start.
-    #[error("an earlier write did not reach the disk; the archive has to be started anew")]
-    Poisoned,
     /// The bytes are not those that the digest names.
     #[error("the bytes of {expected} have the digest {found}")]
     Digest {
@@ -69,290 +49,206 @@ pub enum ObjectError {
         /// First instant at which it may be removed.
         until: Millis,
     },
-    /// A lock file does not hold a date: somebody other than this store wrote it.
-    #[error("the lock of object {0} cannot be read")]
-    Lock(Digest),
+    /// The folder failed.
+    #[error(transparent)]
+    Folder(FolderError),
+    /// A bucket failed.
+    #[error(transparent)]
+    Buckets(StoreError),
+    /// The process is ending.
+    #[error("the archive is stopping")]
+    Stopping,
 }
 
-impl ObjectError {
-    fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io {
-            operation,
-            path,
-            source,
+impl From<StoreError> for ObjectError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Digest { expected, found } => Self::Digest { expected, found },
+            StoreError::Size { expected, found } => Self::Size { expected, found },
+            StoreError::Missing(digest) => Self::Missing(digest),
+            StoreError::Locked { digest, until } => Self::Locked { digest, until },
+            error => Self::Buckets(error),
         }
     }
 }
 
-/// An object to write.
-#[derive(Debug, Clone, Copy)]
-pub struct NewObject<'a> {
-    /// SHA-256 of the bytes.
-    pub digest: Digest,
-    /// The bytes.
-    pub bytes: &'a [u8],
-    /// Its lock.
-    pub retain_until: Millis,
+impl From<FolderError> for ObjectError {
+    fn from(error: FolderError) -> Self {
+        match error {
+            FolderError::Digest { expected, found } => Self::Digest { expected, found },
+            FolderError::Size { expected, found } => Self::Size { expected, found },
+            FolderError::Missing(digest) => Self::Missing(digest),
+            FolderError::Locked { digest, until } => Self::Locked { digest, until },
+            error => Self::Folder(error),
+        }
+    }
 }
 
-/// Makes written bytes durable; replaced in tests of what happens when that fails.
-type Sync = fn(&File) -> io::Result<()>;
-
-/// The directory. Calls block: run them off the async threads.
+/// The store. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Objects {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    root: PathBuf,
-    poisoned: AtomicBool,
-    temporary: AtomicU64,
-    sync: Sync,
+pub enum Objects {
+    /// A folder.
+    Folder(Folder),
+    /// Buckets.
+    Buckets(Store),
 }
 
 impl Objects {
-    /// Opens or creates the directory, and removes what an interrupted process left unfinished.
+    /// Opens what the configuration names; without one, the folder.
     ///
     /// # Errors
-    /// [`ObjectError::Io`].
-    pub fn open(root: impl Into<PathBuf>) -> Result<Self, ObjectError> {
-        Self::open_with(root.into(), File::sync_all)
-    }
-
-    fn open_with(root: PathBuf, sync: Sync) -> Result<Self, ObjectError> {
-        let objects = Self {
-            inner: Arc::new(Inner {
-                root,
-                poisoned: AtomicBool::new(false),
-                temporary: AtomicU64::new(0),
-                sync,
-            }),
+    /// When the folder cannot be made, or a bucket does not do what records need of it.
+    pub async fn open(
+        config: Option<&ObjectsConfig>,
+        folder: PathBuf,
+    ) -> Result<Self, ObjectError> {
+        let Some(ObjectsConfig::S3(primary)) = config else {
+            let opened = blocking(move || Folder::open(folder)).await?;
+            return Ok(Self::Folder(opened));
         };
-        let tmp = objects.tmp();
-        if tmp.exists() {
-            fs::remove_dir_all(&tmp).map_err(ObjectError::io("clear", &tmp))?;
-        }
-        fs::create_dir_all(&tmp).map_err(ObjectError::io("create", &tmp))?;
-        for shard in 0..=u8::MAX {
-            let path = objects.inner.root.join(format!("{shard:02x}"));
-            match fs::create_dir(&path) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(ObjectError::io("create", &path)(e)),
-            }
-        }
-        objects.sync_directory(&objects.inner.root.clone())?;
-        Ok(objects)
+        let replica = match primary.replica.as_deref() {
+            Some(ObjectsConfig::S3(replica)) => Some(replica.settings()),
+            None => None,
+        };
+        let store = Store::open(&primary.settings(), replica.as_ref()).await?;
+        Ok(Self::Buckets(store))
     }
 
-    /// Writes objects: durable, read back and their digests verified when this returns. One that is there already, whole, is
-    /// left alone; its lock moves to the later date.
+    /// Writes objects: durable, locked and read back when this returns. One that is there already, whole, is left alone; its
+    /// lock moves to the later date.
     ///
     /// # Errors
-    /// [`ObjectError`]; after [`ObjectError::Poisoned`] nothing more is written. Objects of a failed call may or may not be
-    /// there; writing them again is safe.
-    pub fn put(&self, new: &[NewObject<'_>]) -> Result<(), ObjectError> {
-        let mut shards = BTreeSet::new();
-        for object in new {
-            check(object.digest, object.bytes)?;
-            let path = self.path(&object.digest);
-            if self.verify(&object.digest).is_err() {
-                self.write_file(object.bytes, &path)?;
+    /// [`ObjectError`]. Objects of a failed call may or may not be there; writing them again is safe.
+    pub async fn put(&self, new: Vec<NewObject>) -> Result<(), ObjectError> {
+        match self {
+            Self::Folder(folder) => {
+                let folder = folder.clone();
+                blocking(move || folder.put(&new)).await
             }
-            self.write_lock(&object.digest, object.retain_until)?;
-            shards.insert(self.shard(&object.digest));
+            Self::Buckets(store) => Ok(store.put(&new).await?),
         }
-        for shard in &shards {
-            self.sync_directory(shard)?;
-        }
-        new.iter()
-            .try_for_each(|object| self.verify(&object.digest).map(drop))
     }
 
     /// Begins an object that comes in parts.
     ///
     /// # Errors
-    /// [`ObjectError::Io`], [`ObjectError::Poisoned`].
-    pub fn upload(&self) -> Result<Upload, ObjectError> {
-        Upload::begin(self.clone())
+    /// [`ObjectError::Folder`].
+    pub async fn upload(&self, digest: Digest) -> Result<Upload, ObjectError> {
+        Upload::begin(self, digest).await
     }
 
     /// Moves an object's lock to a later date, durably. An earlier one changes nothing: a lock never gets shorter.
     ///
     /// # Errors
     /// [`ObjectError::Missing`], or a failed write.
-    pub fn lock(&self, digest: &Digest, until: Millis) -> Result<(), ObjectError> {
-        if !self.contains(digest) {
-            return Err(ObjectError::Missing(*digest));
+    pub async fn lock(&self, digest: Digest, until: Millis) -> Result<(), ObjectError> {
+        match self {
+            Self::Folder(folder) => {
+                let folder = folder.clone();
+                blocking(move || folder.lock(&digest, until)).await
+            }
+            Self::Buckets(store) => Ok(store.lock(&digest, until).await?),
         }
-        self.write_lock(digest, until)?;
-        self.sync_directory(&self.shard(digest))
     }
 
     /// Until when an object is locked; none when no record has named it yet.
     ///
     /// # Errors
-    /// [`ObjectError::Lock`], [`ObjectError::Io`].
-    pub fn locked_until(&self, digest: &Digest) -> Result<Option<Millis>, ObjectError> {
-        let path = self.lock_path(digest);
-        match fs::read_to_string(&path) {
-            Ok(text) => match text.trim_end().parse() {
-                Ok(millis) => Ok(Some(Millis::new(millis))),
-                Err(_) => Err(ObjectError::Lock(*digest)),
-            },
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(ObjectError::io("read", &path)(e)),
+    /// When the lock cannot be read.
+    pub async fn locked_until(&self, digest: &Digest) -> Result<Option<Millis>, ObjectError> {
+        match self {
+            Self::Folder(folder) => Ok(folder.locked_until(digest)?),
+            Self::Buckets(store) => Ok(store.locked_until(digest).await?),
+        }
+    }
+
+    /// Puts a legal hold on an object, where the store knows such a thing. It comes off when the object is removed.
+    ///
+    /// # Errors
+    /// [`ObjectError::Missing`], or a failed request.
+    pub async fn hold(&self, digest: &Digest) -> Result<(), ObjectError> {
+        match self {
+            Self::Folder(_) => Ok(()),
+            Self::Buckets(store) => Ok(store.hold(digest, true).await?),
         }
     }
 
     /// Whether an object of that name is there; its bytes are not looked at.
-    pub fn contains(&self, digest: &Digest) -> bool {
-        self.path(digest).exists()
+    ///
+    /// # Errors
+    /// A failed request.
+    pub async fn contains(&self, digest: &Digest) -> Result<bool, ObjectError> {
+        match self {
+            Self::Folder(folder) => Ok(folder.contains(digest)),
+            Self::Buckets(store) => Ok(store.contains(digest).await?),
+        }
     }
 
     /// An object's bytes, which have the digest they go by: a rotted object is never served.
     ///
     /// # Errors
-    /// [`ObjectError::Missing`], [`ObjectError::Digest`], [`ObjectError::Io`].
-    pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, ObjectError> {
-        let mut bytes = Vec::new();
-        self.file(digest)?
-            .read_to_end(&mut bytes)
-            .map_err(ObjectError::io("read", &self.path(digest)))?;
-        check(*digest, &bytes)?;
-        Ok(bytes)
-    }
-
-    /// Reads an object through and compares its digest, in constant memory; returns its size in bytes.
-    ///
-    /// # Errors
-    /// [`ObjectError::Missing`], [`ObjectError::Digest`], [`ObjectError::Io`].
-    pub fn verify(&self, digest: &Digest) -> Result<u64, ObjectError> {
-        self.scan(digest, |_| true)
-    }
-
-    /// Hands out an object in pieces of at most [`CHUNK`] bytes, in constant memory. The last piece is held back until the
-    /// digest of the whole has been compared. `take` returns false to stop early.
-    ///
-    /// # Errors
-    /// [`ObjectError::Missing`], [`ObjectError::Digest`], [`ObjectError::Io`].
-    pub fn stream(
-        &self,
-        digest: &Digest,
-        mut take: impl FnMut(Vec<u8>) -> bool,
-    ) -> Result<(), ObjectError> {
-        let mut held: Option<Vec<u8>> = None;
-        let mut wanted = true;
-        self.scan(digest, |piece| {
-            if let Some(before) = held.replace(piece.to_vec()) {
-                wanted = take(before);
+    /// [`ObjectError::Missing`], [`ObjectError::Digest`], or a failed read.
+    pub async fn read(&self, digest: Digest) -> Result<Vec<u8>, ObjectError> {
+        match self {
+            Self::Folder(folder) => {
+                let folder = folder.clone();
+                blocking(move || folder.read(&digest)).await
             }
-            wanted
-        })?;
-        if let Some(last) = held.filter(|_| wanted) {
-            take(last);
+            Self::Buckets(store) => Ok(store.read(&digest).await?),
         }
-        Ok(())
+    }
+
+    /// Opens an object to read it in pieces, in constant memory. The last piece is held back until the digest of the whole has
+    /// been compared.
+    ///
+    /// # Errors
+    /// As [`Objects::read`].
+    pub async fn reader(&self, digest: Digest) -> Result<Reader, ObjectError> {
+        Reader::open(self, digest).await
     }
 
     /// Removes an object whose lock has run out at `now`, or that no record ever named. One that is gone already is no error.
+    /// A legal hold of ours is taken off first: the caller has decided that none stands.
     ///
     /// # Errors
     /// [`ObjectError::Locked`], or a failed write.
-    pub fn remove(&self, digest: &Digest, now: Millis) -> Result<(), ObjectError> {
-        if let Some(until) = self.locked_until(digest)?
-            && now < until
-        {
-            return Err(ObjectError::Locked {
-                digest: *digest,
-                until,
-            });
-        }
-        self.healthy()?;
-        for path in [self.path(digest), self.lock_path(digest)] {
-            match fs::remove_file(&path) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(ObjectError::io("remove", &path)(e)),
+    pub async fn remove(&self, digest: Digest, now: Millis) -> Result<(), ObjectError> {
+        match self {
+            Self::Folder(folder) => {
+                let folder = folder.clone();
+                blocking(move || folder.remove(&digest, now)).await
             }
+            Self::Buckets(store) => match store.remove(&digest, now).await {
+                Err(StoreError::Held(_)) => {
+                    store.hold(&digest, false).await?;
+                    Ok(store.remove(&digest, now).await?)
+                }
+                done => Ok(done?),
+            },
         }
-        self.sync_directory(&self.shard(digest))
     }
 
-    /// Reads pieces through `look` until it returns false, or to the end, where the digest is compared.
-    fn scan(
-        &self,
-        digest: &Digest,
-        mut look: impl FnMut(&[u8]) -> bool,
-    ) -> Result<u64, ObjectError> {
-        let mut file = self.file(digest)?;
-        let mut hash = Sha256::new();
-        let mut size = 0;
-        let mut piece = Vec::with_capacity(64 << 10);
-        loop {
-            piece.clear();
-            let read = (&mut file)
-                .take(CHUNK as u64)
-                .read_to_end(&mut piece)
-                .map_err(ObjectError::io("read", &self.path(digest)))?;
-            if read == 0 {
-                break;
+    /// Reads every copy of an object through, compares it and its lock, and puts right what can be.
+    ///
+    /// # Errors
+    /// A failed read or write.
+    pub async fn scrub(&self, digest: Digest, until: Millis) -> Result<Scrubbed, ObjectError> {
+        match self {
+            Self::Folder(folder) => {
+                let folder = folder.clone();
+                blocking(move || folder.scrub(&digest, until)).await
             }
-            hash.update(&piece);
-            size += read as u64;
-            if !look(&piece) {
-                return Ok(size);
-            }
+            Self::Buckets(store) => Ok(store.scrub(&digest, Some(until)).await?),
         }
-        compare(*digest, hash)?;
-        Ok(size)
-    }
-
-    fn file(&self, digest: &Digest) -> Result<File, ObjectError> {
-        let path = self.path(digest);
-        File::open(&path).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => ObjectError::Missing(*digest),
-            _ => ObjectError::io("open", &path)(e),
-        })
-    }
-
-    fn shard(&self, digest: &Digest) -> PathBuf {
-        self.inner.root.join(&digest.to_string()[..2])
-    }
-
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.shard(digest).join(&digest.to_string()[2..])
-    }
-
-    fn lock_path(&self, digest: &Digest) -> PathBuf {
-        self.path(digest).with_extension("retain")
-    }
-
-    fn tmp(&self) -> PathBuf {
-        self.inner.root.join("tmp")
-    }
-
-    fn temporary(&self) -> PathBuf {
-        let number = self.inner.temporary.fetch_add(1, Ordering::Relaxed);
-        self.tmp().join(number.to_string())
     }
 }
 
-fn check(expected: Digest, bytes: &[u8]) -> Result<(), ObjectError> {
-    compare(expected, Sha256::new_with_prefix(bytes))
+/// Works on files off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FolderError> + Send + 'static,
+) -> Result<T, ObjectError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| ObjectError::Stopping)?
+        .map_err(ObjectError::from)
 }
-
-fn compare(expected: Digest, hash: Sha256) -> Result<(), ObjectError> {
-    let found = Digest::new(hash.finalize().into());
-    if found == expected {
-        Ok(())
-    } else {
-        Err(ObjectError::Digest { expected, found })
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -47,7 +47,7 @@ async fn attack_58_a_message_waits_for_its_attachment_which_is_locked_with_it() 
     let receipt = receipt_of(&answers[0]);
     let app = &archive.app;
     assert_eq!(
-        app.objects.locked_until(&name).unwrap(),
+        app.objects.locked_until(&name).await.unwrap(),
         Some(Millis::new(receipt.retain_until))
     );
     // A named attachment is never swept.
@@ -76,7 +76,7 @@ async fn attack_58_an_attachment_too_large_or_not_as_announced_is_not_there() {
             refusal(refused),
             (Code::InvalidArgument, "ATTACHMENT_MISMATCH".into())
         );
-        assert!(!archive.app.objects.contains(&sha256(&bytes)));
+        assert!(!archive.app.objects.contains(&sha256(&bytes)).await.unwrap());
     }
     let huge = api::AttachmentStart {
         size: (5 << 30) + 1,
@@ -105,7 +105,7 @@ async fn an_attachment_that_nothing_names_is_removed_after_a_day() {
     assert_eq!(remove_unnamed(&archive.app).await.unwrap(), 0);
     world.clock.advance(Duration::from_secs(2 * 3600));
     assert_eq!(remove_unnamed(&archive.app).await.unwrap(), 1);
-    assert!(!archive.app.objects.contains(&name));
+    assert!(!archive.app.objects.contains(&name).await.unwrap());
     archive.stop().await;
 }
 

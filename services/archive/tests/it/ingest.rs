@@ -66,7 +66,7 @@ async fn content_is_write_once_and_the_key_is_apart() {
     let content = sha256(&sent.ciphertext);
     assert_eq!(app.object(content).await.unwrap(), sent.ciphertext);
     assert_eq!(
-        app.objects.locked_until(&content).unwrap(),
+        app.objects.locked_until(&content).await.unwrap(),
         Some(Millis::new(receipt.retain_until))
     );
     let kept = wraps::load(app.wraps.read(), &app.scope, &envelope)
@@ -166,15 +166,12 @@ async fn what_a_crash_left_before_the_rows_is_found_by_the_retry() {
     let app = archive.app.clone();
     let envelope = greffe_envelope::envelope::envelope_digest(&sent.envelope.clone().unwrap().body);
     let object = sent.ciphertext.clone();
-    app.blocking(move |objects| {
-        objects.put(&[greffe_archive::objects::NewObject {
-            digest: sha256(&object),
-            bytes: &object,
-            retain_until: NOW,
-        }])
-    })
-    .await
-    .unwrap();
+    let new = greffe_archive::objects::NewObject {
+        digest: sha256(&object),
+        bytes: object.into(),
+        retain_until: NOW,
+    };
+    app.objects.put(vec![new]).await.unwrap();
     app.wraps
         .run_tx("test", async |conn| {
             wraps::insert(conn, &app.scope, &envelope, &sent.wraps, &sent.mls_message).await
@@ -184,7 +181,10 @@ async fn what_a_crash_left_before_the_rows_is_found_by_the_retry() {
     let receipt = archive.archive(request).await;
     assert_eq!(receipt.entry_digest, envelope.to_vec());
     assert_eq!(
-        app.objects.locked_until(&sha256(&sent.ciphertext)).unwrap(),
+        app.objects
+            .locked_until(&sha256(&sent.ciphertext))
+            .await
+            .unwrap(),
         Some(Millis::new(receipt.retain_until))
     );
     archive.stop().await;

@@ -177,7 +177,7 @@ async fn attack_73_what_can_never_be_archived_is_void_and_the_conversation_goes_
         before = receipt;
         // It is archived itself, and told to the log.
         let object = greffe_envelope::label::sha256(&void.raw().encode_to_vec());
-        assert!(archive.app.objects.contains(&object));
+        assert!(archive.app.objects.contains(&object).await.unwrap());
         let digest = void.digest();
         world
             .log

@@ -7,6 +7,7 @@
 )]
 
 mod attachments;
+mod buckets;
 mod ingest;
 mod ingest_refusals;
 mod log;

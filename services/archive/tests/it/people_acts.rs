@@ -236,9 +236,14 @@ async fn attack_46_retention_only_grows() {
         .await
         .unwrap();
     let content = Digest::try_from(content.as_slice()).unwrap();
-    let lock = app.objects.locked_until(&content).unwrap();
+    let lock = app.objects.locked_until(&content).await.unwrap();
     assert_eq!(lock, Some(Millis::new(later)));
-    assert!(app.objects.remove(&content, world.clock.now()).is_err());
+    assert!(
+        app.objects
+            .remove(content, world.clock.now())
+            .await
+            .is_err()
+    );
     for (sql, reason) in [
         ("UPDATE records SET retain_until = 0", "RETENTION_SHORTENED"),
         ("DELETE FROM records", "RECORD_DELETED"),

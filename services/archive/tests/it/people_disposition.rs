@@ -134,7 +134,7 @@ async fn what_is_disposed_of_is_unreadable_and_its_neighbour_opens() {
         .await
         .unwrap();
     assert!(left.is_empty());
-    assert!(!app.objects.contains(&content));
+    assert!(!app.objects.contains(&content).await.unwrap());
     assert!(
         !found_in(&world.data(), &wrap),
         "a trace of the wrap is left"
@@ -161,7 +161,12 @@ async fn what_is_disposed_of_is_unreadable_and_its_neighbour_opens() {
         .await
         .unwrap();
     assert_eq!(left.len(), 1);
-    assert!(app.objects.contains(&content_of(&app, 2).await));
+    assert!(
+        app.objects
+            .contains(&content_of(&app, 2).await)
+            .await
+            .unwrap()
+    );
     drop(app);
     archive.stop().await;
 }
@@ -364,7 +369,7 @@ async fn a_disposition_survives_a_crash_at_every_step() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         let app = &archive.app;
-        assert!(!app.objects.contains(&content));
+        assert!(!app.objects.contains(&content).await.unwrap());
         let left = wraps::load(app.wraps.read(), &app.scope, &record)
             .await
             .unwrap();
@@ -405,7 +410,7 @@ async fn a_shared_attachment_goes_with_the_last_of_its_records() {
             .act(&world, &PEOPLE, "record.dispose", &dispose(record), nonce)
             .await
             .unwrap();
-        assert_eq!(archive.app.objects.contains(&name), stays);
+        assert_eq!(archive.app.objects.contains(&name).await.unwrap(), stays);
     }
     archive.stop().await;
 }

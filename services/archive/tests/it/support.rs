@@ -9,7 +9,7 @@ use greffe_api::archive::ingest_service_client::IngestServiceClient;
 use greffe_api::audit::audit_service_server::AuditServiceServer;
 use greffe_api::audit::log_service_server::LogServiceServer;
 use greffe_archive::app::App;
-use greffe_archive::config::ArchiveConfig;
+use greffe_archive::config::{ArchiveConfig, ObjectsConfig};
 use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{Bundle, verify_receipt};
@@ -22,7 +22,7 @@ use greffe_service_kit::ready::Ready;
 use greffe_service_kit::serve::{Server, TlsOnly};
 use greffe_service_kit::telemetry::LogConfig;
 use greffe_service_kit::tls::{Identity, SpiffeId, connect_lazy};
-use greffe_types::from_hex;
+use greffe_types::{Millis, from_hex};
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -40,6 +40,8 @@ pub struct World {
     pub bundle: Signed<pb::TrustBundle>,
     authority: Authority,
     pub folder: tempfile::TempDir,
+    /// Where objects are kept; none: a folder.
+    pub objects: Option<ObjectsConfig>,
     log_address: String,
 }
 
@@ -57,9 +59,14 @@ pub struct Archive {
 impl World {
     /// A tenant whose log has bundle, key record and disclosure.
     pub async fn new() -> Self {
+        Self::at(NOW).await
+    }
+
+    /// At another time.
+    pub async fn at(now: Millis) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new();
-        let clock = ManualClock::at(NOW);
+        let clock = ManualClock::at(now);
         let log = Log::new(Arc::new(clock.clone()));
         let data = folder.path().join("archive");
         let prepared = prepare("archive", &tenant(), &data, greffe_archive::KEYS).unwrap();
@@ -82,6 +89,7 @@ impl World {
             bundle,
             authority,
             folder,
+            objects: None,
             log_address,
         }
     }
@@ -94,7 +102,7 @@ impl World {
         Bundle::verify(self.bundle.clone(), &root()).unwrap()
     }
 
-    fn config(&self) -> ServiceConfig {
+    pub fn service_config(&self) -> ServiceConfig {
         let data = self.data();
         ServiceConfig {
             tenant: tenant(),
@@ -126,6 +134,14 @@ impl World {
         }
     }
 
+    pub fn archive_config(&self) -> ArchiveConfig {
+        ArchiveConfig {
+            batch_ms: 10,
+            objects: self.objects.clone(),
+            ..ArchiveConfig::default()
+        }
+    }
+
     /// Starts the archive, and waits until it has followed the log to the disclosure.
     pub async fn start(&self) -> Archive {
         let archive = self.start_behind().await;
@@ -142,13 +158,11 @@ impl World {
 
     /// Starts the archive.
     pub async fn start_behind(&self) -> Archive {
-        let mut boot = Boot::start(&self.config()).unwrap();
+        let mut boot = Boot::start(&self.service_config()).unwrap();
         boot.clock = Arc::new(self.clock.clone());
-        let config = ArchiveConfig {
-            batch_ms: 10,
-            ..ArchiveConfig::default()
-        };
-        let app = greffe_archive::open(&boot, config).await.unwrap();
+        let app = greffe_archive::open(&boot, self.archive_config())
+            .await
+            .unwrap();
         let (stop, stopped) = oneshot::channel();
         let running = app.clone();
         let ready = boot.ready_file();

@@ -1,6 +1,7 @@
 //! Retention, which people can only make longer: first in the database, then in the locks of the objects.
 
 use greffe_service_kit::db::Connection;
+use greffe_service_kit::telemetry::metrics;
 use std::collections::BTreeSet;
 
 use greffe_api::archive as api;
@@ -112,6 +113,11 @@ async fn lock(app: &App, digest: &Digest, until: Millis) -> Result<(), ArchiveEr
     if let Some(content) = record.content {
         names.push(crate::store::digest(&content)?);
     }
-    app.blocking(move |objects| names.iter().try_for_each(|name| objects.lock(name, until)))
-        .await
+    for name in names {
+        if let Err(error) = app.objects.lock(name, until).await {
+            metrics::ARCHIVE_RETENTION_ERRORS.add(1);
+            return Err(error.into());
+        }
+    }
+    Ok(())
 }

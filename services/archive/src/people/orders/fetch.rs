@@ -128,21 +128,29 @@ pub(crate) async fn attachment(
     let (sender, receiver) = mpsc::channel(CHUNKS);
     let app = app.clone();
     tokio::spawn(async move {
-        let chunks = sender.clone();
-        let streamed = app
-            .blocking(move |objects| {
-                objects.stream(&wanted, |chunk| {
-                    let response = api::FetchAttachmentResponse { chunk };
-                    chunks.blocking_send(Ok(response)).is_ok()
-                })
-            })
-            .await;
+        let streamed = stream(&app, wanted, &sender).await;
         if let Err(error) = streamed {
             // Nobody is left to tell when the reader went away.
-            let _ = sender.send(Err(Status::from(error))).await;
+            let _gone = sender.send(Err(Status::from(error))).await;
         }
     });
     Ok(Box::pin(ReceiverStream::new(receiver)))
+}
+
+/// Hands out an attachment's pieces until nobody takes them.
+async fn stream(
+    app: &App,
+    wanted: Digest,
+    sender: &mpsc::Sender<Result<api::FetchAttachmentResponse, Status>>,
+) -> Result<(), ArchiveError> {
+    let mut pieces = app.objects.reader(wanted).await?;
+    while let Some(chunk) = pieces.next().await? {
+        let response = api::FetchAttachmentResponse { chunk };
+        if sender.send(Ok(response)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A released order whose reader calls within its window.

@@ -2,11 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use bytes::Bytes;
+
 use super::*;
 
-fn store() -> (tempfile::TempDir, Objects) {
+fn store() -> (tempfile::TempDir, Folder) {
     let folder = tempfile::tempdir().unwrap();
-    let objects = Objects::open(folder.path()).unwrap();
+    let objects = Folder::open(folder.path()).unwrap();
     (folder, objects)
 }
 
@@ -14,11 +16,11 @@ fn digest(bytes: &[u8]) -> Digest {
     Digest::new(Sha256::digest(bytes).into())
 }
 
-fn put(objects: &Objects, bytes: &[u8], until: u64) -> Digest {
+fn put(objects: &Folder, bytes: &[u8], until: u64) -> Digest {
     let digest = digest(bytes);
     let new = NewObject {
         digest,
-        bytes,
+        bytes: Bytes::copy_from_slice(bytes),
         retain_until: Millis::new(until),
     };
     objects.put(&[new]).unwrap();
@@ -39,12 +41,12 @@ fn an_object_is_read_only_and_comes_back_whole() {
     assert_eq!(put(&objects, b"ciphertext", 40), name);
     let wrong = NewObject {
         digest: name,
-        bytes: b"other",
+        bytes: Bytes::from_static(b"other"),
         retain_until: Millis::new(1),
     };
     assert!(matches!(
         objects.put(&[wrong]),
-        Err(ObjectError::Digest { .. })
+        Err(FolderError::Digest { .. })
     ));
     assert_eq!(objects.read(&name).unwrap(), b"ciphertext");
 }
@@ -58,7 +60,7 @@ fn a_lock_only_grows_and_holds_until_its_date() {
     objects.lock(&name, Millis::new(200)).unwrap();
     assert!(matches!(
         objects.remove(&name, Millis::new(199)),
-        Err(ObjectError::Locked { until, .. }) if until == Millis::new(200)
+        Err(FolderError::Locked { until, .. }) if until == Millis::new(200)
     ));
     assert!(objects.contains(&name));
     objects.remove(&name, Millis::new(200)).unwrap();
@@ -66,7 +68,7 @@ fn a_lock_only_grows_and_holds_until_its_date() {
     objects.remove(&name, Millis::new(200)).unwrap();
     assert!(matches!(
         objects.lock(&name, Millis::new(300)),
-        Err(ObjectError::Missing(_))
+        Err(FolderError::Missing(_))
     ));
 }
 
@@ -78,8 +80,48 @@ fn a_lock_that_cannot_be_read_refuses_removal() {
     fs::write(objects.lock_path(&name), "soon").unwrap();
     assert!(matches!(
         objects.remove(&name, Millis::new(u64::MAX)),
-        Err(ObjectError::Lock(_))
+        Err(FolderError::Lock(_))
     ));
+}
+
+#[test]
+fn of_two_concurrent_extensions_the_later_date_stays() {
+    let (_folder, objects) = store();
+    let name = put(&objects, b"x", 1);
+    for round in 0..50_u64 {
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let (objects, until) = (&objects, Millis::new(100 * round + 10 + n));
+                scope.spawn(move || objects.lock(&name, until).unwrap());
+            }
+        });
+        let latest = Millis::new(100 * round + 13);
+        assert_eq!(objects.locked_until(&name).unwrap(), Some(latest));
+    }
+}
+
+#[test]
+fn a_scrub_names_what_is_wrong_and_mends_a_lock() {
+    let (_folder, objects) = store();
+    let name = put(&objects, b"bytes", 100);
+    assert!(objects.scrub(&name, Millis::new(100)).unwrap().clean());
+    fs::remove_file(objects.lock_path(&name)).unwrap();
+    for wrong in ["", "soon"] {
+        if !wrong.is_empty() {
+            fs::remove_file(objects.lock_path(&name)).unwrap();
+            fs::write(objects.lock_path(&name), wrong).unwrap();
+        }
+        let scrubbed = objects.scrub(&name, Millis::new(100)).unwrap();
+        assert_eq!(scrubbed.findings[0].1, Finding::Unlocked);
+        assert!(!scrubbed.lost);
+        assert_eq!(objects.locked_until(&name).unwrap(), Some(Millis::new(100)));
+    }
+    let path = objects.path(&name);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&path, b"bites").unwrap();
+    let scrubbed = objects.scrub(&name, Millis::new(100)).unwrap();
+    assert_eq!(scrubbed.findings[0].1, Finding::Rotted);
+    assert!(scrubbed.lost);
 }
 
 #[test]
@@ -103,14 +145,14 @@ fn a_rotted_byte_is_named_and_never_served() {
     fs::write(&path, rotted).unwrap();
     assert!(matches!(
         objects.read(&name),
-        Err(ObjectError::Digest { .. })
+        Err(FolderError::Digest { .. })
     ));
     let mut handed = 0;
     let result = objects.stream(&name, |piece| {
         handed += piece.len();
         true
     });
-    assert!(matches!(result, Err(ObjectError::Digest { .. })));
+    assert!(matches!(result, Err(FolderError::Digest { .. })));
     assert!(handed < bytes.len());
 }
 
@@ -123,18 +165,18 @@ fn an_upload_is_complete_or_not_there() {
     short.write(b"in ", 8).unwrap();
     assert!(matches!(
         short.finish(&name, 8),
-        Err(ObjectError::Size { .. })
+        Err(FolderError::Size { .. })
     ));
     let mut other = objects.upload().unwrap();
     other.write(b"in partz", 8).unwrap();
     assert!(matches!(
         other.finish(&name, 8),
-        Err(ObjectError::Digest { .. })
+        Err(FolderError::Digest { .. })
     ));
     let mut long = objects.upload().unwrap();
     assert!(matches!(
         long.write(b"in parts!", 8),
-        Err(ObjectError::Size { .. })
+        Err(FolderError::Size { .. })
     ));
     drop(long);
     assert!(!objects.contains(&name));
@@ -155,7 +197,7 @@ fn what_was_unfinished_is_gone_after_a_restart() {
     upload.write(b"lost", 4).unwrap();
     // The process dies: nothing is dropped.
     core::mem::forget(upload);
-    let again = Objects::open(folder.path()).unwrap();
+    let again = Folder::open(folder.path()).unwrap();
     assert_eq!(fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
     assert_eq!(again.read(&name).unwrap(), b"kept");
     assert_eq!(again.locked_until(&name).unwrap(), Some(Millis::new(9)));
@@ -164,24 +206,28 @@ fn what_was_unfinished_is_gone_after_a_restart() {
 #[test]
 fn attack_51_a_failed_fsync_stops_every_further_write() {
     let folder = tempfile::tempdir().unwrap();
-    drop(Objects::open(folder.path()).unwrap());
-    let objects = Objects {
+    drop(Folder::open(folder.path()).unwrap());
+    let objects = Folder {
         inner: Arc::new(Inner {
             root: folder.path().to_owned(),
             poisoned: AtomicBool::new(false),
             temporary: AtomicU64::new(0),
+            locking: Default::default(),
             sync: |_| Err(io::Error::other("no medium")),
         }),
     };
     let bytes = b"x";
     let new = NewObject {
         digest: digest(bytes),
-        bytes,
+        bytes: Bytes::copy_from_slice(bytes),
         retain_until: Millis::new(1),
     };
-    assert!(matches!(objects.put(&[new]), Err(ObjectError::Poisoned)));
+    assert!(matches!(
+        objects.put(&[new.clone()]),
+        Err(FolderError::Poisoned)
+    ));
     assert!(!objects.contains(&new.digest));
-    assert!(matches!(objects.upload(), Err(ObjectError::Poisoned)));
+    assert!(matches!(objects.upload(), Err(FolderError::Poisoned)));
     // A new start replays: the write goes through on a disk that works again.
-    Objects::open(folder.path()).unwrap().put(&[new]).unwrap();
+    Folder::open(folder.path()).unwrap().put(&[new]).unwrap();
 }

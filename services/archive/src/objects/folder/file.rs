@@ -4,58 +4,63 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use greffe_types::{Digest, Millis};
 
-use super::{ObjectError, Objects};
+use super::{Folder, FolderError, LOCKING};
 
 /// Read-only for everybody.
 const READ_ONLY: u32 = 0o444;
 
-impl Objects {
+impl Folder {
     /// Refuses when an fsync has failed since the start.
-    pub(super) fn healthy(&self) -> Result<(), ObjectError> {
+    pub(super) fn healthy(&self) -> Result<(), FolderError> {
         if self.inner.poisoned.load(Ordering::SeqCst) {
-            return Err(ObjectError::Poisoned);
+            return Err(FolderError::Poisoned);
         }
         Ok(())
     }
 
     /// A new unfinished file.
-    pub(super) fn create(&self, path: &Path) -> Result<File, ObjectError> {
+    pub(super) fn create(&self, path: &Path) -> Result<File, FolderError> {
         self.healthy()?;
         OpenOptions::new()
             .write(true)
             .create_new(true)
             .open(path)
-            .map_err(ObjectError::io("create", path))
+            .map_err(FolderError::io("create", path))
     }
 
     /// Gives complete bytes their name. The directory still has to be fsynced.
-    pub(super) fn write_file(&self, bytes: &[u8], path: &Path) -> Result<(), ObjectError> {
+    pub(super) fn write_file(&self, bytes: &[u8], path: &Path) -> Result<(), FolderError> {
         let temporary = self.temporary();
         let mut file = self.create(&temporary)?;
         file.write_all(bytes)
-            .map_err(ObjectError::io("write", &temporary))?;
+            .map_err(FolderError::io("write", &temporary))?;
         self.finish(&file, &temporary, path)
     }
 
     /// Makes an unfinished file read-only and durable, and gives it its name.
-    pub(super) fn finish(&self, file: &File, from: &Path, to: &Path) -> Result<(), ObjectError> {
+    pub(super) fn finish(&self, file: &File, from: &Path, to: &Path) -> Result<(), FolderError> {
         file.set_permissions(Permissions::from_mode(READ_ONLY))
-            .map_err(ObjectError::io("protect", from))?;
+            .map_err(FolderError::io("protect", from))?;
         self.sync(file)?;
-        fs::rename(from, to).map_err(ObjectError::io("name", to))
+        fs::rename(from, to).map_err(FolderError::io("name", to))
     }
 
     /// Writes a lock unless one at least as late stands. The directory still has to be fsynced.
-    pub(super) fn write_lock(&self, digest: &Digest, until: Millis) -> Result<(), ObjectError> {
-        if self
-            .locked_until(digest)?
-            .is_some_and(|present| present >= until)
-        {
-            return Ok(());
+    pub(super) fn write_lock(&self, digest: &Digest, until: Millis) -> Result<(), FolderError> {
+        let stripe = usize::from(digest.as_bytes()[0]) % LOCKING;
+        let _one = self.inner.locking[stripe]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match self.locked_until(digest) {
+            Ok(Some(present)) if present >= until => return Ok(()),
+            // One that somebody else wrote, unreadable: the caller knows the date.
+            Ok(_) | Err(FolderError::Lock(_)) => {}
+            Err(error) => return Err(error),
         }
         self.write_file(
             format!("{}\n", until.get()).as_bytes(),
@@ -64,16 +69,16 @@ impl Objects {
     }
 
     /// Makes a directory's names durable.
-    pub(super) fn sync_directory(&self, path: &Path) -> Result<(), ObjectError> {
-        let directory = File::open(path).map_err(ObjectError::io("open", path))?;
+    pub(super) fn sync_directory(&self, path: &Path) -> Result<(), FolderError> {
+        let directory = File::open(path).map_err(FolderError::io("open", path))?;
         self.sync(&directory)
     }
 
-    fn sync(&self, file: &File) -> Result<(), ObjectError> {
+    fn sync(&self, file: &File) -> Result<(), FolderError> {
         self.healthy()?;
         if (self.inner.sync)(file).is_err() {
             self.inner.poisoned.store(true, Ordering::SeqCst);
-            return Err(ObjectError::Poisoned);
+            return Err(FolderError::Poisoned);
         }
         Ok(())
     }
