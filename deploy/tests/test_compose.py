@@ -7,10 +7,12 @@ import re
 import signal
 import subprocess
 import time
+import urllib.request
 
 import yaml
 
 from image import DEPLOY, GREFFE
+from metrics import metrics
 
 NAMES = ("audit", "escrow-1", "escrow-2", "escrow-3", "archive", "relay")
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
@@ -152,10 +154,23 @@ def test_the_containers_run_as_written(image, tmp_path):
         greffe("read", "--as", "bob")
         greffe("conversation", "acknowledge", conversation, "--as", "bob")
         items = greffe("read", "--as", "bob")["items"]
+        for number in range(1, len(NAMES) + 1):
+            say_that_they_serve(f"http://{NET}.{number}:7480")
         assert [item["content"]["text"] for item in items] == ["through containers"]
     finally:
         ended = containers.stop()
     assert set(ended.values()) == {0}, (ended, containers.logs())
+
+
+def say_that_they_serve(health: str):
+    """The plaintext port, as the kubelet and Prometheus read it."""
+    for page in ("livez", "readyz"):
+        with urllib.request.urlopen(f"{health}/{page}", timeout=5) as answer:
+            assert answer.status == 200
+    with urllib.request.urlopen(f"{health}/metrics", timeout=5) as answer:
+        shown = set(re.findall(r"^greffe_\w+", answer.read().decode(), re.M))
+    assert "greffe_rpc_duration_seconds_count" in shown
+    assert shown <= metrics(), shown - metrics()
 
 
 def wait_for(connection, data, containers):

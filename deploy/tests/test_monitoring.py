@@ -8,23 +8,13 @@ import pytest
 import yaml
 
 from image import DEPLOY
+from metrics import metrics
 
 RULES = DEPLOY / "alerts/greffe.yaml"
 ALERTS = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 TESTS = yaml.safe_load((DEPLOY / "alerts/tests.yaml").read_text())["tests"]
 DASHBOARDS = sorted((DEPLOY / "dashboards").glob("*.json"))
 NAME = re.compile(r"\bgreffe_[a-z0-9_]+")
-
-
-def metrics() -> set[str]:
-    """Every name that Prometheus may read, those of a histogram's parts included."""
-    rows = [line.split("|") for line in (DEPLOY / "METRICS.md").read_text().splitlines() if line.startswith("| `greffe.")]
-    assert len(rows) > 15
-    result = set()
-    for row in rows:
-        name, kind = row[2].strip(" `"), row[3].strip()
-        result |= {f"{name}_{part}" for part in ("bucket", "count", "sum")} if kind == "histogram" else {name}
-    return result
 
 
 def promtool(*arguments) -> None:

@@ -54,8 +54,7 @@ def test_the_program_reads_what_the_chart_renders(name, where, tmp_path):
 
 
 def test_a_setting_that_the_program_does_not_know_is_seen(tmp_path):
-    found = manifests("production-services")
-    text = settings(found, "greffe-relay")["relay.toml"]
+    text = settings(manifests("development"), "trial-relay")["relay.toml"]
     config = tmp_path / "relay.toml"
     config.write_text(text.replace("[service.health]", "[service.helth]"))
     done = subprocess.run([GREFFE, "config", "print", "relay", "--config", config], capture_output=True, text=True)

@@ -77,6 +77,11 @@ filter = {{ toJson $v.log.filter }}
 {{ $key }} = {{ toJson $value }}
 {{- end }}
 {{- if eq .name "archive" }}
+{{- if $c.http.enabled }}
+
+[archive.http]
+listen = "0.0.0.0:7443"
+{{- end }}
 {{- if $c.wraps.database.existingSecret }}
 
 [archive.wraps]

@@ -36,6 +36,11 @@ list in a NetworkPolicy means everybody, so none is ever rendered. */}}
 {{- $callers = concat $callers (include "greffe.peers" (dict "root" $.root "name" .) | fromJsonArray) -}}
 {{- end -}}
 {{- include "greffe.rule" (dict "way" "from" "peers" $callers "port" 7400) }}
+{{- if eq .name "archive" }}
+{{- if $c.http.enabled }}
+{{- include "greffe.rule" (dict "way" "from" "peers" $c.http.clients "port" 7443) }}
+{{- end }}
+{{- end }}
 {{- include "greffe.rule" (dict "way" "from" "peers" $v.networkPolicy.monitoring.from "port" 7480) }}
 {{- end -}}
 
