@@ -149,6 +149,8 @@ impl Server {
         ready_file: &Path,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
+        // However this ends, a listener that was not free included: what runs beside the server ends with it.
+        let _stopped = self.stop.clone().drop_guard();
         let tls = TlsAcceptor::from(server_config(&self.identity)?);
         let failed = |source| ServeError::Listen {
             address: listen,
@@ -214,7 +216,6 @@ impl Server {
         };
         // Also when the transport failed: nothing may go on as if we served.
         self.health.enter(Phase::Draining);
-        self.stop.cancel();
         if let Err(error) = &outcome {
             tracing::error!(causes = %Causes(error), "serving failed");
         }

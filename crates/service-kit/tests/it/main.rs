@@ -10,5 +10,6 @@ mod log;
 mod places;
 mod renew;
 mod rpcs;
+mod taken;
 mod tls;
 mod world;
