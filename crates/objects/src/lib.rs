@@ -11,7 +11,19 @@
 //!   A rotted version stays below the new one until its own lock has run out: the server deletes it for nobody.
 //! - [`Store::open`] tries everything a store needs on each bucket, and refuses to start on one that does not do it.
 //!
-//! Equal bytes put twice at the same time by two processes may leave two versions; both are whole, both are locked.
+//! # What a bucket has to grant
+//!
+//! On the bucket: `s3:GetBucketVersioning`, `s3:GetBucketObjectLockConfiguration`, `s3:ListBucket`, `s3:ListBucketVersions`. On its
+//! objects: `s3:PutObject`, `s3:GetObject`, `s3:GetObjectVersion`, `s3:PutObjectRetention`, `s3:GetObjectRetention`,
+//! `s3:PutObjectLegalHold`, `s3:GetObjectLegalHold`, `s3:DeleteObjectVersion`, `s3:AbortMultipartUpload`. Nothing else: not
+//! `s3:BypassGovernanceRetention`, not `s3:PutBucketVersioning`. A rule that ends unfinished uploads after a day is the bucket
+//! owner's to set.
+//!
+//! # What it does not do
+//!
+//! A put needs every bucket: while one is out of reach nothing is acknowledged, and reads go to the other. There is no queue of
+//! repairs. `If-None-Match` is not sent, for servers differ in what they make of it (some ignore it without a word): equal bytes
+//! put twice at the same time by two processes may leave two versions; both are whole, both are locked.
 
 mod bucket;
 mod error;

@@ -54,6 +54,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Digest`] when every copy is rotted, [`StoreError::Rotted`], or a failed request.
     pub async fn read(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        match self.read_once(digest).await {
+            // Now that it is suspected, a copy is checked through first.
+            Err(StoreError::Rotted { .. }) => self.read_once(digest).await,
+            done => done,
+        }
+    }
+
+    async fn read_once(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let mut reader = self.reader(digest).await?;
         let mut bytes = Vec::new();
         while let Some(piece) = reader.next().await? {

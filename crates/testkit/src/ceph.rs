@@ -145,7 +145,26 @@ impl Ceph {
         let port = free_port();
         Gateway {
             server: gateway(&self.folder, port),
-            port,
+            endpoint: format!("http://127.0.0.1:{port}"),
+        }
+    }
+
+    /// As [`Ceph::another_gateway`], over TLS with a certificate for 127.0.0.1 and its key, as PEM.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn tls_gateway(&self, certificate: &str, key: &str) -> Gateway {
+        let port = free_port();
+        let file = self.folder.join(&format!("gateway-{port}.pem"));
+        fs::write(&file, format!("{certificate}{key}"))
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
+        let frontend = format!(
+            "ssl_endpoint=127.0.0.1:{port} ssl_certificate={}",
+            file.display()
+        );
+        Gateway {
+            server: gateway_at(&self.folder, port, &frontend),
+            endpoint: format!("https://127.0.0.1:{port}"),
         }
     }
 
@@ -198,13 +217,13 @@ impl Ceph {
 #[derive(Debug)]
 pub struct Gateway {
     server: Server,
-    port: u16,
+    endpoint: String,
 }
 
 impl Gateway {
     /// Where it answers.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.endpoint.clone()
     }
 
     /// Kills it.
@@ -317,7 +336,11 @@ fn storage(folder: &Folder) -> Server {
 }
 
 fn gateway(folder: &Folder, port: u16) -> Server {
-    let frontend = format!("--rgw-frontends=beast endpoint=127.0.0.1:{port}");
+    gateway_at(folder, port, &format!("endpoint=127.0.0.1:{port}"))
+}
+
+fn gateway_at(folder: &Folder, port: u16, frontend: &str) -> Server {
+    let frontend = format!("--rgw-frontends=beast {frontend}");
     let server = daemon(folder, "radosgw", &["-n", "client.rgw", &frontend]);
     server.wait("the Ceph gateway", START, || {
         TcpStream::connect(("127.0.0.1", port)).is_ok()

@@ -14,6 +14,9 @@ use super::Bucket;
 use crate::error::StoreError;
 use crate::settings::BucketSettings;
 
+/// How a certificate begins.
+const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
 /// Tries of one request, the first included.
 const TRIES: u32 = 4;
 
@@ -47,6 +50,10 @@ impl Bucket {
         if let Some(path) = ca {
             let pem = std::fs::read(path)
                 .map_err(|e| setting("ca", format!("{} cannot be read: {e}", path.display())))?;
+            if !pem.windows(PEM.len()).any(|window| window == PEM) {
+                let why = format!("{} holds no certificate in PEM", path.display());
+                return Err(setting("ca", why));
+            }
             let context = TlsContext::builder()
                 .with_trust_store(TrustStore::empty().with_pem_certificate(pem))
                 .build()

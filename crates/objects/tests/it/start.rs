@@ -80,3 +80,41 @@ async fn settings_and_endpoints_that_cannot_work_are_told_apart() {
     let error = Store::open(&bad, None).await.unwrap_err();
     assert!(error.to_string().contains("prefix"), "{error}");
 }
+
+#[tokio::test]
+async fn a_server_is_believed_by_the_authority_named_and_no_other() {
+    let ceph = ceph().await;
+    let authority = || rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (ours, other) = (authority(), authority());
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, pem: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        Some(path)
+    };
+    let gateway = {
+        let (ceph, pem, key) = (
+            ceph.clone(),
+            ours.cert.pem(),
+            ours.signing_key.serialize_pem(),
+        );
+        tokio::task::spawn_blocking(move || ceph.tls_gateway(&pem, &key))
+            .await
+            .unwrap()
+    };
+    let name = bucket(&ceph, Kind::Locking, &PERMISSIONS).await;
+    let mut settings = settings(&gateway.endpoint(), &name);
+    settings.ca = write("ours.pem", ours.cert.pem());
+    Store::open(&settings, None).await.unwrap();
+    settings.ca = write("other.pem", other.cert.pem());
+    let refused = Store::open(&settings, None).await.unwrap_err();
+    assert_eq!(refused.reason(), "OBJECT_STORE_REFUSED", "{refused:?}");
+    for (file, what) in [
+        (Some(folder.path().join("none.pem")), "cannot be read"),
+        (write("empty.pem", "nothing".into()), "holds no certificate"),
+    ] {
+        settings.ca = file;
+        let refused = Store::open(&settings, None).await.unwrap_err();
+        assert!(refused.to_string().contains(what), "{refused:?}");
+    }
+}

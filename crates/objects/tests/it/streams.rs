@@ -80,6 +80,27 @@ async fn two_hundred_mebibytes_stream_both_ways_in_constant_memory() {
 }
 
 #[tokio::test]
+async fn a_batch_is_put_side_by_side() {
+    let world = World::new().await;
+    let until = in_seconds(600);
+    let batch: Vec<_> = (0..128)
+        .map(|n| crate::support::object(&noise(1000 + n, 4096), until))
+        .collect();
+    let started = Instant::now();
+    world.store.put(&batch).await.unwrap();
+    let first = started.elapsed();
+    let started = Instant::now();
+    world.store.put(&batch).await.unwrap();
+    println!(
+        "128 objects of 4 KiB into two buckets, read back from each: {first:?}; again: {:?}",
+        started.elapsed()
+    );
+    for new in &batch {
+        assert_eq!(world.store.read(&new.digest).await.unwrap(), new.bytes);
+    }
+}
+
+#[tokio::test]
 async fn an_upload_is_complete_or_not_there() {
     let world = World::new().await;
     let bytes = noise(4, 17 << 20);

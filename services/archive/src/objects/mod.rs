@@ -106,10 +106,10 @@ impl Objects {
             let opened = blocking(move || Folder::open(folder)).await?;
             return Ok(Self::Folder(opened));
         };
-        let replica = match primary.replica.as_deref() {
-            Some(ObjectsConfig::S3(replica)) => Some(replica.settings()),
-            None => None,
-        };
+        let replica = primary
+            .replica
+            .as_deref()
+            .map(|ObjectsConfig::S3(replica)| replica.settings());
         let store = Store::open(&primary.settings(), replica.as_ref()).await?;
         Ok(Self::Buckets(store))
     }

@@ -223,7 +223,7 @@ fn attack_51_a_failed_fsync_stops_every_further_write() {
         retain_until: Millis::new(1),
     };
     assert!(matches!(
-        objects.put(&[new.clone()]),
+        objects.put(core::slice::from_ref(&new)),
         Err(FolderError::Poisoned)
     ));
     assert!(!objects.contains(&new.digest));
