@@ -29,8 +29,8 @@ def commands(path) -> list[list[str]]:
         for line in body.replace("\\\n", " ").splitlines():
             for start in re.finditer(r"(?:^|[\s(;&|])greffe (?=[a-z-])", line):
                 words = shlex.split(until_operator(line[start.end() :]))
-                # Not the chart or release of that name in another program's arguments.
-                if not re.search(r"\b(helm|kubectl)\b", line[: start.start()]):
+                # A database, role or release of that name is no command of ours.
+                if not re.search(r"\b(helm|kubectl|createdb|createuser)\b", line[: start.start()]):
                     found.append(words)
     return found
 

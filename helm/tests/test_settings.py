@@ -36,6 +36,8 @@ def test_the_program_reads_what_the_chart_renders(name, where, tmp_path):
         environment = {"PATH": os.environ["PATH"]}
         mounts = {mount["name"]: pathlib.PurePath(mount["mountPath"]) for mount in container["volumeMounts"]}
         for variable in container.get("env") or []:
+            if not variable["name"].startswith("GREFFE__"):
+                continue
             file = pathlib.PurePath(variable["value"])
             secret = next(v for v in spec["volumes"] if mounts.get(v["name"]) == file.parent)["secret"]
             # The file that the variable names is one that the volume projects.
@@ -51,6 +53,19 @@ def test_the_program_reads_what_the_chart_renders(name, where, tmp_path):
         for variable in environment:
             if variable.startswith("GREFFE__"):
                 assert variable in done.stdout, "printed with where it came from"
+
+
+def test_every_command_that_a_pod_runs_is_one_that_the_program_has():
+    ran = {
+        tuple(word for word in container["args"][:2] if word not in COMPONENTS)
+        for name in names()
+        for _, _, spec in pods(manifests(name))
+        for container in (spec.get("initContainers") or []) + spec["containers"]
+    }
+    assert ran == {("serve",), ("migrate",), ("config", "check"), ("config", "print")}
+    for command in ran:
+        done = subprocess.run([GREFFE, *command, "--help"], capture_output=True, text=True)
+        assert done.returncode == 0 and "--config" in done.stdout, (command, done.stderr)
 
 
 def test_a_setting_that_the_program_does_not_know_is_seen(tmp_path):

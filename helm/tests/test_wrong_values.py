@@ -38,6 +38,7 @@ BY_SCHEMA = [
     (S, "relay.limits", {"conections": 1}, "at '/relay/limits': additional properties 'conections' not allowed"),
     (S, "relay.pod", {"terminationGracePeriodSeconds": 5}, "at '/relay/pod/terminationGracePeriodSeconds': minimum: got 5, want 11"),
     (S, "pod.extraVolumes", [{"name": "x", "hostPath": {"path": "/"}}], "at '/pod/extraVolumes/0': 'not' failed"),
+    (S, "pod.extraEnv", [{"name": "GREFFE__SERVICE__MODE", "value": "development"}], "at '/pod/extraEnv/0/name': 'not' failed"),
     (S, "archive.objects.endpoint", "http://s3.example", "at '/archive/objects/endpoint'"),
     (S, "archive.objects.kind", "gcs", "at '/archive/objects/kind': value must be one of 'folder', 's3'"),
     (S, "image.tag", "latest", "at '/image/tag': 'not' failed"),

@@ -40,6 +40,11 @@
 
 {{/* Variables and mounts of a container. */}}
 {{- define "greffe.env" -}}
+{{- if ne (default "" .for) "migration" }}
+{{- with (include "greffe.pod" . | fromYaml).extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
 {{- range include "greffe.secrets" . | fromJsonArray }}
 {{- $secret := . }}
 {{- range $variable, $file := .variables }}
