@@ -20,6 +20,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
+use greffe_service_kit::config::TelemetryConfig;
+use greffe_service_kit::telemetry::{self, LogConfig, Origin};
+
 use args::{Arguments, Command};
 
 fn main() -> ExitCode {
@@ -55,7 +58,8 @@ fn run(arguments: Arguments) -> fail::Result<()> {
         .map_err(|error| fail::Failure::failed("RUNTIME", format_args!("no runtime: {error}")))?;
     let output = arguments.output;
     runtime.block_on(async {
-        match arguments.command {
+        traced(&arguments.command)?;
+        let outcome = match arguments.command {
             Command::Serve(serve) => serve::run(serve).await,
             Command::Config(config) => commands::config::run(&config, output),
             Command::Seal(seal) => seal::run(&seal, output),
@@ -63,6 +67,33 @@ fn run(arguments: Arguments) -> fail::Result<()> {
             Command::Demo(demo) => demo::run(demo, output).await,
             Command::Verify(verify) => verify::run(&verify, output),
             Command::People(command) => commands::run(command, output).await,
-        }
+        };
+        telemetry::flush().await;
+        outcome
     })
+}
+
+/// What people do is traced where the environment names a collector, as OpenTelemetry's specification has it; services are
+/// told in their settings.
+fn traced(command: &Command) -> fail::Result<()> {
+    let Some(otlp) = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT")
+        .ok()
+        .filter(|_| matches!(command, Command::Demo(_) | Command::People(_)))
+    else {
+        return Ok(());
+    };
+    let log = LogConfig {
+        filter: "off".to_owned(),
+        ..LogConfig::default()
+    };
+    let config = TelemetryConfig {
+        otlp: Some(otlp),
+        ..TelemetryConfig::default()
+    };
+    let origin = Origin {
+        service: "greffe".to_owned(),
+        tenant: String::new(),
+    };
+    telemetry::init(&log, &config, &origin)
+        .map_err(|error| fail::Failure::because("TELEMETRY", "OTEL_EXPORTER_OTLP_ENDPOINT", &error))
 }

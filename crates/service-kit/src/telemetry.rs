@@ -3,6 +3,7 @@
 mod export;
 pub mod metrics;
 pub(crate) mod prometheus;
+pub mod trace;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -75,7 +76,7 @@ pub enum TelemetryError {
 pub struct Origin {
     /// The service's name, such as `escrow-2`.
     pub service: String,
-    /// The tenant.
+    /// The tenant; empty when it is not known.
     pub tenant: String,
 }
 

@@ -16,6 +16,7 @@ pub(crate) fn run() -> Result<()> {
     token()?;
     buf()?;
     python()?;
+    collector()?;
     helm::install()?;
     eprintln!("parts: all there");
     Ok(())
@@ -101,6 +102,30 @@ pub(crate) fn python() -> Result<()> {
         .concat(),
     )?;
     std::fs::write(&stamp, &wanted).context("the examples' stamp cannot be written")
+}
+
+/// The collector that telemetry is sent to in tests, below the workspace's folder.
+const COLLECTOR: &str = "target/collector-venv";
+const COLLECTOR_VERSION: &str = "rotel==0.0.1a15";
+
+/// A real OpenTelemetry collector: its program comes in a Python package.
+fn collector() -> Result<()> {
+    let venv = root().join(COLLECTOR);
+    let stamp = venv.join("installed.txt");
+    if std::fs::read(&stamp).is_ok_and(|found| found == COLLECTOR_VERSION.as_bytes()) {
+        return Ok(());
+    }
+    let make = ["-m", "venv", "--clear", COLLECTOR];
+    if shell::run("python3", &make).is_err() {
+        apt(&["python3-venv"])?;
+        shell::run("python3", &make)?;
+    }
+    let quiet = ["--quiet", "--disable-pip-version-check"];
+    shell::run(
+        venv.join("bin/python"),
+        &[&["-m", "pip", "install"], &quiet[..], &[COLLECTOR_VERSION]].concat(),
+    )?;
+    std::fs::write(&stamp, COLLECTOR_VERSION).context("the collector's stamp cannot be written")
 }
 
 /// Installs those Debian packages that are missing, without what they only recommend.

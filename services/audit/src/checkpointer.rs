@@ -14,6 +14,7 @@ use greffe_service_kit::boot::{Boot, SharedTrust};
 use greffe_service_kit::db::Database;
 use greffe_service_kit::errors::Causes;
 use greffe_service_kit::files::FileError;
+use greffe_service_kit::telemetry::metrics;
 use greffe_tlog::{CosignerKey, Freshness, NoteSignature, Quorum, SignedCheckpoint, TILE_WIDTH};
 use greffe_types::Millis;
 use tokio::sync::{Notify, mpsc, watch};
@@ -269,6 +270,7 @@ impl Checkpointer {
                 line,
             } => {
                 let witness = *witness;
+                metrics::AUDIT_WITNESS_AGE.since_for(witness.name(), Some(self.boot.clock.now()));
                 if !self.heard.contains(&witness) {
                     self.heard.push(witness.clone());
                 }
@@ -385,6 +387,8 @@ impl Checkpointer {
             }
             match self.boot.channel(key.name()) {
                 Ok(channel) => {
+                    // From the start on, for one that never answers.
+                    metrics::AUDIT_WITNESS_AGE.since_for(key.name(), Some(self.boot.clock.now()));
                     let task = WitnessTask {
                         key: key.clone(),
                         channel,

@@ -18,6 +18,7 @@ mod entry;
 mod follow;
 mod grow;
 mod load;
+mod measure;
 mod refusals;
 mod rpc;
 mod sequencer;
@@ -113,6 +114,7 @@ pub async fn serve_at(
         wakers: wakers.clone(),
     };
     let limits = GroupLimits::default();
+    let time = clock.clone();
     let app = App {
         group: GroupCommit::spawn("audit.append", db.clone(), sequencer, limits),
         db: db.clone(),
@@ -132,6 +134,7 @@ pub async fn serve_at(
     let shown = sender.clone();
     let checkpointer = Checkpointer::new(boot, db.clone(), config.audit, loaded, sender, wakers);
     let mut job = tokio::spawn(checkpointer.run());
+    let measuring = tokio::spawn(measure::run(db.clone(), time, shown.subscribe()));
     let stop = or_lost(&db, stop);
     let stop = async {
         tokio::select! {
@@ -141,6 +144,7 @@ pub async fn serve_at(
     };
     let outcome = server.run(config.service.listen, &ready_file, stop).await;
     job.abort();
+    measuring.abort();
     // The data folder is unlocked only after the job, which holds it, has ended.
     while !job.is_finished() {
         tokio::task::yield_now().await;

@@ -10,6 +10,7 @@ use greffe_api::audit::get_inclusion_proof_request::Leaf as Asked;
 use greffe_api::audit::log_service_server::LogService;
 use greffe_service_kit::errors::{Causes, ServiceError};
 use greffe_service_kit::serve::peer;
+use greffe_service_kit::telemetry::trace;
 use greffe_service_kit::tls::Caller;
 use greffe_types::Digest;
 use tonic::{Request, Response, Status, Streaming};
@@ -58,6 +59,7 @@ async fn append_one(
     request: api::AppendRequest,
 ) -> Result<api::AppendResponse, Status> {
     let id = request.id.clone();
+    let _span = trace::of(&id, tracing::info_span!("audit.append"));
     let outcome = match check(request, caller.id.tenant(), caller.id.name()) {
         Ok(proposed) => app.append(proposed).await?,
         Err(refused) => Err(refused),

@@ -4,11 +4,27 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use greffe_service_kit::errors::Causes;
+use greffe_service_kit::telemetry::metrics;
 
 use crate::app::App;
 
 /// Between two sweeps.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// Between two looks at what waits.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Says how much waits, and since when, for as long as it is polled.
+pub(crate) async fn measure(app: Arc<App>) {
+    loop {
+        let (items, bytes) = app.pipeline.backlog();
+        metrics::RELAY_UNARCHIVED_ITEMS.set(items);
+        metrics::RELAY_UNARCHIVED_SIZE.set(bytes);
+        metrics::RELAY_UNARCHIVED_AGE.since(app.pipeline.oldest());
+        metrics::RELAY_UNDELIVERED_AGE.since(app.mailbox.oldest());
+        tokio::time::sleep(LOOK).await;
+    }
+}
 
 /// Sweeps for as long as it is polled.
 pub(crate) async fn run(app: Arc<App>) {

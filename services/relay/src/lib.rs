@@ -61,6 +61,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         .map_err(|error| StartError::service("the log cannot be followed", error))?;
     let following = tokio::spawn(follow::run(app.clone(), follower));
     let sweeping = tokio::spawn(jobs::run(app.clone()));
+    let measuring = tokio::spawn(jobs::measure(app.clone()));
     let stop = or_lost(&app.db, stop);
     let outcome = server
         .run(config.service.listen, &boot.ready_file(), stop)
@@ -68,6 +69,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     stopping.cancel();
     following.abort();
     sweeping.abort();
+    measuring.abort();
     app.mailbox.stop().await;
     app.pipeline.stop().await;
     app.db.close().await?;

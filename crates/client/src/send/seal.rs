@@ -4,8 +4,10 @@ use greffe_api::relay as api;
 use greffe_envelope::message::Draft;
 use greffe_envelope::pb;
 use greffe_mls::StateChange;
+use greffe_service_kit::telemetry::trace;
 use greffe_types::{ConversationId, Digest};
 use prost::Message as _;
+use tracing::Span;
 
 use super::prepare::Ready;
 use crate::device::Device;
@@ -22,6 +24,12 @@ pub(super) struct Sealed {
     pub(super) epoch: u64,
     pub(super) counter: u64,
     pub(super) previous: Digest,
+    /// From its seal to its answer.
+    pub(super) _span: Span,
+}
+
+fn span(digest: &Digest) -> Span {
+    trace::of(digest.as_bytes(), tracing::info_span!("client.send"))
 }
 
 impl Sealed {
@@ -44,6 +52,7 @@ impl Sealed {
             epoch: header.mls_epoch,
             counter: header.device_counter,
             previous: Digest::try_from(header.previous.as_slice()).map_err(|_| damaged())?,
+            _span: span(&row.digest),
             request,
         })
     }
@@ -199,6 +208,7 @@ impl Device {
             epoch,
             counter,
             previous,
+            _span: span(&digest),
         };
         Ok((sealed, row, change))
     }

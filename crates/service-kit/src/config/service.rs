@@ -159,6 +159,8 @@ const fn yes() -> bool {
 pub struct TelemetryConfig {
     /// The collector's OTLP/gRPC endpoint, such as `http://collector:4317`. Absent: nothing is exported.
     pub otlp: Option<String>,
+    /// Of a hundred envelopes, how many have their traces exported.
+    pub traces_percent: u32,
     /// How often metrics are exported, in milliseconds.
     pub metrics_ms: u64,
 }
@@ -167,6 +169,7 @@ impl Default for TelemetryConfig {
     fn default() -> Self {
         Self {
             otlp: None,
+            traces_percent: 100,
             metrics_ms: 15_000,
         }
     }

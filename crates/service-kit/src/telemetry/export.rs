@@ -17,7 +17,7 @@ use opentelemetry_sdk::logs::{
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder as SpanBatches, BatchSpanProcessor, SdkTracerProvider, SpanData,
+    BatchConfigBuilder as SpanBatches, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData,
 };
 use tonic::transport::{Channel, Endpoint};
 use tracing::Metadata;
@@ -76,7 +76,10 @@ pub(super) fn start(
     global::set_meter_provider(meters.clone());
     metrics::observe_gauges();
 
+    // By the trace's id, which all parts of a trace have: they keep the same ones.
+    let share = f64::from(config.traces_percent.min(100)) / 100.0;
     let traces = SdkTracerProvider::builder()
+        .with_sampler(Sampler::TraceIdRatioBased(share))
         .with_resource(resource.clone())
         .with_span_processor(
             BatchSpanProcessor::builder(spans_over(channel.clone())?)
@@ -144,8 +147,11 @@ fn resource(origin: &Origin) -> Resource {
                 "service.instance.id",
                 format!("{}:{}", host.trim(), std::process::id()),
             ),
-            KeyValue::new("greffe.tenant", origin.tenant.clone()),
         ])
+        .with_attributes(
+            (!origin.tenant.is_empty())
+                .then(|| KeyValue::new("greffe.tenant", origin.tenant.clone())),
+        )
         .build()
 }
 

@@ -338,7 +338,7 @@ pub static RELAY_UNDELIVERED_AGE: Gauge = Gauge::new(about(
     "greffe.relay.undelivered.age",
     "s",
     &[],
-    "Age of the oldest released item that a device with a standing delivery has not acknowledged",
+    "Longest time that a device with an open mailbox has taken in nothing of what it should",
 ));
 /// The log's lag.
 pub static AUDIT_UNPUBLISHED_LEAVES: Gauge = Gauge::new(about(

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_service_kit::errors::Causes;
+use greffe_service_kit::telemetry::trace;
 use greffe_tlog::BatchTree;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::proofs::{self, Checked, Unchecked};
 use crate::app::App;
@@ -56,6 +58,7 @@ pub async fn make_batch(app: &Arc<App>) -> Result<usize, ArchiveError> {
     if receipts.is_empty() {
         return Ok(0);
     }
+    let (id, _span) = name(&receipts);
     let dense = receipts.iter().zip(first..).all(|(r, n)| r.record == n);
     if !dense {
         return Err(ArchiveError::Damaged("record numbers have a gap"));
@@ -74,7 +77,6 @@ pub async fn make_batch(app: &Arc<App>) -> Result<usize, ArchiveError> {
         first,
         proofs_verified: count - (failed.len() + before) as u64,
     };
-    let id = outbox::append_id("receipts", &[&first.to_be_bytes()]);
     app.write("batch", async |conn| {
         for c in &checked {
             records::set_proof(conn, scope, c.record, c.proof).await?;
@@ -96,6 +98,21 @@ pub async fn make_batch(app: &Arc<App>) -> Result<usize, ArchiveError> {
     .await?;
     app.signals.outbox.notify_one();
     Ok(receipts.len())
+}
+
+/// The batch's id in the log: the beginning of its first record's digest, by which the log's part of the work stands in that
+/// record's trace. The others are linked.
+fn name(receipts: &[Unbatched]) -> ([u8; 16], Span) {
+    let mut id = [0; 16];
+    let Some((first, others)) = receipts.split_first() else {
+        return (id, Span::none());
+    };
+    id.copy_from_slice(&first.digest.as_bytes()[..16]);
+    let span = trace::of(&id, tracing::info_span!("archive.batch"));
+    for other in others {
+        trace::also(other.digest.as_bytes(), &span);
+    }
+    (id, span)
 }
 
 async fn check_proofs(

@@ -7,9 +7,11 @@ use futures::{Stream, StreamExt as _};
 use greffe_api::archive as api;
 use greffe_api::archive::ingest_service_server::IngestService;
 use greffe_service_kit::errors::ServiceError;
+use greffe_service_kit::telemetry::trace;
 use greffe_types::{ConversationId, Digest};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Span;
 
 use crate::app::App;
 use crate::error::{ArchiveError, invalid};
@@ -53,7 +55,8 @@ impl IngestService for IngestRpc {
         });
         let answers = queued
             .map(|queued| async move {
-                let answered = queued?.await.map_err(|_| ArchiveError::Stopping)?;
+                let (answered, _span) = queued?;
+                let answered = answered.await.map_err(|_| ArchiveError::Stopping)?;
                 Ok(answered?)
             })
             .buffered(WINDOW)
@@ -106,7 +109,9 @@ impl IngestService for IngestRpc {
 async fn queue(
     ingest: &Ingest,
     request: api::IngestRequest,
-) -> Result<tokio::sync::oneshot::Receiver<Answer>, Status> {
+) -> Result<(tokio::sync::oneshot::Receiver<Answer>, Span), Status> {
     let entry = Entry::parse(request).map_err(|error: ServiceError| Status::from(error))?;
-    Ok(ingest.submit(entry).await?)
+    let span = tracing::info_span!("archive.ingest");
+    let span = trace::of(entry.subject.as_bytes(), span);
+    Ok((ingest.submit(entry).await?, span))
 }

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use greffe_api::relay as api;
 use greffe_api::relay::receive_response::Item as Delivered;
+use greffe_envelope::pb;
+use greffe_envelope::statement::Signed;
 use greffe_types::{ConversationId, Digest};
 use prost::Message as _;
 
@@ -26,6 +28,8 @@ pub(super) struct Item {
     pub(super) sequence: u64,
     /// Who has not acknowledged this one does not get the item.
     pub(super) disclosure: Digest,
+    /// What its receipt is for.
+    pub(super) entry: Digest,
     pub(super) response: api::ReceiveResponse,
 }
 
@@ -155,16 +159,23 @@ fn decode(conversation: &ConversationId, row: MailRow) -> Result<Item, RelayErro
             Delivered::Void(statement(void)?)
         }
     };
+    let receipt = statement(&row.receipt)?;
     Ok(Item {
         sequence: row.sequence,
         disclosure: row.disclosure,
+        entry: entry(&receipt).unwrap_or(Digest::ZERO),
         response: api::ReceiveResponse {
             conversation: conversation.to_vec(),
             sequence: row.sequence,
-            receipt: Some(statement(&row.receipt)?),
+            receipt: Some(receipt),
             item: Some(item),
         },
     })
+}
+
+fn entry(receipt: &pb::SignedStatement) -> Option<Digest> {
+    let receipt = Signed::<pb::Receipt>::decode(receipt.clone()).ok()?;
+    Digest::try_from(receipt.entry_digest.as_slice()).ok()
 }
 
 #[cfg(test)]
@@ -177,6 +188,7 @@ mod tests {
         Arc::new(Item {
             sequence,
             disclosure: Digest::ZERO,
+            entry: Digest::ZERO,
             response: api::ReceiveResponse::default(),
         })
     }

@@ -1,11 +1,13 @@
 //! One open mailbox: sends what waits, within its window, until its caller ends the call.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greffe_api::relay as api;
 use greffe_api::relay::receive_response::Item as Delivered;
+use greffe_service_kit::telemetry::trace;
 use greffe_types::ConversationId;
 use tokio::sync::{Notify, mpsc};
 use tonic::Streaming;
@@ -51,6 +53,39 @@ pub(super) struct Delivery {
     places: HashMap<ConversationId, Place>,
     /// Sent and not acknowledged.
     open: usize,
+    standing: Standing,
+}
+
+/// Says while something is to be taken in, for as long as the mailbox is open.
+struct Standing {
+    mailbox: Arc<Mailbox>,
+    number: u64,
+}
+
+impl Standing {
+    fn new(mailbox: Arc<Mailbox>) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self { mailbox, number }
+    }
+
+    /// Nothing, something still, or, after an acknowledgement, something from now on.
+    fn note(&self, something: bool, progress: bool) {
+        let mut standing = lock(&self.mailbox.standing);
+        if !something || progress {
+            standing.remove(&self.number);
+        }
+        if something {
+            let now = || self.mailbox.clock.now();
+            standing.entry(self.number).or_insert_with(now);
+        }
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.note(false, false);
+    }
 }
 
 impl Delivery {
@@ -63,6 +98,7 @@ impl Delivery {
     ) -> Self {
         let subscriber = mailbox.hub.subscribe(session.device);
         Self {
+            standing: Standing::new(mailbox.clone()),
             mailbox,
             session,
             window,
@@ -91,7 +127,9 @@ impl Delivery {
         let mut waiting: HashSet<ConversationId> = self.reload().await?;
         let mut caught_up = false;
         loop {
+            let open = self.open;
             let end = self.take_acks(incoming).await?;
+            let progress = self.open < open;
             if end.is_some() || self.sender.is_closed() {
                 return match end {
                     Some(End::Malformed) => Err(RelayError::Field("ack")),
@@ -119,6 +157,8 @@ impl Delivery {
                     _ => sent = true,
                 }
             }
+            self.standing
+                .note(self.open > 0 || !waiting.is_empty(), progress);
             if sent {
                 caught_up = false;
                 continue;
@@ -218,6 +258,8 @@ impl Delivery {
                     if blocked || self.open >= self.window {
                         break;
                     }
+                    let span = tracing::info_span!("relay.deliver");
+                    let _span = trace::of(item.entry.as_bytes(), span);
                     self.deliver_one(conversation, item.sequence, Outgoing::Item(item))
                         .await;
                     sent += 1;

@@ -18,7 +18,7 @@ use greffe_api::relay as api;
 use greffe_service_kit::boot::SharedTrust;
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::Database;
-use greffe_types::{ConversationId, DeviceId};
+use greffe_types::{ConversationId, DeviceId, Millis};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
@@ -46,6 +46,8 @@ pub struct Mailbox {
     cache: Cache,
     acks: Mutex<Option<mpsc::Sender<Ack>>>,
     tasks: Mutex<tokio::task::JoinSet<()>>,
+    /// Since when each open mailbox has something that its device has not taken in.
+    standing: Mutex<HashMap<u64, Millis>>,
 }
 
 impl std::fmt::Debug for Mailbox {
@@ -107,6 +109,7 @@ impl Mailbox {
             cache: Cache::default(),
             acks: Mutex::new(Some(sender)),
             tasks: Mutex::new(tasks),
+            standing: Mutex::default(),
         })
     }
 
@@ -129,6 +132,11 @@ impl Mailbox {
             delivery::Delivery::new(self.clone(), session, window as usize, acks, sender);
         tokio::spawn(delivery.run(requests));
         Ok(Deliveries(receiver))
+    }
+
+    /// Since when, of the devices that take in, one has not taken in anything of what it should.
+    pub fn oldest(&self) -> Option<Millis> {
+        lock(&self.standing).values().copied().min()
     }
 
     /// Conversations have items with a receipt up to these numbers.

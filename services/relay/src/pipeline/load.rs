@@ -1,11 +1,14 @@
 //! How much is under way, and where it ends: bytes in memory, items that wait for the archive.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use greffe_types::{Digest, Millis};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::lock;
 use crate::error::RelayError;
 
 /// KiB of messages that may be between check and sequencing.
@@ -21,6 +24,9 @@ pub(super) struct Load {
     limit_items: u64,
     limit_bytes: u64,
     patience: Duration,
+    /// Since when each item waits, and, for those of before the start, since the start.
+    waiting: Mutex<HashMap<Digest, Millis>>,
+    before: (u64, Millis),
 }
 
 /// Room for one message until it has its number.
@@ -28,7 +34,7 @@ pub(super) struct Load {
 pub(super) struct Room(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 impl Load {
-    pub(super) fn new(limit: (u64, u64), waiting: (u64, u64)) -> Self {
+    pub(super) fn new(limit: (u64, u64), waiting: (u64, u64), now: Millis) -> Self {
         Self {
             memory: Arc::new(Semaphore::new(MEMORY_KIB)),
             items: AtomicU64::new(waiting.0),
@@ -36,7 +42,28 @@ impl Load {
             limit_items: limit.0,
             limit_bytes: limit.1,
             patience: PATIENCE,
+            waiting: Mutex::default(),
+            before: (waiting.0, now),
         }
+    }
+
+    /// This item waits from now on.
+    pub(super) fn waits(&self, item: Digest, now: Millis) {
+        lock(&self.waiting).insert(item, now);
+    }
+
+    /// This item has its receipt.
+    pub(super) fn answered(&self, item: &Digest) {
+        lock(&self.waiting).remove(item);
+    }
+
+    /// Since when the oldest item waits.
+    pub(super) fn oldest(&self) -> Option<Millis> {
+        let waiting = lock(&self.waiting);
+        let known = waiting.len() as u64;
+        let before = self.items.load(Ordering::Relaxed) > known && self.before.0 > 0;
+        let before = before.then_some(self.before.1);
+        waiting.values().copied().chain(before).min()
     }
 
     /// Waits a little for room; refuses at once while the archive is too far behind.
@@ -87,7 +114,7 @@ mod tests {
 
     #[tokio::test]
     async fn attack_18_beyond_the_backlog_nothing_more_is_taken() {
-        let load = Load::new((2, 1000), (1, 100));
+        let load = Load::new((2, 1000), (1, 100), Millis::new(5));
         load.room(10).await.unwrap();
         load.sequenced(10);
         assert_eq!(load.backlog(), (2, 110));
@@ -105,9 +132,26 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_oldest_is_the_one_that_waits_longest() {
+        let load = Load::new((9, 1000), (1, 100), Millis::new(5));
+        let (a, b) = (Digest::new([1; 32]), Digest::new([2; 32]));
+        assert_eq!(load.oldest(), Some(Millis::new(5)));
+        load.released(100);
+        assert_eq!(load.oldest(), None);
+        for (item, at) in [(a, 7), (b, 9)] {
+            load.sequenced(1);
+            load.waits(item, Millis::new(at));
+        }
+        assert_eq!(load.oldest(), Some(Millis::new(7)));
+        load.released(1);
+        load.answered(&a);
+        assert_eq!(load.oldest(), Some(Millis::new(9)));
+    }
+
     #[tokio::test]
     async fn attack_18_memory_is_bounded_and_given_back() {
-        let mut load = Load::new((2, 1000), (0, 0));
+        let mut load = Load::new((2, 1000), (0, 0), Millis::new(5));
         load.patience = Duration::from_millis(20);
         let room = load.room((MEMORY_KIB - 1) * 1024).await.unwrap();
         assert!(matches!(load.room(1).await, Err(RelayError::Busy(_))));

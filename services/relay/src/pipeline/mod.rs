@@ -30,10 +30,12 @@ use greffe_envelope::pb;
 use greffe_service_kit::boot::SharedTrust;
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::Database;
-use greffe_types::{ConversationId, Digest};
+use greffe_service_kit::telemetry::trace;
+use greffe_types::{ConversationId, Digest, Millis};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
+use tracing::Span;
 
 pub use commit::{AddedMember, Commit};
 pub use refusal::MessageRefusal;
@@ -138,6 +140,7 @@ impl Pipeline {
             load: Arc::new(Load::new(
                 (deps.backlog_items, deps.backlog_bytes),
                 (count, bytes),
+                deps.clock.now(),
             )),
             waiters: Waiters::default(),
             sequenced: Notify::new(),
@@ -177,8 +180,15 @@ impl Pipeline {
         request: api::SendRequest,
     ) -> Result<Pending, RelayError> {
         let digest = refusal::digest_of(&request);
+        let span = trace::of(digest.as_bytes(), tracing::info_span!("relay.send"));
         let refused = match self.check_and_queue(session, request).await {
-            Ok(answer) => return Ok(Pending { digest, answer }),
+            Ok(answer) => {
+                return Ok(Pending {
+                    digest,
+                    answer,
+                    _span: span,
+                });
+            }
             Err(error) if refusal::ends_stream(&error) => return Err(error),
             Err(error) => error,
         };
@@ -186,7 +196,11 @@ impl Pipeline {
         let (sender, answer) = oneshot::channel();
         // The receiver is at hand.
         let _ = sender.send(Err(refused));
-        Ok(Pending { digest, answer })
+        Ok(Pending {
+            digest,
+            answer,
+            _span: span,
+        })
     }
 
     async fn check_and_queue(
@@ -265,6 +279,11 @@ impl Pipeline {
         while tasks.join_next().await.is_some() {}
     }
 
+    /// Since when the oldest item waits for the archive.
+    pub fn oldest(&self) -> Option<Millis> {
+        self.core.load.oldest()
+    }
+
     /// How many items wait for the archive, and their bytes.
     pub fn backlog(&self) -> (u64, u64) {
         self.core.load.backlog()
@@ -282,6 +301,8 @@ impl Drop for Pipeline {
 pub struct Pending {
     digest: Digest,
     answer: oneshot::Receiver<Answer>,
+    /// From its check to its answer.
+    _span: Span,
 }
 
 impl Pending {

@@ -224,6 +224,7 @@ impl Batch {
         }
         for released in &self.released {
             core.load.released(released.size);
+            core.load.answered(&released.digest);
             core.waiters.settle(released.digest, &released.settled);
         }
         let latest: HashMap<ConversationId, u64> = self

@@ -168,6 +168,7 @@ async fn sequence(core: &Core, jobs: Vec<Job>) {
                 let answer = match verdict {
                     Verdict::Sequenced => {
                         core.load.sequenced(work.size());
+                        core.load.waits(digest, core.clock.now());
                         continue;
                     }
                     Verdict::Waiting => continue,
