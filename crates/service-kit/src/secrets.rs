@@ -87,9 +87,10 @@ pub enum SecretsError {
     /// The token that wraps the key.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// Something is missing, and the folder takes no writes.
+    /// Something has to be written, and the folder takes no writes.
     #[error(
-        "{name:?} is missing and cannot be made, since the folder of the secrets is read-only; prepare the service first"
+        "{name:?} is missing and cannot be written, since the folder of the secrets is read-only; prepare the service, or start \
+         the node for its first time, with the folder writable"
     )]
     ReadOnly {
         /// What is missing.
@@ -216,11 +217,8 @@ impl Secrets {
         }
         let mut fresh = Zeroizing::new(vec![0; len]);
         getrandom::fill(&mut fresh).map_err(SecretsError::Randomness)?;
-        match self.put(name, &fresh) {
-            Ok(()) => Ok(fresh),
-            Err(SecretsError::File(error)) => Err(writable(name, error)),
-            Err(error) => Err(error),
-        }
+        self.put(name, &fresh)?;
+        Ok(fresh)
     }
 
     /// The secret of that name.
@@ -275,7 +273,7 @@ impl Secrets {
                     name: name.to_owned(),
                     source,
                 })?;
-        Ok(files::replace(&path, &sealed)?)
+        files::replace(&path, &sealed).map_err(|error| writable(name, error))
     }
 
     fn path(&self, name: &str) -> Result<PathBuf, SecretsError> {
