@@ -11,5 +11,6 @@ mod no_plaintext_at_rest;
 mod people;
 mod seal;
 mod support;
+mod telemetry;
 mod tools;
 mod wrong_input;

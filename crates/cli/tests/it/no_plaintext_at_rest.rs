@@ -138,7 +138,7 @@ fn spellings(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Everything that people wrote in the sample.
-fn sample_needles() -> Needles {
+pub(crate) fn sample_needles() -> Needles {
     let mut needles = Needles::default();
     for line in sample_file("2026-03-02.log.txt").split(|byte| *byte == b'\n') {
         let text = line
