@@ -14,7 +14,7 @@ use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{Bundle, verify_receipt};
 use greffe_policy::AccessRules;
-use greffe_service_kit::boot::Boot;
+use greffe_service_kit::boot::{Boot, StartError};
 use greffe_service_kit::clock::ManualClock;
 use greffe_service_kit::config::{Limits, PeerConfig, ServiceConfig, TlsFiles};
 use greffe_service_kit::prepare::prepare;
@@ -53,7 +53,7 @@ pub struct Archive {
     /// An application's connection: people's calls come this way.
     pub people: Channel,
     stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), StartError>>,
 }
 
 impl World {
@@ -171,9 +171,7 @@ impl World {
             let stopped = async {
                 let _ = stopped.await;
             };
-            greffe_archive::run(&boot, running, listen, stopped)
-                .await
-                .unwrap();
+            greffe_archive::run(&boot, running, listen, stopped).await
         });
         let address = listening(&ready).await;
         Archive {
@@ -208,7 +206,12 @@ impl Archive {
     /// Stops, and waits until everything is closed.
     pub async fn stop(self) {
         let _ = self.stop.send(());
-        self.task.await.unwrap();
+        self.task.await.unwrap().unwrap();
+    }
+
+    /// Waits until it has ended by itself, and gives why.
+    pub async fn ended(self) -> StartError {
+        self.task.await.unwrap().unwrap_err()
     }
 
     pub fn ingest(&self) -> IngestServiceClient<Channel> {
