@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::commands::PeopleCommand;
 use crate::commands::config::ConfigArguments;
 use crate::fail::Failure;
+use crate::migrate::MigrateArguments;
 use crate::output::Output;
 use crate::seal::SealArguments;
 
@@ -64,6 +65,8 @@ pub(crate) enum Command {
     Serve(ServeArguments),
     /// A service's settings, without starting it.
     Config(ConfigArguments),
+    /// Bring the tables of a service's PostgreSQL databases to this version.
+    Migrate(MigrateArguments),
     /// The key that a service's secrets are sealed under.
     Seal(SealArguments),
     /// Run every service on this machine, each in its own process; the first start makes a development identity.

@@ -7,6 +7,7 @@ mod demo;
 mod enrol;
 mod fail;
 mod layout;
+mod migrate;
 mod operator;
 mod output;
 mod produce;
@@ -61,6 +62,7 @@ fn run(arguments: Arguments) -> fail::Result<()> {
         traced(&arguments.command)?;
         let outcome = match arguments.command {
             Command::Serve(serve) => serve::run(serve).await,
+            Command::Migrate(migrate) => migrate::run(&migrate, output).await,
             Command::Config(config) => commands::config::run(&config, output),
             Command::Seal(seal) => seal::run(&seal, output),
             Command::Up(up) => up::run(up, output).await,

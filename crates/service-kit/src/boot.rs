@@ -14,7 +14,7 @@ use crate::append::Appender;
 use crate::check;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{ConfigError, DatabaseConfig, Limits, PeerConfig, SealConfig, ServiceConfig};
-use crate::db::lease::{Fenced, Lease};
+use crate::db::lease::{Fenced, Lease, TTL};
 use crate::db::{Database, DbError, DbOptions, Migrations, Source};
 use crate::files::FileError;
 use crate::folder::{DataFolder, FolderError};
@@ -284,7 +284,8 @@ impl Boot {
         metrics::LEASE_HELD.set(0);
         let database = Database::open(&source, migrations, options).await?;
         let holder = format!("{} (process {})", host(), std::process::id());
-        let lease = database.take_lease(self.tenant(), &holder).await?;
+        let ttl = self.database.as_ref().map_or(TTL, DatabaseConfig::lease);
+        let lease = database.take_lease_for(self.tenant(), &holder, ttl).await?;
         self.health.enter(Phase::Starting);
         metrics::LEASE_HELD.set(1);
         metrics::LEASE_EPOCH.set(lease.fence());

@@ -8,6 +8,7 @@
 mod errors;
 pub mod group;
 pub mod lease;
+mod migrate;
 mod open;
 pub mod sql;
 
@@ -26,6 +27,7 @@ use crate::telemetry;
 pub(crate) use errors::store_error;
 pub use errors::{DbError, STORE_BUSY, STORE_FAILED, is_fenced};
 use lease::{Fenced, Lease};
+pub use migrate::Step;
 pub use open::{DbOptions, Migrations, Source};
 use sql::Target;
 
@@ -247,10 +249,9 @@ impl Database {
                 Ok(())
             }
             Err(error) => {
-                // SQLite has rolled back, and so has PostgreSQL when it gave a reason. A connection that broke says
-                // nothing: whoever keeps state in memory beside the database has to begin anew.
+                // Whoever keeps state in memory beside the database has to begin anew.
                 if matches!(self.writer, Pool::Postgres(_))
-                    && error.as_database_error().is_none()
+                    && !errors::is_rolled_back(&error)
                     && let Some(lease) = self.lease.get()
                 {
                     lease.lose("a commit's outcome is not known");

@@ -6,5 +6,6 @@
 pub mod ceph;
 pub mod postgres;
 mod process;
+pub mod store;
 
 pub use process::{Folder, Server, free_port};

@@ -45,26 +45,7 @@ impl Postgres {
     /// # Panics
     /// When PostgreSQL is not installed or does not start.
     pub fn own() -> Arc<Self> {
-        let folder = Folder::new("greffe-postgres-");
-        // PostgreSQL refuses to run as root.
-        if root() {
-            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
-                .and_then(|()| fs::create_dir(folder.join("cluster")))
-                .unwrap_or_else(|error| panic!("cannot make the cluster's folder: {error}"));
-            run(Command::new("chown")
-                .arg("nobody:nogroup")
-                .arg(folder.join("cluster")));
-        } else {
-            fs::create_dir(folder.join("cluster"))
-                .unwrap_or_else(|error| panic!("cannot make the cluster's folder: {error}"));
-        }
-        let postgres = Self {
-            programs: programs(),
-            folder,
-            port: free_port(),
-            server: Mutex::new(None),
-            databases: AtomicU32::new(0),
-        };
+        let postgres = Self::empty();
         let initdb = postgres.programs.join("initdb").display().to_string();
         let data = postgres.data();
         run(&mut unprivileged(&[
@@ -88,6 +69,61 @@ impl Postgres {
         Arc::new(postgres)
     }
 
+    fn empty() -> Self {
+        let folder = Folder::new("greffe-postgres-");
+        // PostgreSQL refuses to run as root.
+        if root() {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
+                .and_then(|()| fs::create_dir(folder.join("cluster")))
+                .unwrap_or_else(|error| panic!("cannot make the cluster's folder: {error}"));
+            run(Command::new("chown")
+                .arg("nobody:nogroup")
+                .arg(folder.join("cluster")));
+        } else {
+            fs::create_dir(folder.join("cluster"))
+                .unwrap_or_else(|error| panic!("cannot make the cluster's folder: {error}"));
+        }
+        Self {
+            programs: programs(),
+            folder,
+            port: free_port(),
+            server: Mutex::new(None),
+            databases: AtomicU32::new(0),
+        }
+    }
+
+    /// A streaming standby of this cluster, on another port.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn standby(&self) -> Arc<Self> {
+        let standby = Self::empty();
+        let program = self.programs.join("pg_basebackup").display().to_string();
+        let socket = self.folder.join("cluster").display().to_string();
+        run(&mut unprivileged(&[
+            &program,
+            "--pgdata",
+            &standby.data(),
+            "--host",
+            &socket,
+            "--port",
+            &self.port.to_string(),
+            "--username=postgres",
+            "--checkpoint=fast",
+            "--write-recovery-conf",
+            "--no-sync",
+        ]));
+        standby.start();
+        Arc::new(standby)
+    }
+
+    /// The URL of the same database here, by that on the cluster which this one follows.
+    pub fn at(&self, url: &str) -> String {
+        let (host, name) = url.rsplit_once('/').unwrap_or((url, ""));
+        let (host, _) = host.rsplit_once(':').unwrap_or((host, ""));
+        format!("{host}:{}/{name}", self.port)
+    }
+
     /// A fresh, empty database; its URL, over TCP, as [`OWNER`].
     ///
     /// # Panics
@@ -104,10 +140,16 @@ impl Postgres {
     /// # Panics
     /// When it cannot be created.
     pub fn database_blocking(&self) -> String {
-        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let name = format!("test_{}", self.number());
         self.psql("postgres", &format!("CREATE DATABASE {name} OWNER {OWNER}"));
+        self.grant(&name);
+        format!("postgres://{OWNER}:{OWNER}@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// What the roles may do in a database of [`OWNER`].
+    pub(crate) fn grant(&self, name: &str) {
         self.psql(
-            &name,
+            name,
             &format!(
                 "REVOKE ALL ON DATABASE {name} FROM PUBLIC;
                  GRANT CONNECT ON DATABASE {name} TO {RUNTIME};
@@ -118,7 +160,11 @@ impl Postgres {
                    GRANT USAGE, SELECT ON SEQUENCES TO {RUNTIME}"
             ),
         );
-        format!("postgres://{OWNER}:{OWNER}@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// One that nobody else has got: for names.
+    pub(crate) fn number(&self) -> u32 {
+        self.databases.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The same database as [`RUNTIME`].
@@ -152,6 +198,24 @@ impl Postgres {
             .arg(format!("--dbname={database}"))
             .arg("--command")
             .arg(sql))
+    }
+
+    /// What `pg_dump` writes of a database, without what differs between two runs.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn dump(&self, database: &str, options: &[&str]) -> String {
+        let dump = run(Command::new(self.programs.join("pg_dump"))
+            .arg("--username=postgres")
+            .arg(format!("--host={}", self.folder.join("cluster").display()))
+            .arg(format!("--port={}", self.port))
+            .args(options)
+            .arg(database));
+        // Its newest versions fence their output by a random word.
+        dump.lines()
+            .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"))
+            .map(|line| format!("{line}\n"))
+            .collect()
     }
 
     /// Its TCP port, on the loopback interface. It stays the same over [`Postgres::kill`] and [`Postgres::start`].

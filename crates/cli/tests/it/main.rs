@@ -7,6 +7,7 @@ mod config;
 mod demonstration;
 mod kill_nine;
 mod mails_and_chat;
+mod migrations;
 mod no_plaintext_at_rest;
 mod people;
 mod seal;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use greffe_envelope::trust::RootKey;
 use greffe_envelope::{pb, statement};
 use greffe_types::TenantId;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{ConfigError, PeerConfig, Secret};
 use crate::telemetry::LogConfig;
@@ -147,10 +148,43 @@ pub struct DatabaseConfig {
     /// owns them.
     #[serde(default = "yes")]
     pub migrate: bool,
+    /// How long the lease holds without being renewed, in milliseconds, at least 500: how long another process waits for one
+    /// that died. Every process of a service has the same.
+    #[serde(default = "lease_ms", deserialize_with = "long_enough")]
+    pub lease_ms: u64,
+}
+
+impl DatabaseConfig {
+    /// That database, everything else as it is by default.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: Secret::new(url),
+            migrate: yes(),
+            lease_ms: lease_ms(),
+        }
+    }
+
+    /// As a duration.
+    pub const fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms)
+    }
 }
 
 const fn yes() -> bool {
     true
+}
+
+const fn lease_ms() -> u64 {
+    10_000
+}
+
+fn long_enough<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
+        short if short < 500 => Err(D::Error::custom(
+            "a lease shorter than 500 ms would run out while it is renewed",
+        )),
+        enough => Ok(enough),
+    }
 }
 
 /// What leaves the process for a collector: the `[service.telemetry]` table.

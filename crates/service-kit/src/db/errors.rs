@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use tonic::Code;
 
 use super::lease::Fenced;
@@ -15,6 +15,8 @@ use crate::files::DISK_FULL;
 pub const STORE_BUSY: Reason = Reason::new("STORE_BUSY");
 /// The database failed.
 pub const STORE_FAILED: Reason = Reason::new("STORE_FAILED");
+
+const IDLE_IN_TRANSACTION: &str = "25P03";
 
 /// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +29,7 @@ pub enum DbError {
         /// As SQLite reported it.
         source: sqlx::Error,
     },
-    /// It is newer than this program, or was changed by another.
+    /// A step failed, or one that has run is not this program's.
     #[error("cannot bring the database {} to this version", path.display())]
     Migrate {
         /// Which file.
@@ -96,6 +98,19 @@ pub(super) fn wal_in_use() -> ServiceError {
         "a reader keeps the write-ahead log in use",
     )
     .retry_after(Duration::from_millis(100))
+}
+
+/// Whether a commit that failed is known to have changed nothing. PostgreSQL has rolled back when it gives an error; a
+/// connection that broke, or that the server ended, says nothing, but for one that was ended before it asked to commit.
+pub(super) fn is_rolled_back(error: &sqlx::Error) -> bool {
+    let Some(error) = error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
+    else {
+        return false;
+    };
+    error.code() == IDLE_IN_TRANSACTION
+        || !matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
 }
 
 enum Kind {

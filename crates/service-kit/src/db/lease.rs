@@ -7,7 +7,7 @@
 //! merely slow changes nothing once another has taken over, whatever it believes of the time.
 
 use core::time::Duration;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Instant;
 
 use greffe_types::TenantId;
@@ -20,11 +20,11 @@ use crate::errors::Reason;
 /// Another process has taken over.
 pub const FENCED: Reason = Reason::new("FENCED");
 
-/// How long a lease holds without being renewed: how long a take-over waits for a process that died.
+/// How long a lease holds without being renewed if nothing else was said: how long a take-over waits for a process that died.
 pub const TTL: Duration = Duration::from_secs(10);
-/// How often it is renewed, and how often a standby looks.
-const RENEW: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(500);
+/// How often it is renewed, and how often a standby looks, in parts of that time.
+const RENEWALS: u32 = 5;
+const LOOKS: u32 = 20;
 /// The database's clock, in milliseconds since the Unix epoch.
 const CLOCK: &str = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
 
@@ -49,7 +49,79 @@ struct Inner {
     fence: u64,
     lost: CancellationToken,
     why: RwLock<Option<String>>,
-    renewals: Option<PgPool>,
+    row: Option<Row>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.lost.cancel();
+    }
+}
+
+/// The lease's row on PostgreSQL.
+#[derive(Debug, Clone)]
+struct Row {
+    pool: PgPool,
+    tenant: TenantId,
+    fence: i64,
+    ttl: Duration,
+}
+
+impl Row {
+    async fn renew(&self) -> sqlx::Result<bool> {
+        let done = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "UPDATE lease SET expires = {CLOCK} + $3 WHERE tenant = $1 AND fence = $2"
+        )))
+        .bind(self.tenant.as_str())
+        .bind(self.fence)
+        .bind(millis(self.ttl))
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Lets the next process take over at once.
+    async fn give_up(&self) {
+        let given = sqlx::query("UPDATE lease SET expires = 0 WHERE tenant = $1 AND fence = $2")
+            .bind(self.tenant.as_str())
+            .bind(self.fence)
+            .execute(&self.pool)
+            .await;
+        if let Err(error) = given {
+            tracing::warn!(%error, "the lease could not be given up; it runs out by itself");
+        }
+        self.pool.close().await;
+    }
+
+    /// Renews until the lease is lost, and gives it up when nobody has the database any more, as after a start that failed.
+    async fn keep(self, lease: Weak<Inner>, lost: CancellationToken) {
+        let mut renewed = Instant::now();
+        loop {
+            tokio::select! {
+                () = lost.cancelled() => {}
+                () = tokio::time::sleep(self.ttl / RENEWALS) => {}
+            }
+            let Some(lease) = lease.upgrade().map(Lease) else {
+                // What a transaction of ours may still do is over before anybody takes over.
+                return self.give_up().await;
+            };
+            if lost.is_cancelled() {
+                return;
+            }
+            // Time counts from before the renewal was sent.
+            let begun = Instant::now();
+            if begun.duration_since(renewed) >= self.ttl {
+                return lease.lose("it was not renewed in time");
+            }
+            let left = self.ttl.saturating_sub(renewed.elapsed());
+            match tokio::time::timeout(left, self.renew()).await {
+                Ok(Ok(true)) => renewed = begun,
+                Ok(Ok(false)) => return lease.lose("another process has raised its epoch"),
+                Ok(Err(error)) => tracing::warn!(%error, "the lease was not renewed; trying again"),
+                Err(_) => return lease.lose("it was not renewed in time"),
+            }
+        }
+    }
 }
 
 impl Lease {
@@ -100,7 +172,7 @@ impl Lease {
 
     /// Lets the next process take over at once. Nothing is written through this database afterwards.
     pub(super) async fn release(&self) {
-        let Some(pool) = &self.0.renewals else {
+        let Some(row) = &self.0.row else {
             return;
         };
         if self.0.lost.is_cancelled() {
@@ -112,43 +184,7 @@ impl Lease {
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert_with(|| "it was given up".to_owned());
         self.0.lost.cancel();
-        let given = sqlx::query("UPDATE lease SET expires = 0 WHERE tenant = $1 AND fence = $2")
-            .bind(self.tenant())
-            .bind(self.fence().cast_signed())
-            .execute(pool)
-            .await;
-        if let Err(error) = given {
-            tracing::warn!(%error, "the lease could not be given up; it runs out by itself");
-        }
-        pool.close().await;
-    }
-
-    /// Renews until it is lost. Time counts from before the renewal was sent.
-    async fn keep(self, pool: PgPool) {
-        let mut renewed = Instant::now();
-        while !self.0.lost.is_cancelled() {
-            tokio::select! {
-                () = self.0.lost.cancelled() => return,
-                () = tokio::time::sleep(RENEW) => {}
-            }
-            let begun = Instant::now();
-            if begun.duration_since(renewed) >= TTL {
-                return self.lose("it was not renewed in time");
-            }
-            let renewal = sqlx::query(sqlx::AssertSqlSafe(format!(
-                "UPDATE lease SET expires = {CLOCK} + $3 WHERE tenant = $1 AND fence = $2"
-            )))
-            .bind(self.tenant())
-            .bind(self.fence().cast_signed())
-            .bind(millis(TTL))
-            .execute(&pool);
-            match tokio::time::timeout(TTL.saturating_sub(renewed.elapsed()), renewal).await {
-                Ok(Ok(done)) if done.rows_affected() == 1 => renewed = begun,
-                Ok(Ok(_)) => return self.lose("another process has raised its epoch"),
-                Ok(Err(error)) => tracing::warn!(%error, "the lease was not renewed; trying again"),
-                Err(_) => return self.lose("it was not renewed in time"),
-            }
-        }
+        row.give_up().await;
     }
 }
 
@@ -158,17 +194,30 @@ impl Database {
     /// # Errors
     /// [`DbError::Lease`]: the database failed, or the lease was taken through this value before.
     pub async fn take_lease(&self, tenant: &TenantId, holder: &str) -> Result<Lease, DbError> {
-        let (fence, renewals) = match &self.writer {
+        self.take_lease_for(tenant, holder, TTL).await
+    }
+
+    /// As [`Database::take_lease`], holding for `ttl` without being renewed.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn take_lease_for(
+        &self,
+        tenant: &TenantId,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Lease, DbError> {
+        let (fence, row) = match &self.writer {
             Pool::Sqlite(_) => (self.take_at_once(tenant, holder).await?, None),
             Pool::Postgres(pool) => {
                 // A connection of its own: a renewal never waits for the writer.
                 let options = (*pool.connect_options()).clone();
                 let own = sqlx::postgres::PgPoolOptions::new()
                     .max_connections(1)
-                    .acquire_timeout(TTL)
+                    .acquire_timeout(ttl)
                     .connect_lazy_with(options);
                 let fence = loop {
-                    match try_take(&own, tenant, holder).await {
+                    match try_take(&own, tenant, holder, ttl).await {
                         Ok(Some(fence)) => break fence,
                         Ok(None) => {}
                         Err(error) if error.as_database_error().is_none() => {
@@ -176,9 +225,15 @@ impl Database {
                         }
                         Err(error) => return Err(DbError::Lease(error)),
                     }
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(ttl / LOOKS).await;
                 };
-                (fence, Some(own))
+                let row = Row {
+                    pool: own,
+                    tenant: tenant.clone(),
+                    fence: fence.cast_signed(),
+                    ttl,
+                };
+                (fence, Some(row))
             }
         };
         let lease = Lease(Arc::new(Inner {
@@ -186,15 +241,16 @@ impl Database {
             fence,
             lost: CancellationToken::new(),
             why: RwLock::new(None),
-            renewals: renewals.clone(),
+            row,
         }));
         if self.lease.set(lease.clone()).is_err() {
             return Err(DbError::Lease(sqlx::Error::Configuration(
                 "the lease was taken before".into(),
             )));
         }
-        if let Some(pool) = renewals {
-            tokio::spawn(lease.clone().keep(pool));
+        if let Some(row) = &lease.0.row {
+            let held = Arc::downgrade(&lease.0);
+            tokio::spawn(row.clone().keep(held, lease.lost()));
         }
         tracing::info!(fence, holder, "the lease is ours");
         Ok(lease)
@@ -227,7 +283,12 @@ pub async fn or_lost(db: &Database, stop: impl Future<Output = ()>) {
 }
 
 /// Takes the lease when nobody holds it.
-async fn try_take(pool: &PgPool, tenant: &TenantId, holder: &str) -> sqlx::Result<Option<u64>> {
+async fn try_take(
+    pool: &PgPool,
+    tenant: &TenantId,
+    holder: &str,
+    ttl: Duration,
+) -> sqlx::Result<Option<u64>> {
     let held: Option<bool> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
         "SELECT expires > {CLOCK} FROM lease WHERE tenant = $1"
     )))
@@ -263,7 +324,7 @@ async fn try_take(pool: &PgPool, tenant: &TenantId, holder: &str) -> sqlx::Resul
     )))
     .bind(tenant.as_str())
     .bind(holder)
-    .bind(millis(TTL))
+    .bind(millis(ttl))
     .fetch_one(&mut *tx)
     .await?;
     tx.commit().await?;

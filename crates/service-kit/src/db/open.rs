@@ -8,11 +8,11 @@ use std::sync::{Arc, OnceLock};
 
 use greffe_types::TenantId;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, Row as _};
 
-use super::{Database, DbError, Pool, Reader};
+use super::{Database, DbError, Pool, Reader, migrate};
 
 /// Longest that SQLite waits for a lock that another process holds.
 const BUSY: Duration = Duration::from_secs(10);
@@ -23,6 +23,8 @@ const READERS_POSTGRES: u32 = 8;
 const CACHE: &str = "-16384";
 /// A pooled connection that was idle for longer is asked for a sign of life.
 const IDLE: Duration = Duration::from_secs(1);
+/// Longest that a call waits for a connection, which is also how long it waits for a server that is away.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Oldest server: the version whose `MERGE`-free feature set the migrations need is far below; this one is still mended.
 const OLDEST: i32 = 140_000;
 
@@ -155,7 +157,7 @@ async fn open_sqlite(
         .connect_with(writing)
         .await
         .map_err(failed)?;
-    migrator
+    migrate::tolerant(migrator)
         .run(&writer)
         .await
         .map_err(|source| DbError::Migrate {
@@ -194,18 +196,17 @@ async fn open_postgres(
             problem: "this service keeps a file of its own and nothing else".to_owned(),
         });
     };
-    let writer = pool(1, Duration::from_secs(60))
-        .connect_with(server.clone())
-        .await
-        .map_err(failed)?;
-    if let Some(problem) = unfit(&writer).await.map_err(failed)? {
+    let writer = pool(1).connect_with(server.clone()).await.map_err(failed)?;
+    let mut first = writer.acquire().await.map_err(failed)?;
+    if let Some(problem) = unfit(&mut first).await.map_err(failed)? {
         return Err(DbError::Unfit { database, problem });
     }
-    migrate(&writer, migrator, options.migrate, &database).await?;
+    drop(first);
+    migrate::at_start(&writer, migrator, options.migrate, &database).await?;
     let reading = server
         .clone()
         .options([("default_transaction_read_only", "on")]);
-    let readers = pool(READERS_POSTGRES, Duration::from_secs(30))
+    let readers = pool(READERS_POSTGRES)
         .connect_with(reading)
         .await
         .map_err(failed)?;
@@ -216,12 +217,12 @@ async fn open_postgres(
     })
 }
 
-fn pool(connections: u32, patience: Duration) -> PgPoolOptions {
+fn pool(connections: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(connections)
         .idle_timeout(None)
         .max_lifetime(None)
-        .acquire_timeout(patience)
+        .acquire_timeout(PATIENCE)
         .test_before_acquire(false)
         .before_acquire(|connection, meta| {
             Box::pin(async move {
@@ -231,51 +232,8 @@ fn pool(connections: u32, patience: Duration) -> PgPoolOptions {
         })
 }
 
-/// Runs the migrations, or checks that they have run. A newer program's are no obstacle: each version's tables serve the
-/// version before it.
-async fn migrate(
-    pool: &PgPool,
-    migrator: &'static Migrator,
-    run: bool,
-    database: &str,
-) -> Result<(), DbError> {
-    let refused = |source| DbError::MigrateServer {
-        database: database.to_owned(),
-        source: Box::new(source),
-    };
-    if run {
-        let mut tolerant = Migrator::DEFAULT;
-        tolerant.migrations = migrator.migrations.clone();
-        tolerant.ignore_missing = true;
-        return tolerant.run(pool).await.map_err(refused);
-    }
-    let failed = |source| refused(sqlx::migrate::MigrateError::Execute(source));
-    let there: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
-        .fetch_one(pool)
-        .await
-        .map_err(failed)?;
-    let done: Vec<i64> = if there {
-        sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
-            .fetch_all(pool)
-            .await
-            .map_err(failed)?
-    } else {
-        Vec::new()
-    };
-    match migrator.iter().find(|step| !done.contains(&step.version)) {
-        None => Ok(()),
-        Some(step) => Err(DbError::Unfit {
-            database: database.to_owned(),
-            problem: format!(
-                "migration {} ({}) has not run; run `greffe migrate` with a role that owns the tables first",
-                step.version, step.description
-            ),
-        }),
-    }
-}
-
 /// What of the server would lose acknowledged data, or let one tenant see another's.
-async fn unfit(pool: &PgPool) -> sqlx::Result<Option<String>> {
+pub(super) async fn unfit(connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
     let row = sqlx::query(
         "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,
            current_setting('fsync') AS fsync, current_setting('full_page_writes') AS pages,
@@ -283,7 +241,7 @@ async fn unfit(pool: &PgPool) -> sqlx::Result<Option<String>> {
            r.rolsuper AS superuser, r.rolbypassrls AS bypass
          FROM pg_roles r WHERE r.rolname = current_user",
     )
-    .fetch_one(pool)
+    .fetch_one(connection)
     .await?;
     let on = |name| row.try_get::<String, _>(name).map(|value| value == "on");
     Ok(if row.try_get::<i32, _>("version")? < OLDEST {

@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+mod server;
+
 use super::group::{Batch, GroupCommit, GroupError, GroupLimits};
 use core::time::Duration;
 

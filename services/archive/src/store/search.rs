@@ -117,7 +117,7 @@ impl Filter {
         Ok(found > 0)
     }
 
-    /// Which records between two numbers, both included, it matches.
+    /// Which records between two numbers, both included, it matches, in the archive's own order.
     pub async fn matching(
         &self,
         conn: &mut Connection,
@@ -128,7 +128,8 @@ impl Filter {
         sql.push(" AND r.record >= ")
             .push_bind(int(first))
             .push(" AND r.record <= ")
-            .push_bind(int(last));
+            .push_bind(int(last))
+            .push(" ORDER BY r.record");
         let found: Vec<i64> = sql.build_query_scalar().fetch_all(conn).await?;
         Ok(found.into_iter().map(uint).collect())
     }

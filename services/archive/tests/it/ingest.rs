@@ -84,6 +84,12 @@ async fn content_is_write_once_and_the_key_is_apart() {
         let found = holds(&sent.wraps[0].sealed[..64]) || holds(&sent.mls_message);
         assert_eq!(found, name.starts_with("wraps.db"), "{name}");
     }
+    if let Some([main, store]) = &world.stores {
+        for secret in [&sent.wraps[0].sealed[..64], &sent.mls_message] {
+            assert!(!main.holds(secret));
+            assert!(store.holds(secret));
+        }
+    }
 }
 
 fn files(folder: &std::path::Path) -> Vec<(String, Vec<u8>)> {

@@ -101,23 +101,30 @@ async fn attack_52_an_archive_that_was_fenced_off_writes_nothing() {
     let mut talk = Talk::new(1);
     archive.archive(talk.message("before")).await;
     let app = archive.app.clone();
-    let path = world.folder.path().join("archive/archive.db");
-    let other = Database::open(
-        &Source::File(path),
-        &greffe_archive::store::MAIN,
-        DbOptions::default(),
-    )
-    .await
-    .unwrap();
-    other
-        .take_lease(&app.scope.tenant, "another process")
+    let source = match &world.stores {
+        Some([main, _]) => {
+            Source::postgres(&main.runtime_url(), &app.scope.tenant, "archive").unwrap()
+        }
+        None => Source::File(world.folder.path().join("archive/archive.db")),
+    };
+    let options = DbOptions {
+        migrate: world.stores.is_none(),
+        ..DbOptions::default()
+    };
+    let other = Database::open(&source, &greffe_archive::store::MAIN, options)
         .await
         .unwrap();
+    let taking = other.take_lease(&app.scope.tenant, "another process");
+    tokio::select! {
+        lease = taking => drop(lease.unwrap()),
+        () = run_out(&world) => {}
+    }
     let refused = archive.send(vec![talk.message("after")]).await.unwrap_err();
-    // The process ends as soon as it knows, and a stream may end with it before its answer is out.
+    // The process ends as soon as it knows, and a stream may end with it before its answer is out, or with
+    // the connection.
     let reason = refusal(refused).1;
     assert!(
-        ["FENCED", "SERVICE_STOPPING"].contains(&reason.as_str()),
+        ["FENCED", "SERVICE_STOPPING", ""].contains(&reason.as_str()),
         "{reason}"
     );
     let why = archive.ended().await;
@@ -127,6 +134,16 @@ async fn attack_52_an_archive_that_was_fenced_off_writes_nothing() {
         .await
         .unwrap();
     assert_eq!(written, 1);
+}
+
+/// The archive's lease, as if the process were stopped for longer than it holds.
+async fn run_out(world: &World) {
+    loop {
+        if let Some([main, _]) = &world.stores {
+            main.psql("UPDATE lease SET expires = 0");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Everything that can never be archived becomes a void, and the conversation goes on.

@@ -247,10 +247,7 @@ async fn attack_46_retention_only_grows() {
     for (sql, reason) in [
         ("UPDATE records SET retain_until = 0", "RETENTION_SHORTENED"),
         ("DELETE FROM records", "RECORD_DELETED"),
-        (
-            "UPDATE records SET digest = zeroblob(32)",
-            "RECORD_REWRITTEN",
-        ),
+        ("UPDATE records SET digest = content", "RECORD_REWRITTEN"),
     ] {
         let outcome = app
             .write("attack", async |conn| {

@@ -51,6 +51,16 @@ async fn content_of(app: &App, record: u64) -> Digest {
     Digest::try_from(name.as_slice()).unwrap()
 }
 
+/// Whether the data folder or a database holds some bytes.
+fn found_anywhere(world: &World, wanted: &[u8]) -> bool {
+    found_in(&world.data(), wanted)
+        || world
+            .stores
+            .iter()
+            .flatten()
+            .any(|store| store.holds(wanted))
+}
+
 /// Whether any file of a folder holds some bytes.
 fn found_in(folder: &Path, wanted: &[u8]) -> bool {
     std::fs::read_dir(folder).unwrap().any(|entry| {
@@ -87,7 +97,7 @@ async fn what_is_disposed_of_is_unreadable_and_its_neighbour_opens() {
         .sealed
         .clone();
     let content = content_of(&app, 1).await;
-    assert!(found_in(&world.data(), &wrap));
+    assert!(found_anywhere(&world, &wrap));
 
     let act = dispose(&gone);
     for (people, nonce, reason) in [
@@ -136,7 +146,7 @@ async fn what_is_disposed_of_is_unreadable_and_its_neighbour_opens() {
     assert!(left.is_empty());
     assert!(!app.objects.contains(&content).await.unwrap());
     assert!(
-        !found_in(&world.data(), &wrap),
+        !found_anywhere(&world, &wrap),
         "a trace of the wrap is left"
     );
     let summaries = archive.search(&world, query(|_| ())).await;

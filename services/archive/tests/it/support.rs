@@ -10,18 +10,21 @@ use greffe_api::audit::audit_service_server::AuditServiceServer;
 use greffe_api::audit::log_service_server::LogServiceServer;
 use greffe_archive::app::App;
 use greffe_archive::config::{ArchiveConfig, ObjectsConfig};
+use greffe_archive::store::{MAIN, WRAPS};
 use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{Bundle, verify_receipt};
 use greffe_policy::AccessRules;
 use greffe_service_kit::boot::{Boot, StartError};
 use greffe_service_kit::clock::ManualClock;
-use greffe_service_kit::config::{Limits, PeerConfig, ServiceConfig, TlsFiles};
+use greffe_service_kit::config::{DatabaseConfig, Limits, PeerConfig, ServiceConfig, TlsFiles};
+use greffe_service_kit::db::{Database, Source};
 use greffe_service_kit::prepare::prepare;
 use greffe_service_kit::ready::Ready;
 use greffe_service_kit::serve::{Server, TlsOnly};
 use greffe_service_kit::telemetry::LogConfig;
 use greffe_service_kit::tls::{Identity, SpiffeId, connect_lazy};
+use greffe_testkit::store::{LEASE_MS, Store};
 use greffe_types::{Millis, from_hex};
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
@@ -42,6 +45,8 @@ pub struct World {
     pub folder: tempfile::TempDir,
     /// Where objects are kept; none: a folder.
     pub objects: Option<ObjectsConfig>,
+    /// The main database and that of the wraps, if they are not SQLite in the data folder.
+    pub stores: Option<[Store; 2]>,
     log_address: String,
 }
 
@@ -83,6 +88,17 @@ impl World {
         log.add(Event::Statement(bundle.raw().clone()));
         log.add(Event::Statement(JOURNAL.record.raw().clone()));
         log.add(Event::Statement(JOURNAL.disclosure.raw().clone()));
+        let stores = match Store::chosen().await {
+            Some(main) => {
+                let wraps = Store::new().await;
+                for (store, migrations) in [(&main, MAIN), (&wraps, WRAPS)] {
+                    let owner = Source::postgres(store.url(), &tenant(), "archive").unwrap();
+                    Database::migrate(&owner, &migrations, false).await.unwrap();
+                }
+                Some([main, wraps])
+            }
+            None => None,
+        };
         Self {
             clock,
             log,
@@ -90,6 +106,7 @@ impl World {
             authority,
             folder,
             objects: None,
+            stores,
             log_address,
         }
     }
@@ -122,7 +139,7 @@ impl World {
             mode: Default::default(),
             secrets: None,
             health: None,
-            database: None,
+            database: self.stores.as_ref().map(|[main, _]| database(main)),
             telemetry: Default::default(),
             seal: None,
             log: LogConfig {
@@ -137,6 +154,7 @@ impl World {
     pub fn archive_config(&self) -> ArchiveConfig {
         ArchiveConfig {
             batch_ms: 10,
+            wraps: self.stores.as_ref().map(|[_, wraps]| database(wraps)),
             objects: self.objects.clone(),
             ..ArchiveConfig::default()
         }
@@ -299,6 +317,14 @@ pub fn verified(answer: &api::IngestResponse, bundle: &Bundle) -> Signed<pb::Rec
 pub fn refusal(status: Status) -> (Code, String) {
     let refused = greffe_service_kit::errors::CallError::from(status);
     (refused.code, refused.reason.unwrap_or_default())
+}
+
+fn database(store: &Store) -> DatabaseConfig {
+    DatabaseConfig {
+        migrate: false,
+        lease_ms: LEASE_MS,
+        ..DatabaseConfig::new(store.runtime_url())
+    }
 }
 
 async fn serve_log(authority: &Authority, log: &Log, ready: PathBuf) -> String {

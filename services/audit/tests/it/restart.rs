@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use greffe_api::audit as api;
 use greffe_service_kit::errors::Causes;
+use greffe_testkit::store::Store;
 use greffe_tlog::leaf_hash;
 
 use crate::world::{World, append, checkpoint, entry, fill, request};
@@ -20,6 +21,19 @@ fn copy(from: &Path, to: &Path) {
             copy(&item.path(), &target);
         } else {
             fs::copy(item.path(), target).unwrap();
+        }
+    }
+}
+
+/// Leaves no row and no table of the log.
+fn forget_database(world: &World) {
+    if let Some(store) = &world.store {
+        return store.empty();
+    }
+    for item in fs::read_dir(world.path("audit")).unwrap() {
+        let path = item.unwrap().path();
+        if path.to_string_lossy().contains("log.sqlite") {
+            fs::remove_file(path).unwrap();
         }
     }
 }
@@ -115,6 +129,7 @@ async fn attack_41_a_log_restored_below_a_cosigned_size_signs_nothing() {
     checkpoint(&world, 10).await.unwrap();
     running.stop().await.unwrap();
     copy(&data, &world.path("backup"));
+    let old = world.store.as_ref().map(Store::copy);
     let running = world.start().await;
     fill(&world, 10, 20).await;
     checkpoint(&world, 20).await.unwrap();
@@ -126,14 +141,15 @@ async fn attack_41_a_log_restored_below_a_cosigned_size_signs_nothing() {
     // Only the database, beside the newer checkpoint.
     let newer = world.path("newer");
     copy(&data, &newer);
-    for item in fs::read_dir(&data).unwrap() {
-        let path = item.unwrap().path();
-        if path.to_string_lossy().contains("log.sqlite") {
-            fs::remove_file(path).unwrap();
+    let new = world.store.as_ref().map(Store::copy);
+    forget_database(&world);
+    match &old {
+        Some(old) => world.store.as_ref().unwrap().restore(old),
+        None => {
+            let old = world.path("backup").join("log.sqlite");
+            fs::copy(&old, data.join("log.sqlite")).unwrap();
         }
     }
-    let old = world.path("backup").join("log.sqlite");
-    fs::copy(&old, data.join("log.sqlite")).unwrap();
     let said = start_fails(&world).await;
     assert!(said.contains("LOG_BEHIND_CHECKPOINT"), "{said}");
 
@@ -163,6 +179,9 @@ async fn attack_41_a_log_restored_below_a_cosigned_size_signs_nothing() {
     // The newest copy goes on.
     fs::remove_dir_all(&data).unwrap();
     copy(&newer, &data);
+    if let Some(new) = &new {
+        world.store.as_ref().unwrap().restore(new);
+    }
     let running = world.start().await;
     fill(&world, 20, 21).await;
     checkpoint(&world, 21).await.unwrap();
@@ -178,12 +197,8 @@ async fn attack_41_an_emptied_log_signs_nothing() {
     fill(&world, 0, 3).await;
     checkpoint(&world, 3).await.unwrap();
     running.stop().await.unwrap();
-    for item in fs::read_dir(&data).unwrap() {
-        let path = item.unwrap().path();
-        if path.to_string_lossy().contains("log.sqlite") {
-            fs::remove_file(path).unwrap();
-        }
-    }
+    forget_database(&world);
+    world.migrate().await;
     fs::remove_dir_all(data.join("log")).unwrap();
     let running = world.start().await;
     let refused = checkpoint(&world, 1).await.unwrap_err();
@@ -218,6 +233,16 @@ async fn attack_36_what_rots_between_two_starts_is_found_and_not_signed() {
         assert!(said.contains("LOG_DAMAGED"), "{file}: {said}");
         fs::write(&path, good).unwrap();
     }
+    if let Some(store) = &world.store {
+        // A leaf, by somebody whom no trigger binds.
+        let rot = "SET session_replication_role = replica;
+             UPDATE leaf SET leaf = set_byte(leaf, 0, get_byte(leaf, 0) # 16) WHERE idx = 123";
+        store.psql(rot);
+        let said = start_fails(&world).await;
+        assert!(said.contains("LOG_DAMAGED"), "{said}");
+        store.psql(rot);
+        return missing_tile(world, &log).await;
+    }
     // A leaf, in the database's own pages.
     let database = data.join("log.sqlite");
     let good = fs::read(&database).unwrap();
@@ -235,7 +260,11 @@ async fn attack_36_what_rots_between_two_starts_is_found_and_not_signed() {
     let said = start_fails(&world).await;
     assert!(said.contains("LOG_DAMAGED"), "{said}");
     fs::write(&database, good).unwrap();
-    // A tile that is only missing is written again.
+    missing_tile(world, &log).await;
+}
+
+/// A tile that is only missing is written again.
+async fn missing_tile(world: World, log: &Path) {
     fs::remove_file(log.join("tile/0/000")).unwrap();
     let running = world.start().await;
     fill(&world, 300, 301).await;

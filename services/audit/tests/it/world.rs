@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use greffe_api::audit as api;
 use greffe_api::audit::audit_service_client::AuditServiceClient;
 use greffe_api::audit::log_service_client::LogServiceClient;
-use greffe_audit::{Config, KEYS, serve_at};
+use greffe_audit::{Config, KEYS, MIGRATIONS, serve_at};
 use greffe_envelope::opening::HybridSecretKey;
 use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_envelope::statement::Signed;
@@ -17,11 +17,13 @@ use greffe_envelope::trust::{Bundle, ROOT, RootKey, TrustState};
 use greffe_service_kit::boot::{SharedTrust, StartError};
 use greffe_service_kit::clock::{SharedClock, SystemClock};
 use greffe_service_kit::config::{PeerConfig, parse};
+use greffe_service_kit::db::{Database, Source};
 use greffe_service_kit::errors::CallError;
 use greffe_service_kit::prepare::prepare;
 use greffe_service_kit::ready::Ready;
 use greffe_service_kit::serve::Server;
 use greffe_service_kit::tls::{Identity, SpiffeId, connect_lazy};
+use greffe_testkit::store::{LEASE_MS, Store};
 use greffe_tlog::NoteVerifier;
 use greffe_types::{TenantId, from_hex};
 use prost::Message as _;
@@ -102,6 +104,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) clock: SharedClock,
     pub(crate) settings: String,
+    /// The log's database, if it is not SQLite in the data folder.
+    pub(crate) store: Option<Store>,
     witnesses: Vec<Running>,
 }
 
@@ -163,17 +167,27 @@ impl World {
             log_key,
             clock: Arc::new(SystemClock),
             settings: String::new(),
+            store: Store::chosen().await,
             witnesses: Vec::new(),
         };
         let write = |name: &str, bytes: &[u8]| std::fs::write(world.path(name), bytes).unwrap();
         write("root.pub", format!("{}\n", root()).as_bytes());
         let bundle = world.bundle(1, vec![0; 32], &[1, 2, 3]);
         write("bundle.bin", &bundle.encode_to_vec());
+        world.migrate().await;
         for (node, n) in world.nodes.iter().zip(1..) {
             let running = node.serve(&world, &format!("escrow-{n}")).await;
             world.witnesses.push(running);
         }
         world
+    }
+
+    /// The tables, when they are not SQLite's.
+    pub(crate) async fn migrate(&self) {
+        if let Some(store) = &self.store {
+            let owner = Source::postgres(store.url(), &tenant(), "audit").unwrap();
+            Database::migrate(&owner, &MIGRATIONS, false).await.unwrap();
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -243,9 +257,15 @@ impl World {
                 )
             })
             .collect();
+        let database = self.store.as_ref().map_or_else(String::new, |store| {
+            format!(
+                "database = {{ url = '{}', migrate = false, lease_ms = {LEASE_MS} }}\n",
+                store.runtime_url()
+            )
+        });
         let text = format!(
             "[service]\ntenant = 'acme'\nlisten = '127.0.0.1:0'\ndata = '{}'\nroot_key = '{}'\nbundle = '{}'\n\
-             tls = {{ cert = '{}', key = '{}', ca = '{}' }}\nlog.filter = 'off'\n{peers}[audit]\ncheckpoint_ms = 20\n{}",
+             tls = {{ cert = '{}', key = '{}', ca = '{}' }}\nlog.filter = 'off'\n{peers}{database}[audit]\ncheckpoint_ms = 20\n{}",
             at("audit"),
             at("root.pub"),
             at("bundle.bin"),

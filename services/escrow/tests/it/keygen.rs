@@ -1,19 +1,17 @@
 //! Key generation over the nodes: what the root did not ask for is not made, and what is made is of no use before the log.
 
-use std::path::Path;
-
 use greffe_api::escrow::{AdvanceKeygenRequest, GetStatusRequest};
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
+use greffe_escrow::app::MIGRATIONS;
 use greffe_escrow::app::share::unseal;
+use greffe_service_kit::db::{Database, DbOptions, Source, sql};
 use greffe_service_kit::errors::CallError;
 use greffe_service_kit::secrets::Secrets;
 use greffe_types::Digest;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection as _, SqliteConnection};
 
 use crate::log::now;
-use crate::world::{World, signer};
+use crate::world::{RunningNode, World, signer, tenant};
 
 async fn advance(
     world: &World,
@@ -109,7 +107,7 @@ async fn a_share_is_sealed_at_rest_and_inactive_before_the_log_shows_its_key() {
         }
     }
     world.stop(0).await;
-    check_sealed(&world.nodes[0].folder).await;
+    check_sealed(&world.nodes[0]).await;
     world.start(0).await;
     let status = world
         .client(0)
@@ -122,14 +120,19 @@ async fn a_share_is_sealed_at_rest_and_inactive_before_the_log_shows_its_key() {
 }
 
 /// The stored share opens under the node's own key at its own row only, and no byte of it stands in the database.
-async fn check_sealed(folder: &Path) {
-    let secrets = Secrets::open(folder).unwrap();
-    let path = folder.join("escrow.db");
-    let options = SqliteConnectOptions::new().filename(&path);
-    let mut db = SqliteConnection::connect_with(&options).await.unwrap();
-    let row = sqlx::query_as("SELECT key_id, share_epoch, sealed FROM share");
+async fn check_sealed(node: &RunningNode) {
+    let secrets = Secrets::open(&node.folder).unwrap();
+    let path = node.folder.join("escrow.db");
+    let source = match &node.store {
+        Some(store) => Source::postgres(store.url(), &tenant(), &node.name).unwrap(),
+        None => Source::File(path.clone()),
+    };
+    let db = Database::open(&source, &MIGRATIONS, DbOptions::default())
+        .await
+        .unwrap();
+    let row = sql::query_as("SELECT key_id, share_epoch, sealed FROM share");
     let (key_id, epoch, sealed): (Vec<u8>, Vec<u8>, Vec<u8>) =
-        row.fetch_one(&mut db).await.unwrap();
+        row.fetch_one(db.read()).await.unwrap();
     db.close().await.unwrap();
     let key_id = Digest::try_from(key_id.as_slice()).unwrap();
     let epoch = Digest::try_from(epoch.as_slice()).unwrap();
@@ -137,10 +140,16 @@ async fn check_sealed(folder: &Path) {
     assert_eq!((share.index(), share.threshold()), (1, 2));
     assert!(unseal(secrets.seal_key(), &epoch, &key_id, &sealed).is_err());
     let plain = share.to_bytes();
-    let file = std::fs::read(&path).unwrap();
     // Version, tenant, epoch, index and threshold come first; then the scalar and the ML-KEM seed.
     let secret = &plain[1 + 4 + "acme".len() + 32 + 2 + 2..][..32 + 64];
     for part in secret.chunks(16) {
-        assert!(!file.windows(16).any(|window| window == part));
+        let found = match &node.store {
+            Some(store) => store.holds(part),
+            None => std::fs::read(&path)
+                .unwrap()
+                .windows(16)
+                .any(|window| window == part),
+        };
+        assert!(!found);
     }
 }

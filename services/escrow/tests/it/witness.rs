@@ -8,7 +8,7 @@ use greffe_tlog::{CosignerKey, Note, NoteSigner, SignedCheckpoint, Tree, TreeHea
 use greffe_types::Digest;
 
 use crate::log::{LOG_KEY, ORIGIN, signed};
-use crate::world::World;
+use crate::world::{World, migrate};
 
 /// Heads of a history whose first entries are like any other's.
 fn heads(mark: u8, common: u8, size: u8) -> Vec<TreeHead> {
@@ -101,6 +101,10 @@ async fn attack_42_a_witness_whose_state_is_lost_does_not_start() {
         .unwrap();
     world.stop(0).await;
     let folder = world.nodes[0].folder.clone();
+    if let Some(store) = &world.nodes[0].store {
+        store.empty();
+        migrate(store).await;
+    }
     for name in ["escrow.db", "escrow.db-wal", "escrow.db-shm"] {
         let _ = std::fs::remove_file(folder.join(name));
     }

@@ -20,11 +20,13 @@ use greffe_envelope::wrap::JournalKey;
 use greffe_escrow::config::{Config, EscrowConfig};
 use greffe_policy::AccessRules;
 use greffe_service_kit::boot::StartError;
-use greffe_service_kit::config::{Limits, PeerConfig, ServiceConfig, TlsFiles};
+use greffe_service_kit::config::{DatabaseConfig, Limits, PeerConfig, ServiceConfig, TlsFiles};
+use greffe_service_kit::db::{Database, Source};
 use greffe_service_kit::prepare::prepare;
 use greffe_service_kit::ready::{READY_FILE, Ready};
 use greffe_service_kit::serve::{Server, TlsOnly};
 use greffe_service_kit::tls::{SpiffeId, connect_lazy};
+use greffe_testkit::store::{LEASE_MS, Store};
 use greffe_types::{TenantId, from_hex};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -72,6 +74,8 @@ pub(crate) struct RunningNode {
     pub(crate) name: String,
     pub(crate) keys: pb::EscrowNode,
     pub(crate) folder: PathBuf,
+    /// Its database, if it is not SQLite in the folder.
+    pub(crate) store: Option<Store>,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<Result<(), StartError>>>,
 }
@@ -129,9 +133,14 @@ impl World {
             server.run(listen, &file, shutdown).await.unwrap();
         });
         let audit = wait_ready(&ready).await;
-        let nodes: Vec<RunningNode> = (1..=3)
-            .map(|index| prepared(folder.path(), index, &authority))
-            .collect();
+        let mut nodes = Vec::new();
+        for index in 1..=3 {
+            let store = Store::chosen().await;
+            if let Some(store) = &store {
+                migrate(store).await;
+            }
+            nodes.push(prepared(folder.path(), index, &authority, store));
+        }
         let bundle = sign_bundle(bundle_message(nodes.iter().map(|node| node.keys.clone())));
         let mut world = Self {
             log,
@@ -164,6 +173,7 @@ impl World {
 
     pub(crate) fn config(&self, at: usize) -> Config {
         let folder = &self.nodes[at].folder;
+        let store = self.nodes[at].store.as_ref();
         let base = self.folder.path();
         Config {
             service: ServiceConfig {
@@ -185,7 +195,11 @@ impl World {
                 mode: Default::default(),
                 secrets: None,
                 health: None,
-                database: None,
+                database: store.map(|store| DatabaseConfig {
+                    migrate: false,
+                    lease_ms: LEASE_MS,
+                    ..DatabaseConfig::new(store.runtime_url())
+                }),
                 telemetry: Default::default(),
                 seal: None,
                 log: Default::default(),
@@ -432,7 +446,15 @@ fn bundle_message(nodes: impl Iterator<Item = pb::EscrowNode>) -> pb::TrustBundl
     }
 }
 
-fn prepared(base: &Path, index: u32, authority: &Authority) -> RunningNode {
+/// The tables of a node on PostgreSQL.
+pub(crate) async fn migrate(store: &Store) {
+    let owner = Source::postgres(store.url(), &tenant(), "escrow").unwrap();
+    Database::migrate(&owner, &greffe_escrow::app::MIGRATIONS, false)
+        .await
+        .unwrap();
+}
+
+fn prepared(base: &Path, index: u32, authority: &Authority, store: Option<Store>) -> RunningNode {
     let name = format!("escrow-{index}");
     let folder = base.join(&name);
     let made = prepare(&name, &tenant(), &folder, greffe_escrow::KEYS).unwrap();
@@ -454,6 +476,7 @@ fn prepared(base: &Path, index: u32, authority: &Authority) -> RunningNode {
         },
         name,
         folder,
+        store,
         stop: None,
         task: None,
     }

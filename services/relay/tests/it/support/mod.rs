@@ -14,10 +14,12 @@ use greffe_api::relay::{PublishStatementRequest, RegisterDeviceRequest};
 use greffe_envelope::pb;
 use greffe_policy::AccessRules;
 use greffe_service_kit::config::{self, Limits, PeerConfig};
+use greffe_service_kit::db::{Database, Source};
 use greffe_service_kit::errors::CallError;
 use greffe_service_kit::ready::Ready;
 use greffe_service_kit::serve::{Server, TlsOnly};
 use greffe_service_kit::tls::connect_lazy;
+use greffe_testkit::store::{LEASE_MS, Store};
 use greffe_types::Millis;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -36,6 +38,8 @@ pub(crate) struct World {
     pub(crate) audit: Audit,
     pub(crate) archive: Archive,
     pub(crate) relay: Running,
+    /// The relay's database, if it is not SQLite in the data folder.
+    pub(crate) store: Option<Store>,
     config: String,
     _peers: Vec<Running>,
     _folder: TempDir,
@@ -79,12 +83,27 @@ impl World {
             &archive_server.ready,
             settings,
         );
+        let store = Store::chosen().await;
+        let config = match &store {
+            Some(store) => {
+                let owner = Source::postgres(store.url(), &tenant::name(), "relay").unwrap();
+                Database::migrate(&owner, &greffe_relay::app::MIGRATIONS, false)
+                    .await
+                    .unwrap();
+                let url = store.runtime_url();
+                format!(
+                    "{config}[service.database]\nurl = {url:?}\nmigrate = false\nlease_ms = {LEASE_MS}\n"
+                )
+            }
+            None => config,
+        };
         let relay = relay(&config, &folder.path().join("relay")).await;
         let world = Self {
             tenant,
             audit,
             archive,
             relay,
+            store,
             config,
             _peers: vec![audit_server, archive_server],
             _folder: folder,
