@@ -170,13 +170,27 @@ pub(crate) struct DemoArguments {
 
 /// `greffe verify`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  greffe verify ./production --root root.pub")]
+#[command(
+    after_help = "Examples:\n  greffe verify ./production --root root.pub\n  greffe verify --archive /etc/greffe/archive.toml"
+)]
 pub(crate) struct VerifyArguments {
     /// Folder of the production.
-    pub(crate) production: PathBuf,
+    #[arg(
+        required_unless_present = "archive",
+        conflicts_with = "archive",
+        requires = "root"
+    )]
+    pub(crate) production: Option<PathBuf>,
     /// The tenant root's public key: one line, `greffe-root-v1 TENANT HEX`.
     #[arg(long)]
-    pub(crate) root: PathBuf,
+    pub(crate) root: Option<PathBuf>,
+    /// Instead of a production, everything an archive holds, against the log: the settings of `greffe serve archive`. The archive
+    /// itself must not run on these settings; the audit service has to.
+    #[arg(long, value_name = "CONFIG", conflicts_with = "root")]
+    pub(crate) archive: Option<PathBuf>,
+    /// A setting over file and variables, such as `service.data=/restored`; may be repeated.
+    #[arg(long, value_name = "TABLE.KEY=VALUE", requires = "archive")]
+    pub(crate) set: Vec<String>,
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod up;
 mod verify;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
@@ -52,13 +53,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// How long blocking work may go on when everything else has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 fn run(arguments: Arguments) -> fail::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| fail::Failure::failed("RUNTIME", format_args!("no runtime: {error}")))?;
     let output = arguments.output;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         traced(&arguments.command)?;
         let outcome = match arguments.command {
             Command::Serve(serve) => serve::run(serve).await,
@@ -67,12 +71,15 @@ fn run(arguments: Arguments) -> fail::Result<()> {
             Command::Seal(seal) => seal::run(&seal, output),
             Command::Up(up) => up::run(up, output).await,
             Command::Demo(demo) => demo::run(demo, output).await,
-            Command::Verify(verify) => verify::run(&verify, output),
+            Command::Verify(verify) => verify::run(&verify, output).await,
             Command::People(command) => commands::run(command, output).await,
         };
         telemetry::flush().await;
         outcome
-    })
+    });
+    // A service that was not told to stop still has a thread that waits for its standard input to end: nothing waits for that.
+    runtime.shutdown_timeout(LAST_WORDS);
+    outcome
 }
 
 /// What people do is traced where the environment names a collector, as OpenTelemetry's specification has it; services are

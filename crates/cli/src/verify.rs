@@ -1,16 +1,19 @@
-//! `greffe verify`: a production against the tenant root's public key, with no network, server or clock.
+//! `greffe verify`: a production against the tenant root's public key, with no network, server or clock; or an archive's stores
+//! against the log.
 
 use core::fmt::Write as _;
 use std::path::Path;
+use std::time::Instant;
 
 use greffe_envelope::trust::RootKey;
 use greffe_production::{Report, verify};
 use serde::Serialize;
 
 use crate::args::VerifyArguments;
-use crate::fail::{Failure, Result, chain};
+use crate::fail::{Exit, Failure, Result, chain};
 use crate::layout::read_text;
 use crate::output::{Output, print};
+use crate::serve::{read, settings};
 
 #[derive(Serialize)]
 struct Outcome<'a> {
@@ -20,18 +23,97 @@ struct Outcome<'a> {
 }
 
 /// Prints what was found; anything that does not hold makes the command fail.
-pub(crate) fn run(arguments: &VerifyArguments, output: Output) -> Result<()> {
-    let root = root_key(&arguments.root)?;
-    if !arguments.production.is_dir() {
+pub(crate) async fn run(arguments: &VerifyArguments, output: Output) -> Result<()> {
+    match (&arguments.archive, &arguments.production, &arguments.root) {
+        (Some(config), _, _) => archive(config, &arguments.set, output).await,
+        (None, Some(folder), Some(root)) => production(folder, root, output),
+        // clap asks for them.
+        (None, _, _) => Err(Failure::usage(
+            "NOTHING_TO_VERIFY",
+            "name a production and --root, or --archive",
+        )),
+    }
+}
+
+/// Looks through everything that an archive holds.
+async fn archive(config: &Path, set: &[String], output: Output) -> Result<()> {
+    let config: greffe_archive::Config = read(&settings(config, set)?)?;
+    let begun = Instant::now();
+    let report = greffe_archive::verify::verify(config)
+        .await
+        .map_err(|error| Failure::new(Exit::Unavailable, error.reason(), chain(&error)))?;
+    let outcome = ArchiveOutcome {
+        verified: report.holds(),
+        elapsed_ms: begun.elapsed().as_millis(),
+        report: &report,
+    };
+    print(output, &outcome, archive_text)?;
+    match report.findings.first() {
+        None => Ok(()),
+        Some(first) => Err(Failure::unverified(
+            "ARCHIVE_INVALID",
+            format_args!(
+                "{} things do not hold, among them {}: {}; restore the copies that belong together",
+                report.failures, first.item, first.problem
+            ),
+        )),
+    }
+}
+
+#[derive(Serialize)]
+struct ArchiveOutcome<'a> {
+    verified: bool,
+    elapsed_ms: u128,
+    #[serde(flatten)]
+    report: &'a greffe_archive::verify::Report,
+}
+
+fn archive_text(outcome: &ArchiveOutcome<'_>) -> String {
+    let report = outcome.report;
+    let mut text = String::new();
+    for finding in &report.findings {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{}: {}", finding.item, finding.problem);
+    }
+    let _ = writeln!(
+        text,
+        "{}: {} records of {} conversations, {} objects of {} bytes, wraps of {} messages, {} disposed of, in {} ms\n\
+         records: root {}, {} in the log, {} on their way\n\
+         log:     root {} over {} leaves",
+        if outcome.verified {
+            "verified"
+        } else {
+            "not verified"
+        },
+        report.records,
+        report.conversations,
+        report.objects,
+        report.object_bytes,
+        report.wraps,
+        report.disposed,
+        outcome.elapsed_ms,
+        report.records_root,
+        report.receipts_logged,
+        report.receipts_waiting,
+        report.log_root,
+        report.log_size,
+    );
+    text
+}
+
+/// A production, by the root's public key alone.
+fn production(folder: &Path, root: &Path, output: Output) -> Result<()> {
+    let root = root_key(root)?;
+    if !folder.is_dir() {
         return Err(Failure::usage(
             "PRODUCTION_NOT_FOUND",
             format_args!(
                 "{} is not a folder: name the production's folder",
-                arguments.production.display()
+                folder.display()
             ),
         ));
     }
-    let report = verify(&arguments.production, &root);
+    let report = verify(folder, &root);
     let outcome = Outcome {
         verified: report.holds(),
         report: &report,

@@ -218,6 +218,14 @@ impl Postgres {
             .collect()
     }
 
+    /// Runs one of PostgreSQL's own programs, such as `pg_dump`.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn tool(&self, program: &str, arguments: impl FnOnce(&mut Command) -> &mut Command) {
+        run(arguments(&mut Command::new(self.programs.join(program))));
+    }
+
     /// Its TCP port, on the loopback interface. It stays the same over [`Postgres::kill`] and [`Postgres::start`].
     pub const fn port(&self) -> u16 {
         self.port

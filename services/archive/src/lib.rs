@@ -22,6 +22,7 @@ pub mod receipt;
 pub mod rpc;
 pub mod store;
 pub mod uploads;
+pub mod verify;
 
 use greffe_service_kit::db::lease::or_lost;
 use std::future::Future;

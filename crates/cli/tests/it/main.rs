@@ -3,14 +3,18 @@
 #![cfg(test)]
 
 mod attack_55;
+mod backup;
+mod cluster;
 mod config;
 mod demonstration;
 mod kill_nine;
+mod load;
 mod mails_and_chat;
 mod migrations;
 mod no_plaintext_at_rest;
 mod people;
 mod seal;
+mod stores;
 mod support;
 mod telemetry;
 mod tools;

@@ -17,6 +17,7 @@ pub mod outbox;
 pub mod reads;
 pub mod records;
 pub mod search;
+pub mod verify;
 pub mod wraps;
 
 use greffe_service_kit::db::Migrations;

@@ -1,0 +1,159 @@
+//! Two processes each of relay, archive and audit over one PostgreSQL and one Object Lock store, under load, while the one that
+//! works, the one that waits, and the database itself are killed or stand still: nothing acknowledged is lost, nothing
+//! comes twice, numbers stay dense, and the log has what the database has.
+
+use std::time::{Duration, Instant};
+
+use greffe_testkit::postgres::Postgres;
+use nix::sys::signal::{Signal, kill};
+
+use crate::load::{Load, until};
+use crate::stores::Stores;
+use crate::support::{Up, greffe, pid};
+
+/// What happens in a round.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// The process that holds a service's lease is killed.
+    Kill(&'static str),
+    /// It stands still until another has taken over, and then goes on as if nothing had been.
+    Pause(&'static str),
+    /// The process that waits is killed.
+    KillStandby(&'static str),
+    /// The database is killed, and started again.
+    Database,
+}
+
+use Fault::{Database, Kill, KillStandby, Pause};
+
+/// One after the other, from the start again when there are more rounds.
+const FAULTS: [Fault; 10] = [
+    Kill("relay"),
+    Pause("archive"),
+    Database,
+    Kill("audit"),
+    Pause("relay"),
+    KillStandby("archive"),
+    Kill("archive"),
+    Pause("audit"),
+    Database,
+    KillStandby("relay"),
+];
+
+/// Rounds, unless `GREFFE_CLUSTER_ROUNDS` says otherwise.
+const ROUNDS: usize = 10;
+
+/// Epoch and process of a service's lease.
+fn lease(stores: &Stores, service: &str) -> (u64, u32) {
+    let row = stores.query(service, "SELECT fence, holder FROM lease");
+    let (fence, holder) = row.split_once('|').unwrap_or_else(|| panic!("{row:?}"));
+    // "machine (process 123)"
+    let process = holder.rsplit(' ').next().unwrap().trim_end_matches(')');
+    (fence.parse().unwrap(), process.parse().unwrap())
+}
+
+/// The processes of a service that `greffe up` keeps.
+fn processes(service: &str) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(id) = entry.file_name().to_string_lossy().parse::<u32>() else {
+            continue;
+        };
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        if words.get(1) == Some(&b"serve".as_slice()) && words.get(2) == Some(&service.as_bytes()) {
+            found.push(id);
+        }
+    }
+    found
+}
+
+async fn strike(stores: &Stores, fault: Fault, round: usize) {
+    let taken_over = async |service: &'static str, fence: u64| {
+        until(&format!("round {round}: {service} taken over"), || {
+            lease(stores, service).0 > fence
+        })
+        .await;
+    };
+    match fault {
+        Kill(service) => {
+            let (fence, holder) = lease(stores, service);
+            kill(pid(holder), Signal::SIGKILL).unwrap();
+            taken_over(service, fence).await;
+        }
+        Pause(service) => {
+            let (fence, holder) = lease(stores, service);
+            kill(pid(holder), Signal::SIGSTOP).unwrap();
+            taken_over(service, fence).await;
+            kill(pid(holder), Signal::SIGCONT).unwrap();
+            until(
+                &format!("round {round}: the paused {service} has ended"),
+                || !processes(service).contains(&holder),
+            )
+            .await;
+        }
+        KillStandby(service) => {
+            let (_, holder) = lease(stores, service);
+            for standby in processes(service) {
+                if standby != holder {
+                    kill(pid(standby), Signal::SIGKILL).unwrap();
+                }
+            }
+        }
+        Database => {
+            stores.postgres.kill();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            stores.postgres.start();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_52_whatever_dies_or_stands_still_nothing_acknowledged_is_lost() {
+    let rounds = std::env::var("GREFFE_CLUSTER_ROUNDS")
+        .map_or(ROUNDS, |rounds| rounds.parse().expect("a number of rounds"));
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let stores = Stores::new(Postgres::own(), folder.path(), 2).await;
+    let mut command = greffe();
+    command.env("GREFFE_STORES", &stores.file);
+    let up = Up::start_with(command, &data);
+    let load = Load::start(&data).await;
+    let mut outages = Vec::new();
+    for (round, fault) in FAULTS.into_iter().cycle().take(rounds).enumerate() {
+        load.goes_on(&format!("load before round {round}")).await;
+        let begun = Instant::now();
+        strike(&stores, fault, round).await;
+        load.goes_on(&format!("load after round {round}, {fault:?}"))
+            .await;
+        outages.push((fault, begun.elapsed()));
+    }
+    let records = load.settle().await;
+    for (fault, outage) in outages {
+        println!("{fault:?}: goes on after {:.1} s", outage.as_secs_f64());
+    }
+
+    // numbers are dense, in the relay as in the archive, and both have the same
+    let dense = "SELECT count(*) - max(sequence) FROM";
+    assert_eq!(stores.query("relay", &format!("{dense} item")), "0");
+    assert_eq!(stores.query("archive", &format!("{dense} records")), "0");
+    let count = |service, table| stores.query(service, &format!("SELECT count(*) FROM {table}"));
+    assert_eq!(count("archive", "records"), records.to_string());
+    assert_eq!(
+        count("relay", "item WHERE receipt IS NOT NULL"),
+        records.to_string()
+    );
+    assert_eq!(
+        stores.query("archive", "SELECT count(*) - max(record) FROM records"),
+        "0"
+    );
+    // the log has no gap, and the outbox nothing that it does not have
+    assert_eq!(
+        stores.query("audit", "SELECT count(*) - max(idx) - 1 FROM leaf"),
+        "0"
+    );
+    assert_eq!(count("archive", "outbox WHERE log_index IS NULL"), "0");
+    up.stop();
+}
