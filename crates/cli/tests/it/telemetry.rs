@@ -92,7 +92,7 @@ fn traces(text: &str) -> BTreeMap<String, BTreeSet<String>> {
         match field.trim().trim_start_matches("-> ") {
             "Trace ID" => trace = value,
             "Name" if !trace.is_empty() => {
-                _ = traces.entry(trace.clone()).or_default().insert(value)
+                _ = traces.entry(trace.clone()).or_default().insert(value);
             }
             _ => {}
         }
