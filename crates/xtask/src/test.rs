@@ -47,6 +47,7 @@ fn on_postgres() -> Result<()> {
             .filter(|message| {
                 message["manifest_path"].as_str().map(AsRef::as_ref) == Some(&*manifest)
             })
+            .filter(|message| message["target"]["name"] == "it")
             .find_map(|message| message["executable"].as_str())
             .with_context(|| format!("cargo did not say where the tests of {service} are"))?;
         eprintln!("$ GREFFE_TEST_STORE=postgres {program}");
