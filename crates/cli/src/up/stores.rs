@@ -46,7 +46,9 @@ impl Stores {
     /// Reads and checks a file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let stores: Self =
-            toml::from_str(&read_text(path)?).map_err(|error| refused(path, &error.to_string()))?;
+            // What the parser quotes of the file may be an address with its password.
+            toml::from_str(&read_text(path)?)
+                .map_err(|error: toml::de::Error| refused(path, error.message()))?;
         let known = |name: &str| SERVICES.contains(&name) || name == "wraps";
         if let Some(name) = stores.databases.keys().find(|name| !known(name)) {
             return Err(refused(path, &format!("there is no service {name:?}")));
@@ -131,4 +133,36 @@ pub(crate) fn service_of(process: &'static str) -> &'static str {
 
 fn refused(path: &Path, why: &str) -> Failure {
     Failure::usage("STORES_REFUSED", format_args!("{}: {why}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("stores.toml");
+        std::fs::write(&file, text).unwrap();
+        Stores::read(&file).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_and_no_password_is_repeated() {
+        for (text, said) in [
+            (
+                "[databases]\nrelay = \"postgres://u:hush@h/d\n",
+                "STORES_REFUSED",
+            ),
+            ("[databases]\nrelais = \"postgres://u:hush@h/d\"", "relais"),
+            ("replicas = 3", "1 or 2"),
+            (
+                "replicas = 2\n[databases]\nrelay = \"postgres://u:hush@h/d\"",
+                "two replicas",
+            ),
+        ] {
+            let problem = problem(text);
+            assert!(problem.contains(said), "{problem}");
+            assert!(!problem.contains("hush"), "{problem}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! works, the one that waits, and the database itself are killed or stand still: nothing acknowledged is lost, nothing
 //! comes twice, numbers stay dense, and the log has what the database has.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use greffe_testkit::postgres::Postgres;
@@ -52,8 +53,9 @@ fn lease(stores: &Stores, service: &str) -> (u64, u32) {
     (fence.parse().unwrap(), process.parse().unwrap())
 }
 
-/// The processes of a service that `greffe up` keeps.
-fn processes(service: &str) -> Vec<u32> {
+/// The processes of a service that one `greffe up` keeps: those whose settings are in its folder.
+fn processes(data: &Path, service: &str) -> Vec<u32> {
+    let folder = data.join("services").display().to_string();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Ok(id) = entry.file_name().to_string_lossy().parse::<u32>() else {
@@ -63,14 +65,18 @@ fn processes(service: &str) -> Vec<u32> {
             continue;
         };
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        if words.get(1) == Some(&b"serve".as_slice()) && words.get(2) == Some(&service.as_bytes()) {
+        let ours = |word: &&[u8]| word.starts_with(folder.as_bytes());
+        if words.get(1) == Some(&b"serve".as_slice())
+            && words.get(2) == Some(&service.as_bytes())
+            && words.iter().any(ours)
+        {
             found.push(id);
         }
     }
     found
 }
 
-async fn strike(stores: &Stores, fault: Fault, round: usize) {
+async fn strike(stores: &Stores, data: &Path, fault: Fault, round: usize) {
     let taken_over = async |service: &'static str, fence: u64| {
         until(&format!("round {round}: {service} taken over"), || {
             lease(stores, service).0 > fence
@@ -90,17 +96,17 @@ async fn strike(stores: &Stores, fault: Fault, round: usize) {
             kill(pid(holder), Signal::SIGCONT).unwrap();
             until(
                 &format!("round {round}: the paused {service} has ended"),
-                || !processes(service).contains(&holder),
+                || !processes(data, service).contains(&holder),
             )
             .await;
         }
         KillStandby(service) => {
             let (_, holder) = lease(stores, service);
-            for standby in processes(service) {
-                if standby != holder {
-                    kill(pid(standby), Signal::SIGKILL).unwrap();
-                }
-            }
+            let standby = processes(data, service)
+                .into_iter()
+                .find(|process| *process != holder)
+                .unwrap_or_else(|| panic!("round {round}: no {service} waits to take over"));
+            kill(pid(standby), Signal::SIGKILL).unwrap();
         }
         Database => {
             stores.postgres.kill();
@@ -125,7 +131,7 @@ async fn attack_52_whatever_dies_or_stands_still_nothing_acknowledged_is_lost() 
     for (round, fault) in FAULTS.into_iter().cycle().take(rounds).enumerate() {
         load.goes_on(&format!("load before round {round}")).await;
         let begun = Instant::now();
-        strike(&stores, fault, round).await;
+        strike(&stores, &data, fault, round).await;
         load.goes_on(&format!("load after round {round}, {fault:?}"))
             .await;
         outages.push((fault, begun.elapsed()));

@@ -25,7 +25,7 @@ const CACHE: &str = "-16384";
 const IDLE: Duration = Duration::from_secs(1);
 /// Longest that a call waits for a connection, which is also how long it waits for a server that is away.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Oldest server: the version whose `MERGE`-free feature set the migrations need is far below; this one is still mended.
+/// Oldest server: PostgreSQL 14.
 const OLDEST: i32 = 140_000;
 
 /// Choices of a database.
