@@ -288,7 +288,8 @@ async fn extend(bucket: Bucket, digest: Digest, until: Millis) -> Result<bool, S
 async fn hold(bucket: Bucket, digest: Digest, held: bool) -> Result<(), StoreError> {
     let key = bucket.key(&digest);
     let versions = bucket.whole_versions(&key).await?;
-    if versions.is_empty() {
+    // One that is gone has no hold to be taken off.
+    if versions.is_empty() && held {
         return Err(StoreError::Missing(digest));
     }
     for version in versions {

@@ -96,6 +96,7 @@ impl From<AppendError> for ServiceError {
 struct Job {
     id: [u8; 16],
     entry: pb::LogEntry,
+    trace: Vec<u8>,
     answer: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
@@ -126,15 +127,29 @@ impl Appender {
     ///
     /// # Errors
     /// [`AppendError`].
-    pub async fn append(
+    pub async fn append(&self, id: [u8; 16], entry: pb::LogEntry) -> Result<Appended, AppendError> {
+        self.append_in(Vec::new(), id, entry).await
+    }
+
+    /// As [`Appender::append`], in the trace of an envelope: the first 16 bytes of its digest.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub async fn append_in(
         &self,
+        trace: Vec<u8>,
         id: [u8; 16],
         mut entry: pb::LogEntry,
     ) -> Result<Appended, AppendError> {
         self.tenant.as_str().clone_into(&mut entry.tenant);
         let (answer, answered) = oneshot::channel();
         self.jobs
-            .try_send(Job { id, entry, answer })
+            .try_send(Job {
+                id,
+                entry,
+                trace,
+                answer,
+            })
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => {
                     telemetry::refused("append");
@@ -195,7 +210,13 @@ async fn log_refusals(
             ..pb::LogEntry::default()
         };
         let (answer, answered) = oneshot::channel();
-        if jobs.send(Job { id, entry, answer }).await.is_err() {
+        let job = Job {
+            id,
+            entry,
+            trace: Vec::new(),
+            answer,
+        };
+        if jobs.send(job).await.is_err() {
             return;
         }
         if let Ok(Err(error)) = answered.await {

@@ -14,12 +14,13 @@ pub mod sql;
 
 use core::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Executor as _, Postgres, Row as _, Sqlite, Transaction};
+use tokio::time::timeout;
 
 use crate::errors::ServiceError;
 use crate::telemetry;
@@ -33,6 +34,10 @@ use sql::Target;
 
 /// A transaction that read first could not become a writer later without SQLITE_BUSY.
 const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE";
+/// Longest that a transaction of a server may take, longer than its lock timeout.
+const STUCK: Duration = Duration::from_secs(60);
+/// Longest that a server's connections are waited for at the end.
+const FAREWELL: Duration = Duration::from_secs(5);
 const BEGIN_POSTGRES: &str = "BEGIN";
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// One round trip. A key share lock is what a take-over waits for, and what a renewal does not.
@@ -181,9 +186,27 @@ impl Database {
         E: From<sqlx::Error>,
     {
         let begun = Instant::now();
-        let outcome = self.transact(work).await;
+        let outcome = if self.is_shared() {
+            match timeout(STUCK, self.transact(work)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(self.stuck().into()),
+            }
+        } else {
+            self.transact(work).await
+        };
         telemetry::transaction(name, outcome.is_ok(), begun.elapsed());
         outcome
+    }
+
+    /// A connection that answers nothing: its outcome is not known, and another process may do better.
+    fn stuck(&self) -> sqlx::Error {
+        if let Some(lease) = self.lease.get() {
+            lease.lose("a transaction was not answered");
+        }
+        sqlx::Error::Io(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            "the database does not answer",
+        ))
     }
 
     async fn transact<T, E, F>(&self, work: F) -> Result<T, E>
@@ -266,8 +289,10 @@ impl Database {
         matches!(self.writer, Pool::Postgres(_))
     }
 
-    /// Overwrites what was deleted as far as the database can: SQLite's write-ahead log is moved into the file, where
-    /// `secure_delete` has written zeros, and emptied; PostgreSQL is asked to vacuum, and overwrites as pages fill again.
+    /// Overwrites what was deleted as far as the database can. SQLite's write-ahead log is moved into the file, where
+    /// `secure_delete` has written zeros, and emptied. PostgreSQL is asked to vacuum what this role owns (the rest is
+    /// autovacuum's) and overwrites as pages fill again: there, what was deleted is gone from the tables at once, and from pages
+    /// and write-ahead log in time.
     ///
     /// # Errors
     /// [`STORE_BUSY`] while a reader of SQLite holds an older state; [`STORE_FAILED`].
@@ -311,7 +336,8 @@ impl Database {
         for pool in [&self.readers.0, &self.writer] {
             match pool {
                 Pool::Sqlite(pool) => pool.close().await,
-                Pool::Postgres(pool) => pool.close().await,
+                // A connection that answers nothing is not waited for.
+                Pool::Postgres(pool) => drop(timeout(FAREWELL, pool.close()).await),
             }
         }
         held

@@ -97,6 +97,7 @@ pub fn init(
     }
     let mut layers = vec![lines(log)?];
     layers.extend(export::start(log, config, origin)?);
+    metrics::begin();
     tracing_subscriber::registry()
         .with(layers)
         .try_init()

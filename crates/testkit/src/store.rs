@@ -8,7 +8,7 @@ use crate::postgres::{OWNER, Postgres};
 pub const VARIABLE: &str = "GREFFE_TEST_STORE";
 
 /// How long a lease holds in tests, in milliseconds: how long a start waits for a process that died.
-pub const LEASE_MS: u64 = 1_500;
+pub const LEASE_MS: u64 = 4_000;
 
 /// One service's database on the cluster that the test process shares. It outlives the service's restarts.
 #[derive(Debug, Clone)]

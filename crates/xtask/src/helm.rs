@@ -14,7 +14,7 @@ const VENV: &str = "target/helm-venv";
 const REQUIREMENTS: &str = "helm/tests/requirements.txt";
 
 /// Runs every check, or with `readme` writes the chart's README.md from its values. The checks ask the binary of this
-/// workspace whether it understands what is rendered; it is built when it is not there.
+/// workspace whether it understands what is rendered; it is built when it is not current.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     install()?;
     let python = root().join(VENV).join("bin/python");
@@ -60,9 +60,7 @@ fn binary() -> Result<PathBuf> {
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| OsString::from("target"));
     let path = root().join(Path::new(&target)).join("release/greffe");
-    if !path.exists() {
-        shell::run("cargo", &["build", "--release", "--bin", "greffe"])?;
-    }
+    shell::run("cargo", &["build", "--release", "--bin", "greffe"])?;
     path.canonicalize()
         .with_context(|| format!("{} is not there", path.display()))
 }

@@ -24,7 +24,8 @@ pub mod store;
 pub mod uploads;
 pub mod verify;
 
-use greffe_service_kit::db::lease::or_lost;
+use greffe_service_kit::config::DatabaseConfig;
+use greffe_service_kit::db::lease::{TTL, or_lost};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -104,7 +105,7 @@ pub async fn run(
         tokio::spawn(jobs::scrub::run(app.clone(), stopping.clone())),
         tokio::spawn(dispositions(app.clone(), stopping)),
     ];
-    let stop = or_lost(&app.db, stop);
+    let stop = or_lost(&app.db, or_lost(&app.wraps, stop));
     let served = server.run(listen, &boot.ready_file(), stop).await;
     for task in tasks {
         // A task that panicked has said so; what it left undone the next start finds.
@@ -130,6 +131,13 @@ pub async fn open(boot: &Boot, config: ArchiveConfig) -> Result<Arc<App>, StartE
     let options = DbOptions::default();
     let (db, lease) = boot.database("archive.db", &store::MAIN, options).await?;
     let wraps = open_wraps(boot, &config).await?;
+    if db.is_shared() && !wraps.is_shared() {
+        return Err(StartError::service(
+            "the archive's stores do not go together",
+            "service.database is a server and archive.wraps is not set: a process that takes over would find no wraps. Name a \
+             database of their own in archive.wraps.url",
+        ));
+    }
     let objects = Objects::open(config.objects.as_ref(), boot.data.join("objects"))
         .await
         .map_err(|error| StartError::service("cannot open the object store", error))?;
@@ -170,7 +178,13 @@ async fn open_wraps(boot: &Boot, config: &ArchiveConfig) -> Result<Database, Sta
         secure_delete: true,
         migrate: config.wraps.as_ref().is_none_or(|wraps| wraps.migrate),
     };
-    Ok(Database::open(&source, &store::WRAPS, options).await?)
+    let wraps = Database::open(&source, &store::WRAPS, options).await?;
+    // Of its own, since no transaction spans two databases: who lost one writes nothing into the other.
+    let ttl = config.wraps.as_ref().map_or(TTL, DatabaseConfig::lease);
+    wraps
+        .take_lease_for(boot.tenant(), boot.name(), ttl)
+        .await?;
+    Ok(wraps)
 }
 
 /// Goes on with interrupted dispositions, until the service stops.

@@ -52,6 +52,7 @@ async fn append(app: &App, tenant: &TenantId, name: &str, refusal: Refusal) {
             event: Some(Event::Refusal(refusal)),
             ..Default::default()
         }),
+        trace: Vec::new(),
     };
     let outcome = match check(request, tenant, name) {
         Ok(proposed) => app.append(proposed).await,

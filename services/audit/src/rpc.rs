@@ -59,7 +59,8 @@ async fn append_one(
     request: api::AppendRequest,
 ) -> Result<api::AppendResponse, Status> {
     let id = request.id.clone();
-    let _span = trace::of(&id, tracing::info_span!("audit.append"));
+    let named = Some(&request.trace).filter(|trace| trace.len() == 16);
+    let _span = trace::of(named.unwrap_or(&id), tracing::info_span!("audit.append"));
     let outcome = match check(request, caller.id.tenant(), caller.id.name()) {
         Ok(proposed) => app.append(proposed).await?,
         Err(refused) => Err(refused),

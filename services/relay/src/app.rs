@@ -97,7 +97,7 @@ impl App {
     /// # Errors
     /// When the data folder, its secrets or a peer's settings cannot be used.
     pub async fn open(boot: &Boot, config: RelayConfig) -> Result<Arc<Self>, StartError> {
-        // Wraps pass through here: what was delivered is overwritten.
+        // Wraps pass through here: SQLite overwrites what was delivered, PostgreSQL in time.
         let options = DbOptions {
             secure_delete: true,
             ..DbOptions::default()

@@ -1,7 +1,6 @@
 //! The first start: root, node keys, bundle, services, key generation, record, disclosures, in that order.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use greffe_envelope::pb;
@@ -31,8 +30,8 @@ pub(crate) struct Options {
     pub(crate) pack: String,
     /// Whom members may ask.
     pub(crate) contact: String,
-    /// File that says where services keep what they write; none for SQLite and folders.
-    pub(crate) stores: Option<PathBuf>,
+    /// Where services keep what they write; none for SQLite and folders.
+    pub(crate) stores: Option<Stores>,
 }
 
 /// The application that `greffe` itself is.
@@ -54,7 +53,7 @@ pub(super) async fn set_up(
     let roster = roster(layout, now)?;
 
     narrate(format_args!("each service makes its own keys"));
-    let stores = Stores::of(layout, options.stores.as_deref(), true)?;
+    let stores = Stores::of(layout, options.stores.as_ref(), true)?;
     config::write_all(layout, &options.tenant, &stores)?;
     let mut services = BTreeMap::new();
     for service in SERVICES {

@@ -78,7 +78,7 @@ impl Up {
                 first::set_up(&layout, options, &mut children).await
             } else {
                 let marker = read_marker(&layout)?;
-                let stores = Stores::of(&layout, options.stores.as_deref(), false)?;
+                let stores = Stores::of(&layout, options.stores.as_ref(), false)?;
                 config::write_all(&layout, &marker.tenant, &stores)?;
                 children.start(&stores.processes()).await?;
                 Ok(marker)
@@ -193,7 +193,7 @@ impl Options {
             tenant,
             pack: arguments.pack.clone(),
             contact: contact.clone(),
-            stores: arguments.stores.clone(),
+            stores: arguments.stores.as_deref().map(Stores::read).transpose()?,
         })
     }
 }

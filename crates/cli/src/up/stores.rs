@@ -16,7 +16,7 @@ pub(crate) const SHARED: [&str; 3] = ["audit", "archive", "relay"];
 pub(crate) const SECONDS: [&str; 3] = ["audit-2", "archive-2", "relay-2"];
 
 /// Where services keep what they write.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Stores {
     /// Processes of relay, archive and audit: 1, or 2 of which one waits to take over.
@@ -28,6 +28,13 @@ pub(crate) struct Stores {
     /// The archive's object store, as `[archive.objects]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) objects: Option<toml::Table>,
+}
+
+impl core::fmt::Debug for Stores {
+    /// Addresses and keys hold passwords.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Stores({} replicas)", self.replicas)
+    }
 }
 
 const fn one() -> u8 {
@@ -60,6 +67,12 @@ impl Stores {
             .iter()
             .chain(&["wraps"])
             .all(|name| stores.databases.contains_key(*name));
+        if stores.databases.contains_key("archive") != stores.databases.contains_key("wraps") {
+            return Err(refused(
+                path,
+                "databases of archive and wraps go together: name both or neither",
+            ));
+        }
         if stores.replicas == 2 && !(on_servers && stores.objects.is_some()) {
             return Err(refused(
                 path,
@@ -70,11 +83,10 @@ impl Stores {
     }
 
     /// What the folder was set up with; a first start keeps what it is told.
-    pub(crate) fn of(layout: &Layout, given: Option<&Path>, fresh: bool) -> Result<Self> {
+    pub(crate) fn of(layout: &Layout, given: Option<&Self>, fresh: bool) -> Result<Self> {
         let path = layout.root().join("stores.toml");
-        let given = given.map(Self::read).transpose()?;
         if fresh {
-            let stores = given.unwrap_or_else(Self::embedded);
+            let stores = given.cloned().unwrap_or_else(Self::embedded);
             let text = toml::to_string(&stores).map_err(|error| {
                 Failure::because("SETTINGS", "the stores cannot be written down", &error)
             })?;
@@ -89,7 +101,7 @@ impl Stores {
             Self::embedded()
         };
         match given {
-            Some(given) if given != kept => Err(Failure::new(
+            Some(given) if *given != kept => Err(Failure::new(
                 Exit::Refused,
                 "STORES_DIFFER",
                 format_args!(

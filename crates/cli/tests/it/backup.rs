@@ -133,6 +133,46 @@ async fn copies_that_do_not_belong_together_are_found_out() {
         "DELETE FROM wraps WHERE envelope = (SELECT MIN(envelope) FROM wraps)",
     );
     invalid(&verify(&data, &bare), "its wraps are missing");
+    // what a row says, against what was signed and what the log has
+    for (sql, problem) in [
+        (
+            "UPDATE records SET body = NULL WHERE record = MESSAGE",
+            "its envelope is not there",
+        ),
+        (
+            "UPDATE records SET content = NULL WHERE record = MESSAGE",
+            "its content is not the one",
+        ),
+        (
+            "UPDATE records SET disposal = 4 WHERE record = MESSAGE",
+            "the log has no tombstone",
+        ),
+        (
+            "DROP TRIGGER records_fixed; UPDATE records SET kind = 2 WHERE record = MESSAGE",
+            "its kind is not the one of its receipt",
+        ),
+        (
+            "DROP TRIGGER records_retention; UPDATE records SET retain_until = 1 WHERE record = MESSAGE",
+            "its retention is shorter",
+        ),
+    ] {
+        let changed = folder.path().join("changed");
+        if changed.exists() {
+            fs::remove_dir_all(&changed).unwrap();
+        }
+        // Written from the first copy, which nobody has changed.
+        let status = Command::new("cp")
+            .arg("-a")
+            .args([&whole, &changed])
+            .status();
+        assert!(status.unwrap().success());
+        let message = "(SELECT MIN(record) FROM records WHERE kind = 1)";
+        sqlite(
+            &changed.join("archive.db"),
+            &sql.replace("MESSAGE", message),
+        );
+        invalid(&verify(&data, &changed), problem);
+    }
     up.stop();
 
     // without the log nothing can be held against it

@@ -102,11 +102,21 @@ async fn strike(stores: &Stores, data: &Path, fault: Fault, round: usize) {
         }
         KillStandby(service) => {
             let (_, holder) = lease(stores, service);
-            let standby = processes(data, service)
-                .into_iter()
-                .find(|process| *process != holder)
-                .unwrap_or_else(|| panic!("round {round}: no {service} waits to take over"));
-            kill(pid(standby), Signal::SIGKILL).unwrap();
+            let standby = |not: u32| {
+                let mut others = processes(data, service).into_iter();
+                others.find(|process| ![holder, not].contains(process))
+            };
+            until(&format!("round {round}: a {service} stands by"), || {
+                standby(0).is_some()
+            })
+            .await;
+            let victim = standby(0).unwrap();
+            kill(pid(victim), Signal::SIGKILL).unwrap();
+            until(
+                &format!("round {round}: another {service} stands by"),
+                || standby(victim).is_some(),
+            )
+            .await;
         }
         Database => {
             stores.postgres.kill();

@@ -23,6 +23,7 @@ type Answer = oneshot::Sender<Result<Appended, AppendError>>;
 /// An entry that the log has not answered for.
 struct Open {
     entry: pb::LogEntry,
+    trace: Vec<u8>,
     answers: Vec<Answer>,
     turn: u64,
 }
@@ -56,6 +57,7 @@ impl Ledger {
             job.id,
             Open {
                 entry: job.entry,
+                trace: job.trace,
                 answers: vec![job.answer],
                 turn,
             },
@@ -67,6 +69,7 @@ impl Ledger {
         self.open.get(id).map(|open| AppendRequest {
             id: id.to_vec(),
             entry: Some(open.entry.clone()),
+            trace: open.trace.clone(),
         })
     }
 

@@ -113,6 +113,11 @@ pub(super) fn is_rolled_back(error: &sqlx::Error) -> bool {
         || !matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
 }
 
+/// Whether the same may succeed a little later: a server that restarts, is busy, or cannot be reached.
+pub(super) fn is_passing(error: &sqlx::Error) -> bool {
+    matches!(kind(error), Kind::Busy | Kind::Overloaded | Kind::Away)
+}
+
 enum Kind {
     Busy,
     Full,

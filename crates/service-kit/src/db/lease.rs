@@ -14,7 +14,7 @@ use greffe_types::TenantId;
 use sqlx::postgres::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connection, Database, DbError, Pool, sql};
+use super::{Connection, Database, DbError, Pool, errors, sql};
 use crate::errors::Reason;
 
 /// Another process has taken over.
@@ -220,7 +220,7 @@ impl Database {
                     match try_take(&own, tenant, holder, ttl).await {
                         Ok(Some(fence)) => break fence,
                         Ok(None) => {}
-                        Err(error) if error.as_database_error().is_none() => {
+                        Err(error) if errors::is_passing(&error) => {
                             tracing::warn!(%error, "the lease could not be looked at; trying again");
                         }
                         Err(error) => return Err(DbError::Lease(error)),

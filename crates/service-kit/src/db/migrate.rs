@@ -56,7 +56,7 @@ impl Database {
         let steps = migrator.iter().map(|step| Step {
             version: step.version,
             description: step.description.to_string(),
-            done: done.contains(&step.version),
+            done: done.iter().any(|(version, _)| *version == step.version),
         });
         let steps = steps.collect();
         connection.close().await.map_err(failed)?;
@@ -86,7 +86,20 @@ pub(super) async fn at_start(
     let failed = |source| refused(database, MigrateError::Execute(source));
     let mut connection = pool.acquire().await.map_err(failed)?;
     let done = done(&mut connection, database).await?;
-    match migrator.iter().find(|step| !done.contains(&step.version)) {
+    for step in migrator.iter() {
+        let ran = done.iter().find(|(version, _)| *version == step.version);
+        if ran.is_some_and(|(_, checksum)| checksum.as_slice() != &*step.checksum) {
+            return Err(DbError::Unfit {
+                database: database.to_owned(),
+                problem: format!(
+                    "its migration {} is not this service's ({}): another service's database, or a changed step",
+                    step.version, step.description
+                ),
+            });
+        }
+    }
+    let ran = |version| done.iter().any(|(ran, _)| *ran == version);
+    match migrator.iter().find(|step| !ran(step.version)) {
         None => Ok(()),
         Some(step) => Err(DbError::Unfit {
             database: database.to_owned(),
@@ -98,8 +111,11 @@ pub(super) async fn at_start(
     }
 }
 
-/// Which steps have run.
-async fn done(connection: &mut PgConnection, database: &str) -> Result<Vec<i64>, DbError> {
+/// Which steps have run, with their checksums.
+async fn done(
+    connection: &mut PgConnection,
+    database: &str,
+) -> Result<Vec<(i64, Vec<u8>)>, DbError> {
     let failed = |source| refused(database, MigrateError::Execute(source));
     let there: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
@@ -108,7 +124,7 @@ async fn done(connection: &mut PgConnection, database: &str) -> Result<Vec<i64>,
     if !there {
         return Ok(Vec::new());
     }
-    sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
+    sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success")
         .fetch_all(connection)
         .await
         .map_err(failed)

@@ -382,19 +382,26 @@ pub static ARCHIVE_SCRUB_REPAIRED: Counter = Counter::new(about(
     &[],
     "Objects that the scrub restored from the replica",
 ));
+/// The scrub.
+pub static ARCHIVE_SCRUB_ERRORS: Counter = Counter::new(about(
+    "greffe.archive.scrub.errors",
+    "{record}",
+    &[],
+    "Records whose objects the scrub could not look at, for each attempt: a bucket or the database did not answer",
+));
 /// Holds.
 pub static ARCHIVE_HOLD_ERRORS: Counter = Counter::new(about(
     "greffe.archive.hold.errors",
     "{attempt}",
     &[],
-    "Legal holds that could not be put on or taken from the objects they cover, for each attempt",
+    "Legal holds that could not be put on the objects they cover, for each attempt",
 ));
 /// Retention.
 pub static ARCHIVE_RETENTION_ERRORS: Counter = Counter::new(about(
     "greffe.archive.retention.errors",
     "{attempt}",
     &[],
-    "Retention dates that could not be set on an object or read back, for each attempt",
+    "Retention dates that could not be set on an attachment, or moved to a later one, for each attempt",
 ));
 /// Disposition.
 pub static ARCHIVE_DISPOSITION_ERRORS: Counter = Counter::new(about(
@@ -406,13 +413,14 @@ pub static ARCHIVE_DISPOSITION_ERRORS: Counter = Counter::new(about(
 
 static HISTOGRAMS: [&Histogram; 3] = [&CALLS, &TRANSACTIONS, &BATCHES];
 
-static COUNTERS: [&Counter; 9] = [
+static COUNTERS: [&Counter; 10] = [
     &QUEUE_REFUSED,
     &CERTIFICATE_RELOADS,
     &TELEMETRY_LOST,
     &ARCHIVE_SCRUB_CHECKED,
     &ARCHIVE_SCRUB_FAILED,
     &ARCHIVE_SCRUB_REPAIRED,
+    &ARCHIVE_SCRUB_ERRORS,
     &ARCHIVE_HOLD_ERRORS,
     &ARCHIVE_RETENTION_ERRORS,
     &ARCHIVE_DISPOSITION_ERRORS,
@@ -432,6 +440,16 @@ static GAUGES: [&Gauge; 12] = [
     &AUDIT_UNPUBLISHED_AGE,
     &AUDIT_WITNESS_AGE,
 ];
+
+/// Has the counters begin at zero: one that first shows as 1 has not grown, as far as an alert can see.
+pub(super) fn begin() {
+    for counter in COUNTERS.iter().filter(|c| c.about.labels.is_empty()) {
+        counter.add(0);
+    }
+    for outcome in ["taken", "refused"] {
+        CERTIFICATE_RELOADS.add_for(outcome, 0);
+    }
+}
 
 /// Every metric with its kind, by name.
 fn all() -> Vec<(&'static str, About)> {

@@ -121,6 +121,14 @@ async fn ready_is_said_only_while_there_is_somebody_to_serve() {
         .unwrap_or_else(|| panic!("{metrics}"));
     let value: f64 = not_after.rsplit(' ').next().unwrap().parse().unwrap();
     assert!((value - 4_102_444_800.0).abs() < 1.0, "{not_after}");
+    // Counters begin at zero: an alert sees their first step.
+    for counter in [
+        "greffe_archive_scrub_failed_total",
+        "greffe_certificate_reloads_total",
+    ] {
+        let zero = |line: &str| line.starts_with(counter) && line.ends_with(" 0");
+        assert!(metrics.lines().any(zero), "{counter}: {metrics}");
+    }
     assert!(metrics.contains("service_name=\"relay\""), "{metrics}");
     assert!(metrics.contains("greffe_tenant=\"acme\""), "{metrics}");
 

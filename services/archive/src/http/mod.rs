@@ -10,6 +10,7 @@ mod refusal;
 mod route;
 
 use core::future::Future;
+use core::time::Duration;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use greffe_service_kit::tls;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use prost_reflect::DescriptorPool;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -30,6 +32,8 @@ use crate::people::PERSON_TOKEN;
 pub const READY_FILE: &str = "ready-http.json";
 /// Where the description is.
 pub const DESCRIPTION: &str = "/openapi.json";
+/// Longest that a body may take to come.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// Largest body of a request.
 const MAX_BODY: usize = 4 << 20;
 /// What goes through from a request: who asks, and the trace it belongs to.
@@ -122,9 +126,9 @@ async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Status> {
     if !kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
         return Err(CONTENT_TYPE.refuse());
     }
-    match Limited::new(body, MAX_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(_) => Err(BODY_REFUSED.refuse()),
+    match timeout(BODY_PATIENCE, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) | Err(_) => Err(BODY_REFUSED.refuse()),
     }
 }
 

@@ -58,7 +58,7 @@ pub async fn make_batch(app: &Arc<App>) -> Result<usize, ArchiveError> {
     if receipts.is_empty() {
         return Ok(0);
     }
-    let (id, _span) = name(&receipts);
+    let _span = span(&receipts);
     let dense = receipts.iter().zip(first..).all(|(r, n)| r.record == n);
     if !dense {
         return Err(ArchiveError::Damaged("record numbers have a gap"));
@@ -77,6 +77,7 @@ pub async fn make_batch(app: &Arc<App>) -> Result<usize, ArchiveError> {
         first,
         proofs_verified: count - (failed.len() + before) as u64,
     };
+    let id = outbox::append_id("receipts", &[&first.to_be_bytes()]);
     app.write("batch", async |conn| {
         for c in &checked {
             records::set_proof(conn, scope, c.record, c.proof).await?;
@@ -100,19 +101,19 @@ pub async fn make_batch(app: &Arc<App>) -> Result<usize, ArchiveError> {
     Ok(receipts.len())
 }
 
-/// The batch's id in the log: the beginning of its first record's digest, by which the log's part of the work stands in that
-/// record's trace. The others are linked.
-fn name(receipts: &[Unbatched]) -> ([u8; 16], Span) {
-    let mut id = [0; 16];
+/// The batch's work stands in the trace of its first record; the others are linked.
+fn span(receipts: &[Unbatched]) -> Span {
     let Some((first, others)) = receipts.split_first() else {
-        return (id, Span::none());
+        return Span::none();
     };
-    id.copy_from_slice(&first.digest.as_bytes()[..16]);
-    let span = trace::of(&id, tracing::info_span!("archive.batch"));
+    let span = trace::of(
+        first.digest.as_bytes(),
+        tracing::info_span!("archive.batch"),
+    );
     for other in others {
         trace::also(other.digest.as_bytes(), &span);
     }
-    (id, span)
+    span
 }
 
 async fn check_proofs(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use greffe_envelope::pb::log_entry::Event;
 use greffe_service_kit::append::AppendError;
 use greffe_service_kit::clock::CLOCK_BEHIND_LOG;
 use greffe_service_kit::errors::Causes;
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::error::ArchiveError;
+use crate::store::batches;
 use crate::store::outbox::{self, Logged, Waiting};
 
 /// Entries on their way at once.
@@ -74,7 +76,11 @@ async fn send(app: &App, waiting: &Waiting) -> Option<Result<Logged, String>> {
     if waiting.not_after.is_some_and(|end| end <= app.now()) {
         return Some(Err("EXPIRED".to_owned()));
     }
-    match app.appender.append(waiting.id, waiting.entry.clone()).await {
+    let trace = trace_of(app, waiting).await;
+    let sent = app
+        .appender
+        .append_in(trace, waiting.id, waiting.entry.clone());
+    match sent.await {
         Ok(appended) => Some(Ok(Logged {
             index: appended.index,
             leaf: appended.leaf,
@@ -89,5 +95,17 @@ async fn send(app: &App, waiting: &Waiting) -> Option<Result<Logged, String>> {
             tracing::debug!(causes = %Causes(&error), "an entry could not be sent");
             None
         }
+    }
+}
+
+/// A batch's leaf stands in the trace of its first record.
+async fn trace_of(app: &App, waiting: &Waiting) -> Vec<u8> {
+    let Some(Event::Receipts(batch)) = &waiting.entry.event else {
+        return Vec::new();
+    };
+    match batches::digest_of(app.db.read(), &app.scope, batch.first).await {
+        Ok(Some(digest)) => digest.as_bytes()[..16].to_vec(),
+        // Only telemetry would miss it.
+        Ok(None) | Err(_) => Vec::new(),
     }
 }

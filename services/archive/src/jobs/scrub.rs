@@ -74,6 +74,7 @@ pub async fn round(app: &App) -> Result<Round, ArchiveError> {
 async fn record_or_warn(app: &App, record: u64) -> Round {
     let mut round = Round::default();
     if let Err(error) = scrub(app, record, &mut round).await {
+        metrics::ARCHIVE_SCRUB_ERRORS.add(1);
         tracing::warn!(record, causes = %Causes(&error), "a record's objects could not be scrubbed");
     }
     round

@@ -14,7 +14,8 @@ pub struct Reader(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    Folder(mpsc::Receiver<Result<Vec<u8>, FolderError>>),
+    /// None is the end: a channel that closes without it has lost its reader.
+    Folder(mpsc::Receiver<Result<Option<Vec<u8>>, FolderError>>),
     Buckets(Box<greffe_objects::Reader>),
 }
 
@@ -26,11 +27,10 @@ impl Reader {
                 let folder = folder.clone();
                 // Ends when the receiver is dropped.
                 drop(tokio::task::spawn_blocking(move || {
-                    let read =
-                        folder.stream(&digest, |piece| sender.blocking_send(Ok(piece)).is_ok());
-                    if let Err(error) = read {
-                        let _gone = sender.blocking_send(Err(error));
-                    }
+                    let read = folder.stream(&digest, |piece| {
+                        sender.blocking_send(Ok(Some(piece))).is_ok()
+                    });
+                    let _gone = sender.blocking_send(read.map(|()| None));
                 }));
                 Inner::Folder(receiver)
             }
@@ -45,7 +45,10 @@ impl Reader {
     /// [`ObjectError::Digest`] when the bytes are rotted, [`ObjectError::Missing`], or a failed read.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ObjectError> {
         match &mut self.0 {
-            Inner::Folder(pieces) => Ok(pieces.recv().await.transpose()?),
+            Inner::Folder(pieces) => match pieces.recv().await {
+                Some(piece) => Ok(piece?),
+                None => Err(ObjectError::Stopping),
+            },
             Inner::Buckets(reader) => Ok(reader.next().await?.map(Vec::from)),
         }
     }

@@ -34,6 +34,21 @@ pub async fn next(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<u64> {
     Ok(next.map_or(1, uint))
 }
 
+/// The digest of a batch's first record.
+pub async fn digest_of(
+    conn: impl Executor<'_>,
+    scope: &Scope,
+    first: u64,
+) -> sqlx::Result<Option<Digest>> {
+    let found: Option<Vec<u8>> =
+        sql::query_scalar("SELECT digest FROM records WHERE tenant = $1 AND record = $2")
+            .bind(scope.tenant())
+            .bind(int(first))
+            .fetch_optional(conn)
+            .await?;
+    found.as_deref().map(digest).transpose()
+}
+
 /// Records from a number on, in order.
 pub async fn unbatched(
     conn: impl Executor<'_>,

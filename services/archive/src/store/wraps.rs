@@ -96,8 +96,8 @@ pub async fn is_destroyed(
     Ok(found > 0)
 }
 
-/// Destroys an envelope's wraps and MLS message, for good. The bytes are overwritten (secure_delete);
-/// [`greffe_service_kit::db::Database::scrub_deleted`] then removes them from the write-ahead log too.
+/// Destroys an envelope's wraps and MLS message: no query finds them again, and they are never stored anew.
+/// [`greffe_service_kit::db::Database::scrub_deleted`] says what stays of the bytes, and for how long.
 pub async fn destroy(
     conn: &mut Connection,
     scope: &Scope,

@@ -1,6 +1,6 @@
 //! The whole log, followed from its first leaf: what it says of this archive.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use greffe_envelope::pb::log_entry::Event;
 use greffe_service_kit::boot::{Boot, StartError};
@@ -10,6 +10,7 @@ use greffe_types::Digest;
 
 /// A batch of receipts, as its leaf says.
 pub(super) struct Batch {
+    pub(super) first: u64,
     pub(super) count: u64,
     pub(super) root: Vec<u8>,
 }
@@ -18,8 +19,8 @@ pub(super) struct Batch {
 pub(super) struct Logged {
     pub(super) size: u64,
     pub(super) root: Digest,
-    /// By the number of their first receipt.
-    pub(super) batches: BTreeMap<u64, Batch>,
+    /// In the log's order.
+    pub(super) batches: Vec<Batch>,
     /// Envelopes of records that were disposed of.
     pub(super) tombstones: BTreeSet<Vec<u8>>,
 }
@@ -37,7 +38,7 @@ pub(super) async fn read(boot: &Boot) -> Result<Logged, StartError> {
     let mut logged = Logged {
         size: 0,
         root: Tree::new().head().root,
-        batches: BTreeMap::new(),
+        batches: Vec::new(),
         tombstones: BTreeSet::new(),
     };
     loop {
@@ -49,13 +50,11 @@ pub(super) async fn read(boot: &Boot) -> Result<Logged, StartError> {
                     let _applied = boot.trust.write().apply(statement, index);
                 }
                 Some(Event::Receipts(batch)) if entry.recorded_by == boot.name() => {
-                    logged.batches.insert(
-                        batch.first,
-                        Batch {
-                            count: batch.count,
-                            root: batch.root.clone(),
-                        },
-                    );
+                    logged.batches.push(Batch {
+                        first: batch.first,
+                        count: batch.count,
+                        root: batch.root.clone(),
+                    });
                 }
                 Some(Event::Tombstone(tombstone)) if entry.recorded_by == boot.name() => {
                     logged.tombstones.insert(tombstone.envelope.clone());

@@ -2,7 +2,9 @@
 //!
 //! After a restore this says whether the database, the erasable store, the objects and the log belong together: receipts are
 //! the archive's, chains have no gap, batches have the roots that the log has, objects their digests and locks, wraps their
-//! proofs, and what was destroyed is not back. It reads and changes nothing; the service need not run, the log has to.
+//! proofs, and what was destroyed is not back. An object is read from the first copy that is whole; the scrub compares both. No
+//! record is changed, but opening is that of a start: a file of SQLite comes to this version, a bucket is tried. The service
+//! must not run over the same data folder; the log has to.
 
 mod log;
 mod records;

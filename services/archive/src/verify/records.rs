@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use greffe_envelope::chain::ChainState;
-use greffe_envelope::envelope::envelope_digest;
+use greffe_envelope::envelope::{Envelope, envelope_digest};
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{verify_receipt, verify_void};
+use greffe_objects::StoreError;
 use greffe_service_kit::boot::Boot;
 use greffe_tlog::{BatchTree, Tree, leaf_hash};
 use greffe_types::{ConversationId, Digest, Millis};
@@ -16,7 +17,7 @@ use super::log::Logged;
 use super::{Report, Stores, short};
 use crate::error::ArchiveError;
 use crate::jobs::proofs::{self, Unchecked};
-use crate::objects::ObjectError;
+use crate::objects::{FolderError, ObjectError};
 use crate::store::records::Proof;
 use crate::store::verify::{self as rows, Row};
 use crate::store::{attachments, wraps};
@@ -24,12 +25,17 @@ use crate::store::{attachments, wraps};
 /// Records read at a time.
 const PAGE: u32 = 256;
 
+/// Disposal: wraps destroyed, and tombstone in the log. Objects go only afterwards.
+const WRAPS_DESTROYED: i64 = 2;
+const LOGGED: i64 = 3;
+
 /// What is carried from record to record.
 struct Course {
     chains: HashMap<ConversationId, ChainState>,
     receipts: Tree,
-    /// Receipts of the batch that is being gathered, from which record.
-    batch: (u64, Vec<Vec<u8>>),
+    /// Which of the log's batches comes next, and what of it was gathered.
+    leaf: usize,
+    gathered: Vec<Vec<u8>>,
 }
 
 /// Looks through all records.
@@ -42,7 +48,8 @@ pub(super) async fn check(
     let mut course = Course {
         chains: HashMap::new(),
         receipts: Tree::new(),
-        batch: (1, Vec::new()),
+        leaf: 0,
+        gathered: Vec::new(),
     };
     let mut next = 1;
     loop {
@@ -62,27 +69,42 @@ pub(super) async fn check(
             report.records += 1;
             let receipt = row.receipt.statement.clone();
             course.receipts.append(&[leaf_hash(&receipt)]);
+            let destroyed = logged.tombstones.contains(row.digest.as_bytes().as_slice());
             statement(boot, row, &mut course, report);
             batch(row.record, receipt, logged, &mut course, report);
+            disposal(row, destroyed, report);
             objects(stores, row, report).await?;
-            unchecked.extend(wrapped(stores, row, logged, report).await?);
+            unchecked.extend(wrapped(stores, row, destroyed, report).await?);
         }
         prove(boot, unchecked, report).await?;
     }
     report.conversations = course.chains.len() as u64;
     report.records_root = course.receipts.head().root.to_string();
-    report.receipts_waiting = course.batch.1.len() as u64;
-    if let Some((first, last)) = logged.batches.last_key_value()
-        && first + last.count > next
+    if let Some(leaf) = logged
+        .batches
+        .get(course.leaf..)
+        .and_then(|left| left.last())
     {
         report.finding(
             "the log",
             format!(
                 "it has receipts up to record {}, the database ends at {}: it was restored from an older copy",
-                first + last.count - 1,
+                leaf.first.saturating_add(leaf.count).saturating_sub(1),
                 next - 1
             ),
         );
+    }
+    for envelope in &logged.tombstones {
+        let Ok(envelope) = Digest::try_from(envelope.as_slice()) else {
+            continue;
+        };
+        let back = wraps::load(stores.wraps.read(), &stores.scope, &envelope).await?;
+        if !back.is_empty() {
+            report.finding(
+                format!("wraps of {}", short(&envelope)),
+                "they were destroyed and are back: an older copy of the erasable store was restored; destroy them again",
+            );
+        }
     }
     Ok(())
 }
@@ -112,6 +134,15 @@ fn try_statement(boot: &Boot, row: &Row, course: &mut Course) -> Result<(), Stri
     if receipt.entry_digest != row.digest.as_bytes() {
         return Err("its receipt is for something else".to_owned());
     }
+    if receipt.kind != row.kind {
+        return Err("its kind is not the one of its receipt".to_owned());
+    }
+    if row.retain_until.get() < receipt.retain_until {
+        return Err("its retention is shorter than its receipt says".to_owned());
+    }
+    if row.void.is_some() != (row.kind == pb::EntryKind::Void as i32) {
+        return Err("a void is missing, or stands where none belongs".to_owned());
+    }
     if let Some(void) = &row.void {
         let void = Signed::decode(void.clone())
             .map_err(|error| format!("its void cannot be read: {error}"))?;
@@ -128,39 +159,78 @@ fn try_statement(boot: &Boot, row: &Row, course: &mut Course) -> Result<(), Stri
     Ok(())
 }
 
-/// The batch that the receipt belongs to has the root that the log has.
+/// Every receipt is in the batch that is due in the log, and every batch has the root that the log has.
 fn batch(record: u64, receipt: Vec<u8>, logged: &Logged, course: &mut Course, report: &mut Report) {
-    let (first, receipts) = &mut course.batch;
-    if receipts.is_empty() {
-        *first = record;
+    // A new batch: what the log has twice, or for records that are not there, belongs to another history.
+    while course.gathered.is_empty()
+        && let Some(leaf) = logged.batches.get(course.leaf)
+        && (leaf.first < record || leaf.count == 0)
+    {
+        report.finding(
+            "the log",
+            format!(
+                "its batch of {} from record {} on overlaps another",
+                leaf.count, leaf.first
+            ),
+        );
+        course.leaf += 1;
     }
-    receipts.push(receipt);
-    let Some(leaf) = logged.batches.get(first) else {
+    let Some(leaf) = logged.batches.get(course.leaf) else {
+        report.receipts_waiting += 1;
         return;
     };
-    if (receipts.len() as u64) < leaf.count {
+    if course.gathered.is_empty() && leaf.first > record {
+        report.finding(
+            format!("record {record}"),
+            "the log has no receipt of it, and those of later records",
+        );
         return;
     }
-    let tree = BatchTree::new(receipts.iter());
+    course.gathered.push(receipt);
+    if (course.gathered.len() as u64) < leaf.count {
+        return;
+    }
+    let tree = BatchTree::new(course.gathered.iter());
     if tree.root().as_bytes() == leaf.root.as_slice() {
         report.receipts_logged += leaf.count;
     } else {
         report.finding(
-            format!("records {first} to {record}"),
-            "their receipts are not those that the log has".to_owned(),
+            format!("records {} to {record}", leaf.first),
+            "their receipts are not those that the log has",
         );
     }
-    receipts.clear();
+    course.gathered.clear();
+    course.leaf += 1;
+}
+
+/// What the row says of its end is what the log says.
+fn disposal(row: &Row, destroyed: bool, report: &mut Report) {
+    if destroyed && row.disposal < WRAPS_DESTROYED {
+        report.finding(
+            format!("record {}", row.record),
+            "it was destroyed and its row is live: an older copy of the database was restored",
+        );
+    }
+    if !destroyed && row.disposal >= LOGGED {
+        report.finding(
+            format!("record {}", row.record),
+            "its row says that it was disposed of, and the log has no tombstone of it",
+        );
+    }
 }
 
 /// Content and attachments are whole, and locked for as long as the record has to be kept.
 async fn objects(stores: &Stores, row: &Row, report: &mut Report) -> Result<(), ArchiveError> {
-    // Once a disposition is decided its objects may go at any moment.
     if row.disposal > 0 {
         report.disposed += 1;
+    }
+    if row.disposal >= LOGGED {
         return Ok(());
     }
     let mut names = attachments::of_record(stores.db.read(), &stores.scope, row.record).await?;
+    if let Err(problem) = named(row, &names) {
+        report.finding(format!("record {}", row.record), problem);
+    }
     names.extend(row.content);
     for name in names {
         match object(stores, name, row.retain_until).await {
@@ -174,6 +244,27 @@ async fn objects(stores: &Stores, row: &Row, report: &mut Report) -> Result<(), 
             ),
             Err(error) => return Err(error.into()),
         }
+    }
+    Ok(())
+}
+
+/// The objects that the rows name are those of the signed envelope.
+fn named(row: &Row, attachments: &[Digest]) -> Result<(), String> {
+    let Some(raw) = &row.envelope else {
+        return Ok(());
+    };
+    let envelope = Envelope::decode(raw.clone())
+        .map_err(|error| format!("its envelope cannot be read: {error}"))?;
+    if row.content != Some(envelope.ciphertext_digest()) {
+        return Err("its content is not the one that its envelope names".to_owned());
+    }
+    let header = envelope.header();
+    let signed = header.message().attachments.iter();
+    if signed
+        .map(|a| a.digest.as_slice())
+        .ne(attachments.iter().map(|a| a.as_bytes().as_slice()))
+    {
+        return Err("its attachments are not those that its envelope names".to_owned());
     }
     Ok(())
 }
@@ -193,11 +284,13 @@ async fn object(
     };
     let size = match read.await {
         Ok(size) => size,
-        Err(ObjectError::Missing(_)) => return Ok(Err("it is not there".to_owned())),
-        Err(ObjectError::Digest { .. }) => return Ok(Err("its bytes are damaged".to_owned())),
-        Err(error) => return Err(error),
+        Err(error) => return problem(error).map(Err),
     };
-    Ok(match stores.objects.locked_until(&name).await? {
+    let until = match stores.objects.locked_until(&name).await {
+        Ok(until) => until,
+        Err(error) => return problem(error).map(Err),
+    };
+    Ok(match until {
         Some(until) if until >= retain_until => Ok(size),
         Some(until) => Err(format!(
             "its lock ends at {until}, its retention at {retain_until}"
@@ -206,32 +299,39 @@ async fn object(
     })
 }
 
-/// A live message's wraps; what the log says was destroyed is not back.
+/// What is wrong with the object; an error when the store did not answer.
+fn problem(error: ObjectError) -> Result<String, ObjectError> {
+    Ok(match error {
+        ObjectError::Missing(_) => "it is not there, or not in both buckets".to_owned(),
+        ObjectError::Digest { .. } | ObjectError::Buckets(StoreError::Rotted { .. }) => {
+            "its bytes are damaged".to_owned()
+        }
+        ObjectError::Folder(FolderError::Lock(_)) => "its lock cannot be read".to_owned(),
+        error => return Err(error),
+    })
+}
+
+/// A live message's envelope and wraps.
 async fn wrapped(
     stores: &Stores,
     row: &Row,
-    logged: &Logged,
+    destroyed: bool,
     report: &mut Report,
 ) -> Result<Option<Unchecked>, ArchiveError> {
-    if row.kind != pb::EntryKind::Message as i32 {
+    if row.kind != pb::EntryKind::Message as i32 || destroyed || row.disposal >= WRAPS_DESTROYED {
         return Ok(None);
     }
-    let found = wraps::load(stores.wraps.read(), &stores.scope, &row.digest).await?;
-    let destroyed = logged.tombstones.contains(row.digest.as_bytes().as_slice());
-    if destroyed && !found.is_empty() {
+    let Some(envelope) = row.envelope.clone() else {
         report.finding(
             format!("record {}", row.record),
-            "it was destroyed, and its wraps are back: an older copy of the erasable store was restored; destroy it again"
-                .to_owned(),
+            "it is live, and its envelope is not there",
         );
-    }
-    if destroyed || row.disposal > 0 {
         return Ok(None);
-    }
-    Ok(row.envelope.clone().map(|envelope| Unchecked {
+    };
+    Ok(Some(Unchecked {
         record: row.record,
         envelope,
-        wraps: found,
+        wraps: wraps::load(stores.wraps.read(), &stores.scope, &row.digest).await?,
     }))
 }
 

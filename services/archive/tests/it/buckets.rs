@@ -179,7 +179,7 @@ async fn attack_46_records_live_and_end_in_two_buckets_and_no_clock_of_ours_ends
     // Locks run out this much later, by the server's clock.
     let mut end = Millis::new(0);
     let buckets = Buckets::at(|| {
-        end = real_now().plus(Duration::from_secs(45));
+        end = real_now().plus(Duration::from_secs(60));
         archived_for(end)
     })
     .await;
@@ -233,10 +233,10 @@ async fn attack_46_records_live_and_end_in_two_buckets_and_no_clock_of_ours_ends
         reason: "its time has come".into(),
     };
     assert!(real_now() < until, "the machine is too slow for this test");
-    let early = archive
+    // Whether it is still waited for when the answer comes does not matter.
+    let _early = archive
         .act(world, &PEOPLE, "record.dispose", &act, 11)
         .await;
-    assert!(early.is_err() || step_of(&app, 1).await == Step::Logged as i64);
     assert_eq!(step_of(&app, 1).await, Step::Logged as i64);
     for bucket in &buckets.names {
         for object in [&name, &contents[0]] {

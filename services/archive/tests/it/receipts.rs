@@ -64,6 +64,33 @@ async fn every_receipt_is_proved_to_be_in_the_log() {
     archive.stop().await;
 }
 
+/// The same thing refused twice for the same reason has one digest: its receipts are two, each in a batch of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_void_that_repeats_is_in_the_log_each_time() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let mut talk = Talk::new(1);
+    let first = talk.message("once");
+    let entry = first.entry.clone().unwrap();
+    archive.archive(first).await;
+    proof_of(&archive, 1).await;
+    let mut leaves = Vec::new();
+    for record in [2, 3] {
+        let again = talk.request(entry.clone());
+        let answer = archive.send(vec![again]).await.unwrap().remove(0);
+        assert_eq!(receipt_of(&answer).kind(), pb::EntryKind::Void);
+        let proof = proof_of(&archive, record).await;
+        let logged = pb::LogEntry::decode(proof.log_entry.as_slice()).unwrap();
+        let Some(Event::Receipts(batch)) = logged.event else {
+            panic!("not a batch of receipts");
+        };
+        assert_eq!(batch.first + proof.batch_index, record);
+        leaves.push(proof.log_index);
+    }
+    assert_ne!(leaves[0], leaves[1]);
+    archive.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_archive_logs_a_receipt_soon() {
     let world = World::new().await;

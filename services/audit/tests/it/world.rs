@@ -345,6 +345,7 @@ pub(crate) fn request(id: u64, entry: pb::LogEntry) -> api::AppendRequest {
     api::AppendRequest {
         id: u128::from(id).to_be_bytes().to_vec(),
         entry: Some(entry),
+        trace: Vec::new(),
     }
 }
 

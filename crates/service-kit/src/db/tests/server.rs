@@ -10,7 +10,6 @@ use sqlx::migrate::{Migration, MigrationType};
 use super::*;
 use crate::db::lease::{FENCED, Lease};
 
-const TTL: Duration = Duration::from_millis(1_000);
 /// Longer than any test runs.
 const LONG: Duration = Duration::from_secs(600);
 
@@ -48,7 +47,7 @@ async fn connect(url: &str) -> Database {
 
 async fn leader(url: &str) -> (Database, Lease) {
     let db = connect(url).await;
-    let lease = db.take_lease_for(&tenant(), "test", TTL).await.unwrap();
+    let lease = db.take_lease_for(&tenant(), "test", LONG).await.unwrap();
     (db, lease)
 }
 
@@ -96,7 +95,7 @@ async fn a_transaction_is_whole_or_nothing_on_a_server() {
             .await?;
         core::future::pending::<Result<(), sqlx::Error>>().await
     });
-    let dropped = tokio::time::timeout(Duration::from_millis(300), dropped).await;
+    let dropped = timeout(Duration::from_millis(300), dropped).await;
     assert!(dropped.is_err());
     insert(&db, 10).await.unwrap();
     assert_eq!(count(&db).await, 2);
@@ -182,7 +181,7 @@ async fn a_lease_goes_to_the_next_at_once_when_it_is_given_up_or_nobody_holds_it
     let third = connect(&url).await;
     let tenant = tenant();
     let taken = third.take_lease_for(&tenant, "3", LONG);
-    let lease = tokio::time::timeout(Duration::from_secs(20), taken).await;
+    let lease = timeout(Duration::from_secs(20), taken).await;
     assert_eq!(lease.unwrap().unwrap().fence(), 3);
 }
 

@@ -1,5 +1,5 @@
--- The erasable store: what has to become unreadable when a record is disposed of. A file of its own with secure_delete, so that
--- deleted bytes are overwritten, and a short backup life. Every row carries its tenant and the fencing epoch of its writer.
+-- The erasable store: what has to become unreadable when a record is disposed of. A database of its own with
+-- a short backup life: deleted rows stay in pages and write-ahead log until these are vacuumed and written over. Every row carries its tenant and the fencing epoch of its writer.
 
 -- Keys sealed to journaling keys.
 CREATE TABLE wraps (
@@ -29,6 +29,14 @@ CREATE TABLE destroyed (
     destroyed_at BIGINT NOT NULL,  -- when; fixed
     fence BIGINT NOT NULL,         -- epoch of the writer; fixed
     PRIMARY KEY (tenant, envelope)
+);
+
+-- Which process writes: every transaction checks that its own epoch is still the one here.
+CREATE TABLE lease (
+    tenant  TEXT COLLATE "C" NOT NULL PRIMARY KEY, -- The tenant.
+    fence   BIGINT NOT NULL,                       -- Epoch of the process that writes. Grows with every take-over.
+    holder  TEXT COLLATE "C" NOT NULL,             -- Which process that is, for people. Replaced.
+    expires BIGINT NOT NULL                        -- Until when it holds, by this server's clock; 0: given up. Replaced.
 );
 
 -- The second fence between tenants: a connection says whose it is, and sees and writes that tenant's rows only. Owners too.
