@@ -16,5 +16,6 @@ mod keygen;
 mod log;
 mod opening;
 mod records;
+mod supervision;
 mod witness;
 mod world;
