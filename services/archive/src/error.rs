@@ -7,6 +7,7 @@ use greffe_service_kit::errors::{Reason, ServiceError};
 use tonic::{Code, Status};
 
 use crate::objects::{FolderError, ObjectError};
+use crate::store::months::MonthError;
 
 /// Anything the archive's use cases fail with.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,9 @@ pub enum ArchiveError {
     /// A row or object holds what the archive never wrote.
     #[error("stored data is damaged: {0}")]
     Damaged(&'static str),
+    /// The month of a record is not in the database.
+    #[error("a month of records is away")]
+    Month(#[from] MonthError),
     /// Another archive process has taken over.
     #[error("a newer archive process has taken over")]
     Fenced,
@@ -43,6 +47,10 @@ pub const STORE_UNAVAILABLE: Reason = Reason::new("STORE_UNAVAILABLE");
 pub const FENCED: Reason = Reason::new("FENCED");
 /// Stored data is not what was written.
 pub const STORE_DAMAGED: Reason = Reason::new("STORE_DAMAGED");
+/// No partition was made for this month's records.
+pub const MONTH_MISSING: Reason = Reason::new("MONTH_MISSING");
+/// The partition of the month was detached.
+pub const MONTH_DETACHED: Reason = Reason::new("MONTH_DETACHED");
 /// The audit log refused the entry that tells of the act.
 pub const NOT_LOGGED: Reason = Reason::new("NOT_LOGGED");
 /// A field of the request is malformed.
@@ -56,9 +64,17 @@ pub fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> ServiceErr
 impl From<sqlx::Error> for ArchiveError {
     fn from(error: sqlx::Error) -> Self {
         if is_fenced(&error) {
-            Self::Fenced
-        } else {
-            Self::Database(error)
+            return Self::Fenced;
+        }
+        match error {
+            sqlx::Error::Decode(cause) => match cause.downcast::<MonthError>() {
+                Ok(month) => Self::Month(*month),
+                Err(cause) => Self::Database(sqlx::Error::Decode(cause)),
+            },
+            error => match MonthError::of(&error) {
+                Some(month) => Self::Month(month),
+                None => Self::Database(error),
+            },
         }
     }
 }
@@ -83,6 +99,20 @@ impl From<ArchiveError> for ServiceError {
                 Self::new(Code::DataLoss, STORE_DAMAGED, "stored data is damaged")
                     .with("what", what)
             }
+            ArchiveError::Month(cause @ MonthError::Missing) => Self::new(
+                Code::Unavailable,
+                MONTH_MISSING,
+                "this month's partition of records was not made, so nothing was archived; see whether the clock is right and why \
+                 the job of the months fails",
+            )
+            .retry_after(Duration::from_secs(5))
+            .because(cause),
+            ArchiveError::Month(MonthError::Detached(month)) => Self::new(
+                Code::FailedPrecondition,
+                MONTH_DETACHED,
+                "a month of records that this needs is detached from the database; attach it again, or ask for another time",
+            )
+            .with("month", month),
             ArchiveError::Fenced => Self::new(
                 Code::Aborted,
                 FENCED,

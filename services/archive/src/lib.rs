@@ -103,6 +103,11 @@ pub async fn run(
         tokio::spawn(jobs::batches::run(app.clone(), stopping.clone())),
         tokio::spawn(jobs::sweep::run(app.clone(), stopping.clone())),
         tokio::spawn(jobs::scrub::run(app.clone(), stopping.clone())),
+        tokio::spawn(jobs::months::run(
+            app.clone(),
+            boot.health.condition("months"),
+            stopping.clone(),
+        )),
         tokio::spawn(dispositions(app.clone(), stopping)),
     ];
     let stop = or_lost(&app.db, or_lost(&app.wraps, stop));

@@ -410,6 +410,13 @@ pub static ARCHIVE_DISPOSITION_ERRORS: Counter = Counter::new(about(
     &[],
     "Dispositions that could not go on, for each attempt",
 ));
+/// Months.
+pub static ARCHIVE_MONTHS_AHEAD: Gauge = Gauge::new(about(
+    "greffe.archive.months.ahead",
+    "{month}",
+    &[],
+    "Months of records that have a partition, this one and those that follow it; on PostgreSQL",
+));
 
 static HISTOGRAMS: [&Histogram; 3] = [&CALLS, &TRANSACTIONS, &BATCHES];
 
@@ -426,7 +433,8 @@ static COUNTERS: [&Counter; 10] = [
     &ARCHIVE_DISPOSITION_ERRORS,
 ];
 
-static GAUGES: [&Gauge; 12] = [
+static GAUGES: [&Gauge; 13] = [
+    &ARCHIVE_MONTHS_AHEAD,
     &CERTIFICATE_NOT_AFTER,
     &LEASE_HELD,
     &LEASE_EPOCH,

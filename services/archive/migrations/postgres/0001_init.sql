@@ -59,7 +59,9 @@ CREATE TABLE member_sets (
 );
 CREATE INDEX member_sets_by_member ON member_sets (tenant, member, member_set);
 
--- Everything that took a number.
+-- Everything that took a number, a partition for each month (UTC) of archived_at, so that one month can be moved, copied or
+-- detached. What is unique over all of them is in record_keys. There is no default partition: a record of a month that was
+-- not made is refused (ensure_months below).
 CREATE TABLE records (
     tenant TEXT COLLATE "C" NOT NULL,           -- the tenant; fixed
     record BIGINT NOT NULL,         -- the archive's own number, dense from 1; fixed
@@ -86,11 +88,10 @@ CREATE TABLE records (
     proof BIGINT NOT NULL,          -- proofs of knowledge: 0 none to check, 1 unchecked, 2 verified, 3 failed; set once by the check
     disposal BIGINT NOT NULL,       -- 0 live, 1 decided, 2 wraps destroyed, 3 tombstone logged, 4 objects gone; only grows
     fence BIGINT NOT NULL,          -- epoch of the last writer
-    PRIMARY KEY (tenant, record),
-    UNIQUE (tenant, conversation, sequence)
-);
--- A void may repeat (the same thing refused for the same reason twice); nothing else may.
-CREATE UNIQUE INDEX records_by_digest ON records (tenant, digest) WHERE kind <> 3;
+    PRIMARY KEY (tenant, record, archived_at)
+) PARTITION BY RANGE (archived_at);
+CREATE INDEX records_by_conversation ON records (tenant, conversation, record);
+CREATE INDEX records_by_content ON records (tenant, content);
 CREATE INDEX records_by_sender ON records (tenant, sender, record);
 CREATE INDEX records_by_member_set ON records (tenant, member_set, record);
 CREATE INDEX records_in_disposal ON records (tenant, disposal) WHERE disposal IN (1, 2, 3);
@@ -104,6 +105,102 @@ CREATE TRIGGER records_stay_all BEFORE TRUNCATE ON records FOR EACH STATEMENT
     EXECUTE FUNCTION refuse('RECORD_DELETED');
 CREATE TRIGGER records_fixed BEFORE UPDATE OF record, conversation, sequence, kind, digest, archived_at, receipt ON records FOR EACH ROW
     EXECUTE FUNCTION refuse('RECORD_REWRITTEN');
+
+-- The names of every record, and its month, for as long as there is an archive; kept by a trigger of records.
+CREATE TABLE record_keys (
+    tenant TEXT COLLATE "C" NOT NULL,  -- the tenant; fixed
+    record BIGINT NOT NULL,            -- the archive's own number; fixed
+    conversation BYTEA NOT NULL,       -- the conversation; fixed
+    sequence BIGINT NOT NULL,          -- number in the conversation; fixed
+    kind BIGINT NOT NULL,              -- EntryKind; fixed
+    digest BYTEA NOT NULL,             -- what the chain took in; fixed
+    archived_at BIGINT NOT NULL,       -- the archive's clock: in which month the record is; fixed
+    fence BIGINT NOT NULL,             -- epoch of the writer; fixed
+    PRIMARY KEY (tenant, record),
+    UNIQUE (tenant, conversation, sequence)
+);
+-- A void may repeat (the same thing refused for the same reason twice); nothing else may.
+CREATE UNIQUE INDEX record_keys_by_digest ON record_keys (tenant, digest) WHERE kind <> 3;
+CREATE TRIGGER record_keys_stay BEFORE DELETE ON record_keys FOR EACH ROW
+    EXECUTE FUNCTION refuse('RECORD_DELETED');
+CREATE TRIGGER record_keys_stay_all BEFORE TRUNCATE ON record_keys FOR EACH STATEMENT
+    EXECUTE FUNCTION refuse('RECORD_DELETED');
+CREATE TRIGGER record_keys_fixed BEFORE UPDATE ON record_keys FOR EACH ROW
+    EXECUTE FUNCTION refuse('RECORD_REWRITTEN');
+
+CREATE FUNCTION keep_record_key() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO record_keys (tenant, record, conversation, sequence, kind, digest, archived_at, fence)
+    VALUES (NEW.tenant, NEW.record, NEW.conversation, NEW.sequence, NEW.kind, NEW.digest, NEW.archived_at, NEW.fence);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER records_key AFTER INSERT ON records FOR EACH ROW EXECUTE FUNCTION keep_record_key();
+
+-- Months that were made, whosever records are in them. One that is here and not among the partitions was detached.
+CREATE TABLE months (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY, -- name of the partition, records_YYYY_MM; fixed
+    begins BIGINT NOT NULL,                     -- its first instant; fixed
+    ends BIGINT NOT NULL                        -- the first instant after it; fixed
+);
+CREATE TRIGGER months_stay BEFORE UPDATE OR DELETE ON months FOR EACH ROW
+    EXECUTE FUNCTION refuse('MONTH_FORGOTTEN');
+CREATE TRIGGER months_stay_all BEFORE TRUNCATE ON months FOR EACH STATEMENT
+    EXECUTE FUNCTION refuse('MONTH_FORGOTTEN');
+
+-- Each with whether it is a partition now.
+CREATE VIEW months_attached AS
+    SELECT m.name, m.begins, m.ends,
+        CAST(EXISTS (SELECT 1 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+                     WHERE i.inhparent = 'records'::regclass AND c.relname = m.name AND NOT i.inhdetachpending) AS INT)::BIGINT AS attached
+    FROM months m;
+
+-- Makes the partitions of the month of an instant (milliseconds) and of those that follow it, as far as they are not there; gives
+-- how many it made. The role of the service owns no tables and may create none: this, with its owner's rights, is all it can
+-- have made. At most 12 a call, and no more while 48 of the database's future are empty: a clock that runs away makes no thousands.
+CREATE FUNCTION ensure_months(at_ms BIGINT, how_many BIGINT) RETURNS BIGINT LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    epoch CONSTANT TIMESTAMP := TIMESTAMP '1970-01-01';
+    first CONSTANT TIMESTAMP := date_trunc('month', epoch + at_ms * INTERVAL '1 millisecond');
+    month_begins TIMESTAMP;
+    month_name TEXT;
+    begins_ms BIGINT;
+    ends_ms BIGINT;
+    empty_ahead BIGINT;
+    made BIGINT := 0;
+BEGIN
+    IF how_many < 1 OR how_many > 12 THEN
+        RAISE EXCEPTION 'MONTHS_REFUSED: 1 to 12 at once' USING ERRCODE = 'raise_exception';
+    END IF;
+    FOR n IN 0 .. how_many - 1 LOOP
+        month_begins := first + n * INTERVAL '1 month';
+        month_name := to_char(month_begins, '"records_"YYYY_MM');
+        CONTINUE WHEN EXISTS (SELECT 1 FROM months m WHERE m.name = month_name);
+        -- Of two processes that find it missing one makes it.
+        LOCK TABLE months IN SHARE ROW EXCLUSIVE MODE;
+        CONTINUE WHEN EXISTS (SELECT 1 FROM months m WHERE m.name = month_name);
+        SELECT count(*) INTO empty_ahead FROM months m
+            WHERE m.begins > extract(epoch FROM clock_timestamp()) * 1000 AND pg_relation_size(to_regclass(m.name)) = 0;
+        IF empty_ahead >= 48 THEN
+            RAISE EXCEPTION 'MONTHS_REFUSED: % months ahead are empty', empty_ahead USING ERRCODE = 'raise_exception';
+        END IF;
+        begins_ms := extract(epoch FROM month_begins) * 1000;
+        ends_ms := extract(epoch FROM month_begins + INTERVAL '1 month') * 1000;
+        -- Attached afterwards: a CREATE TABLE ... PARTITION OF would keep readers and writers of every other month waiting.
+        EXECUTE format('CREATE TABLE %I (LIKE records INCLUDING ALL EXCLUDING INDEXES)', month_name);
+        -- Neither goes with a partition that is reached by its own name; triggers on rows do.
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', month_name);
+        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', month_name);
+        EXECUTE format('CREATE POLICY tenant ON %I USING (tenant = current_setting(''greffe.tenant''))', month_name);
+        EXECUTE format('CREATE TRIGGER records_stay_all BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION refuse(''RECORD_DELETED'')',
+            month_name);
+        EXECUTE format('ALTER TABLE records ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)', month_name, begins_ms, ends_ms);
+        INSERT INTO months (name, begins, ends) VALUES (month_name, begins_ms, ends_ms);
+        made := made + 1;
+    END LOOP;
+    RETURN made;
+END
+$$;
 
 -- Attachments. A row comes before its object, so that what an interrupted upload leaves is found and removed.
 CREATE TABLE attachments (
@@ -295,3 +392,13 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Whoever calls it, names mean what they mean to the owner.
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION ensure_months(BIGINT, BIGINT) SET search_path = %I, pg_temp', current_schema());
+END
+$$;
+
+-- This month and three more; a job of the service goes on with it.
+SELECT ensure_months(CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT), 4);

@@ -1,5 +1,6 @@
 //! An entry as the relay hands it in, parsed; what cannot be parsed is known too, because it took a number.
 
+use bytes::Bytes;
 use greffe_api::archive as api;
 use greffe_envelope::chain::handshake_digest;
 use greffe_envelope::envelope::{Envelope, envelope_digest};
@@ -54,7 +55,7 @@ pub struct Message {
     /// Its wraps, as received.
     pub wraps: Vec<pb::Wrap>,
     /// Its ciphertext.
-    pub ciphertext: Vec<u8>,
+    pub ciphertext: Bytes,
     /// The MLS message that carries the seed.
     pub mls_message: Vec<u8>,
     /// What that says of itself.
@@ -67,7 +68,7 @@ pub struct Message {
 #[derive(Debug, Clone)]
 pub struct Handshake {
     /// Exact bytes of the PublicMessage.
-    pub public_message: Vec<u8>,
+    pub public_message: Bytes,
     /// Who sent it.
     pub sender: DeviceId,
     /// The disclosure in force after it, not verified.
@@ -126,7 +127,7 @@ impl Kind {
         Self::Message(Box::new(Message {
             envelope,
             wraps: message.wraps,
-            ciphertext: message.ciphertext,
+            ciphertext: message.ciphertext.into(),
             mls_message: message.mls_message,
             carrier: Carrier {
                 conversation: frame.conversation,
@@ -152,7 +153,7 @@ impl Kind {
             return Self::Malformed("DISCLOSURE_INVALID");
         };
         Self::Handshake(Box::new(Handshake {
-            public_message: handshake.public_message,
+            public_message: handshake.public_message.into(),
             sender,
             disclosure,
         }))

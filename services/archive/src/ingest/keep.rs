@@ -38,7 +38,7 @@ async fn put_objects(app: &App, planned: &mut [Planned]) -> Result<(), ArchiveEr
         .map(|p| NewObject {
             digest: p.record.content,
             // Nobody needs it afterwards.
-            bytes: core::mem::take(&mut p.object).into(),
+            bytes: core::mem::take(&mut p.object),
             retain_until: p.record.retain_until,
         })
         .collect();

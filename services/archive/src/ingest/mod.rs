@@ -15,15 +15,17 @@ use std::time::Duration;
 
 use greffe_api::archive as api;
 use greffe_service_kit::clock::not_behind;
-use greffe_service_kit::errors::ServiceError;
+use greffe_service_kit::errors::{Causes, ServiceError};
 use greffe_types::{ConversationId, Digest, Millis};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::app::App;
 use crate::error::ArchiveError;
+use crate::jobs::months;
 use crate::store::conversations::{self, Conversation};
 use crate::store::kem_uses::{self, KemUse};
-use crate::store::{attachments, records};
+use crate::store::months::MonthError;
+use crate::store::{attachments, keys, records};
 
 use entry::{Entry, Kind};
 use judge::{Court, Known};
@@ -39,6 +41,8 @@ const MAX_BATCH_BYTES: usize = 64 << 20;
 const QUEUE: usize = 1024;
 /// Conversations that the task remembers.
 const REMEMBERED: usize = 100_000;
+/// How often an entry is planned at most, when what its plan rested on was not so any more.
+const TRIES: u32 = 5;
 /// How far the archive's clock may be behind the newest log entry.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
@@ -48,6 +52,8 @@ pub type Answer = Result<api::IngestResponse, ServiceError>;
 struct Job {
     entry: Entry,
     answer: oneshot::Sender<Answer>,
+    /// How often it was planned and could not be kept.
+    tries: u32,
 }
 
 /// Hands entries to the task. Cheap to clone.
@@ -65,7 +71,7 @@ impl Ingest {
         let (jobs, receiver) = mpsc::channel(QUEUE);
         let worker = Worker {
             relay_fence: conversations::relay_fence(app.db.read(), &app.scope).await?,
-            next_record: records::last(app.db.read(), &app.scope).await? + 1,
+            next_record: keys::last(app.db.read(), &app.scope).await? + 1,
             conversations: HashMap::new(),
             app,
         };
@@ -80,7 +86,11 @@ impl Ingest {
     pub async fn submit(&self, entry: Entry) -> Result<oneshot::Receiver<Answer>, ArchiveError> {
         let (answer, answered) = oneshot::channel();
         self.jobs
-            .send(Job { entry, answer })
+            .send(Job {
+                entry,
+                answer,
+                tries: 0,
+            })
             .await
             .map_err(|_| ArchiveError::Stopping)?;
         Ok(answered)
@@ -143,36 +153,30 @@ impl Worker {
             .iter()
             .map(|job| (job.entry.conversation, job.entry.sequence))
             .collect();
-        let (entries, mut answers): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .map(|job| (job.entry, Some(job.answer)))
-            .unzip();
-        let mut give = |index: usize, answer: Answer| {
-            if let Some(sender) = answers.get_mut(index).and_then(Option::take) {
-                // A relay that has gone asks again.
-                let _gone = sender.send(answer);
-            }
-        };
+        // A large object is shared by both copies.
+        let entries: Vec<Entry> = batch.iter().map(|job| job.entry.clone()).collect();
+        let mut jobs: Vec<Option<Job>> = batch.into_iter().map(Some).collect();
         let failed = |error: &ArchiveError| {
-            tracing::error!(error = %greffe_service_kit::errors::Causes(error), "nothing was archived");
+            tracing::error!(error = %Causes(error), "nothing was archived");
             matches!(error, ArchiveError::Fenced)
         };
         let planned = match self.plan(entries).await {
             Ok(planned) => planned,
             Err(error) => {
                 let fenced = failed(&error);
-                for (index, place) in places.iter().enumerate() {
-                    give(index, unavailable(place, fenced, &error));
+                for (job, place) in jobs.iter_mut().zip(&places) {
+                    give(job, unavailable(place, fenced, &error));
                 }
                 return Vec::new();
             }
         };
 
         self.relay_fence = planned.relay_fence;
-        let (mut indices, mut store, mut deferred) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, outcome) in planned.outcomes.into_iter().enumerate() {
+        let (mut indices, mut store) = (Vec::new(), Vec::new());
+        let slots = jobs.iter_mut().enumerate();
+        for ((index, job), outcome) in slots.zip(planned.outcomes) {
             match outcome {
-                Outcome::Answer(answer) => give(index, Ok(*answer)),
+                Outcome::Answer(answer) => give(job, Ok(*answer)),
                 Outcome::Refuse(refusal) => {
                     self.app.appender.append_refusal(
                         "IngestService.Ingest",
@@ -180,9 +184,10 @@ impl Worker {
                         refusal.error.reason().as_str(),
                         refusal.subject.as_bytes(),
                     );
-                    give(index, Err(refusal.error));
+                    give(job, Err(refusal.error));
                 }
-                Outcome::Defer(entry) => deferred.push((index, *entry)),
+                // It stays among the jobs.
+                Outcome::Defer => {}
                 Outcome::Store(planned) => {
                     indices.push(index);
                     store.push(*planned);
@@ -196,27 +201,43 @@ impl Worker {
                     self.app.signals.records.notify_one();
                     self.app.signals.outbox.notify_one();
                     for (index, planned) in indices.into_iter().zip(&kept) {
-                        give(index, Ok(Planned::answer(planned)));
+                        if let Some(job) = jobs.get_mut(index) {
+                            give(job, Ok(Planned::answer(planned)));
+                        }
                     }
                 }
                 Err(error) => {
-                    let fenced = failed(&error);
                     self.conversations.clear();
+                    let mended = self.mended(&error).await;
+                    let fenced = failed(&error);
                     for index in indices {
-                        if let Some(place) = places.get(index) {
-                            give(index, unavailable(place, fenced, &error));
+                        if let (true, Some(Some(job))) = (mended, jobs.get_mut(index))
+                            && job.tries < TRIES
+                        {
+                            job.tries += 1;
+                            continue;
+                        }
+                        if let (Some(place), Some(job)) = (places.get(index), jobs.get_mut(index)) {
+                            give(job, unavailable(place, fenced, &error));
                         }
                     }
                 }
             }
         }
-        deferred
-            .into_iter()
-            .filter_map(|(index, entry)| {
-                let answer = answers.get_mut(index).and_then(Option::take)?;
-                Some(Job { entry, answer })
-            })
-            .collect()
+        jobs.into_iter().flatten().collect()
+    }
+
+    /// Whether the same may be planned again at once, after what was in its way was put right.
+    async fn mended(&self, error: &ArchiveError) -> bool {
+        match error {
+            ArchiveError::Month(MonthError::Missing) => months::make(&self.app, self.app.now())
+                .await
+                .inspect_err(
+                    |error| tracing::error!(causes = %Causes(error), "this month was not made"),
+                )
+                .is_ok(),
+            _ => false,
+        }
     }
 
     fn settle(&mut self, after: HashMap<ConversationId, Conversation>, next_record: u64) {
@@ -289,7 +310,7 @@ impl Worker {
             return Ok(Looked::Answered(Box::new(answered)));
         }
         let mut known = Known {
-            duplicate: records::exists(db, scope, &entry.subject).await?,
+            duplicate: keys::by_digest(db, scope, &entry.subject).await?.is_some(),
             ..Known::default()
         };
         if let Kind::Message(message) = &entry.kind {
@@ -306,6 +327,14 @@ impl Worker {
             }
         }
         Ok(Looked::New(known))
+    }
+}
+
+/// Answers a job, which is over then.
+fn give(job: &mut Option<Job>, answer: Answer) {
+    if let Some(job) = job.take() {
+        // A relay that has gone asks again.
+        let _gone = job.answer.send(answer);
     }
 }
 
@@ -379,6 +408,8 @@ fn unavailable(place: &(ConversationId, u64), fenced: bool, error: &ArchiveError
     }
     let reason = match error {
         ArchiveError::Refused(refused) => refused.reason().as_str(),
+        ArchiveError::Month(MonthError::Missing) => crate::error::MONTH_MISSING.as_str(),
+        ArchiveError::Month(MonthError::Detached(_)) => crate::error::MONTH_DETACHED.as_str(),
         _ => crate::error::STORE_UNAVAILABLE.as_str(),
     };
     Ok(retry_response(&place.0, place.1, reason))

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
 use greffe_api::archive as api;
 use greffe_envelope::chain::void_digest;
 use greffe_envelope::label::sha256;
@@ -39,7 +40,7 @@ pub(super) enum Outcome {
     /// A refusal that ends the stream.
     Refuse(Refusal),
     /// Its number is being stored in this very batch: it is looked at again afterwards.
-    Defer(Box<Entry>),
+    Defer,
     /// To be stored, then answered.
     Store(Box<Planned>),
 }
@@ -59,7 +60,7 @@ pub(super) struct Planned {
     /// Its row.
     pub(super) record: NewRecord,
     /// Bytes of its object.
-    pub(super) object: Vec<u8>,
+    pub(super) object: Bytes,
     /// Attachments to lock.
     pub(super) attachments: Vec<Digest>,
     /// For the erasable store: wraps and MLS message.
@@ -148,7 +149,7 @@ impl Planner<'_> {
             return retry(&entry, "SEQUENCE_GAP");
         }
         if entry.sequence < next {
-            return Outcome::Defer(Box::new(entry));
+            return Outcome::Defer;
         }
         known.duplicate |= self.subjects.contains(&entry.subject);
         known.kem_used |= known.kem.iter().any(|used| self.kem.contains(used));
@@ -185,7 +186,7 @@ impl Planner<'_> {
         record.policy_digest = Some(disclosed.policy_digest.clone());
         let mut planned = Planned {
             record,
-            object: Vec::new(),
+            object: Bytes::new(),
             attachments: Vec::new(),
             erasable: None,
             kem: known.kem,
@@ -241,7 +242,7 @@ impl Planner<'_> {
         record.void = Some(void.raw().clone());
         let planned = Planned {
             record,
-            object: void.into_raw().encode_to_vec(),
+            object: void.into_raw().encode_to_vec().into(),
             attachments: Vec::new(),
             erasable: None,
             kem: Vec::new(),

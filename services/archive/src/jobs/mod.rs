@@ -3,6 +3,7 @@
 pub mod batches;
 pub mod disposition;
 pub mod follow;
+pub mod months;
 pub mod outbox;
 pub mod proofs;
 pub mod scrub;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::error::ArchiveError;
-use crate::store::batches;
+use crate::store::keys;
 use crate::store::outbox::{self, Logged, Waiting};
 
 /// Entries on their way at once.
@@ -103,7 +103,7 @@ async fn trace_of(app: &App, waiting: &Waiting) -> Vec<u8> {
     let Some(Event::Receipts(batch)) = &waiting.entry.event else {
         return Vec::new();
     };
-    match batches::digest_of(app.db.read(), &app.scope, batch.first).await {
+    match keys::digest_of(app.db.read(), &app.scope, batch.first).await {
         Ok(Some(digest)) => digest.as_bytes()[..16].to_vec(),
         // Only telemetry would miss it.
         Ok(None) | Err(_) => Vec::new(),

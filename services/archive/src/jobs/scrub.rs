@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::error::ArchiveError;
-use crate::store::{attachments, holds, reads, records};
+use crate::store::months::MonthError;
+use crate::store::{attachments, holds, keys, reads};
 
 /// Longest pause between two records: a small archive is read again more often than it has to be.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -34,7 +35,7 @@ pub struct Round {
 /// Runs until the service stops: a round within every scrub period.
 pub async fn run(app: Arc<App>, stop: CancellationToken) {
     loop {
-        let last = match records::last(app.db.read(), &app.scope).await {
+        let last = match keys::last(app.db.read(), &app.scope).await {
             Ok(last) => last,
             Err(error) => {
                 tracing::warn!(causes = %Causes(&error), "the scrub cannot read the records");
@@ -59,7 +60,7 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
 /// # Errors
 /// When the rows cannot be read.
 pub async fn round(app: &App) -> Result<Round, ArchiveError> {
-    let last = records::last(app.db.read(), &app.scope).await?;
+    let last = keys::last(app.db.read(), &app.scope).await?;
     let mut whole = Round::default();
     for record in 1..=last {
         let one = record_or_warn(app, record).await;
@@ -73,7 +74,10 @@ pub async fn round(app: &App) -> Result<Round, ArchiveError> {
 
 async fn record_or_warn(app: &App, record: u64) -> Round {
     let mut round = Round::default();
-    if let Err(error) = scrub(app, record, &mut round).await {
+    let scrubbed = scrub(app, record, &mut round).await;
+    // A month that its owner has detached says nothing of its objects.
+    let detached = matches!(scrubbed, Err(ArchiveError::Month(MonthError::Detached(_))));
+    if let (Err(error), false) = (scrubbed, detached) {
         metrics::ARCHIVE_SCRUB_ERRORS.add(1);
         tracing::warn!(record, causes = %Causes(&error), "a record's objects could not be scrubbed");
     }

@@ -11,7 +11,7 @@ use super::refusal::{CONVERSATION_UNKNOWN, RANGE_INVALID, field};
 use super::{Person, stored};
 use crate::app::App;
 use crate::error::ArchiveError;
-use crate::store::reads;
+use crate::store::{keys, reads};
 
 /// A range that the archive signs: without a last number up to the conversation's highest, or as far as a range goes.
 pub(crate) async fn get(
@@ -35,7 +35,7 @@ pub(crate) async fn get(
         last,
         previous_head: head(app, &mut tx, &conversation, first - 1).await?,
         head: head(app, &mut tx, &conversation, last).await?,
-        entries: reads::entries(&mut tx, &app.scope, &conversation, (first, last)).await?,
+        entries: keys::entries(&mut tx, &app.scope, &conversation, (first, last)).await?,
         complete: last == highest,
         at: app.now().get(),
     };

@@ -2,11 +2,11 @@
 
 use greffe_envelope::pb;
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql::{self, Executor};
+use greffe_service_kit::db::sql::{self, Executor, Row};
 use greffe_types::Digest;
 
 use super::records::Proof;
-use super::{Scope, decode, digest, int, uint};
+use super::{Scope, decode, digest, int, months, uint};
 
 /// A record that has a receipt and is in no batch yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,21 +34,6 @@ pub async fn next(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<u64> {
     Ok(next.map_or(1, uint))
 }
 
-/// The digest of a batch's first record.
-pub async fn digest_of(
-    conn: impl Executor<'_>,
-    scope: &Scope,
-    first: u64,
-) -> sqlx::Result<Option<Digest>> {
-    let found: Option<Vec<u8>> =
-        sql::query_scalar("SELECT digest FROM records WHERE tenant = $1 AND record = $2")
-            .bind(scope.tenant())
-            .bind(int(first))
-            .fetch_optional(conn)
-            .await?;
-    found.as_deref().map(digest).transpose()
-}
-
 /// Records from a number on, in order.
 pub async fn unbatched(
     conn: impl Executor<'_>,
@@ -56,35 +41,39 @@ pub async fn unbatched(
     first: u64,
     limit: u32,
 ) -> sqlx::Result<Vec<Unbatched>> {
-    type Row = (i64, Vec<u8>, Vec<u8>, i64, Option<Vec<u8>>, Option<Vec<u8>>);
-    let rows: Vec<Row> = sql::query_as(
-        "SELECT record, digest, receipt, proof, body, signature FROM records
-         WHERE tenant = $1 AND record >= $2 ORDER BY record LIMIT $3",
+    let rows = sql::query(
+        "SELECT k.record AS number, k.archived_at AS at, k.digest AS entry, r.receipt, r.proof, r.body, r.signature
+         FROM record_keys k
+         LEFT JOIN records r ON r.tenant = k.tenant AND r.record = k.record AND r.archived_at = k.archived_at
+         WHERE k.tenant = $1 AND k.record >= $2 ORDER BY k.record LIMIT $3",
     )
     .bind(scope.tenant())
     .bind(int(first))
     .bind(i64::from(limit))
     .fetch_all(conn)
     .await?;
-    rows.into_iter()
-        .map(|(record, entry, receipt, proof, body, signature)| {
-            let receipt: pb::SignedStatement = decode(&receipt)?;
-            Ok(Unbatched {
-                record: uint(record),
-                digest: digest(&entry)?,
-                receipt: receipt.statement,
-                proof: match proof {
-                    0 => Proof::None,
-                    2 => Proof::Verified,
-                    3 => Proof::Failed,
-                    _ => Proof::Unchecked,
-                },
-                envelope: body
-                    .zip(signature)
-                    .map(|(body, signature)| pb::SealedEnvelope { body, signature }),
-            })
-        })
-        .collect()
+    rows.iter().map(unbatched_row).collect()
+}
+
+fn unbatched_row(row: &Row) -> sqlx::Result<Unbatched> {
+    let bytes = |name| row.get::<Option<Vec<u8>>>(name);
+    let receipt =
+        bytes("receipt")?.ok_or_else(|| months::away(uint(row.get("at").unwrap_or(0))))?;
+    let receipt: pb::SignedStatement = decode(&receipt)?;
+    Ok(Unbatched {
+        record: uint(row.get("number")?),
+        digest: digest(&row.get::<Vec<u8>>("entry")?)?,
+        receipt: receipt.statement,
+        proof: match row.get::<i64>("proof")? {
+            0 => Proof::None,
+            2 => Proof::Verified,
+            3 => Proof::Failed,
+            _ => Proof::Unchecked,
+        },
+        envelope: bytes("body")?
+            .zip(bytes("signature")?)
+            .map(|(body, signature)| pb::SealedEnvelope { body, signature }),
+    })
 }
 
 /// Notes a batch; `append` is its id in the outbox.
@@ -136,8 +125,8 @@ pub async fn receipt_proof(
     scope: &Scope,
     record: u64,
 ) -> sqlx::Result<Option<pb::ReceiptProof>> {
-    type Row = (i64, i64, Vec<u8>, i64, Vec<u8>);
-    let row: Option<Row> = sql::query_as(
+    type Place = (i64, i64, Vec<u8>, i64, Vec<u8>);
+    let row: Option<Place> = sql::query_as(
         "SELECT p.first, b.count, p.path, o.log_index, o.leaf
          FROM receipt_paths p
          JOIN batches b ON b.tenant = p.tenant AND b.first = p.first

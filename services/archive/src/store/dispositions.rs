@@ -1,5 +1,6 @@
 //! Decided dispositions and how far they have come; a step is only ever taken from the one before it.
 
+use super::keys::by_record;
 use super::{Scope, int, uint};
 use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Row};
@@ -57,7 +58,8 @@ pub struct Disposition {
 
 const SELECT: &str =
     "SELECT d.record, r.digest, r.content, r.disposal, d.decided_at, d.append, d.acts, o.log_index
-     FROM dispositions d JOIN records r ON r.tenant = d.tenant AND r.record = d.record
+     FROM dispositions d JOIN record_keys k ON k.tenant = d.tenant AND k.record = d.record
+     JOIN records r ON r.tenant = k.tenant AND r.record = k.record AND r.archived_at = k.archived_at
      LEFT JOIN outbox o ON o.tenant = d.tenant AND o.id = d.append WHERE d.tenant = $1";
 
 fn disposition(row: &Row) -> sqlx::Result<Disposition> {
@@ -117,10 +119,10 @@ pub async fn advance(
     from: Step,
     to: Step,
 ) -> sqlx::Result<bool> {
-    let done = sql::query(
-        "UPDATE records SET disposal = $4, fence = $5
-         WHERE tenant = $1 AND record = $2 AND disposal = $3",
-    )
+    let done = sql::query(by_record!(
+        "UPDATE records SET disposal = $4, fence = $5",
+        " AND disposal = $3"
+    ))
     .bind(scope.tenant())
     .bind(int(record))
     .bind(from as i64)
@@ -182,7 +184,8 @@ pub async fn release_objects(
     let attachments: Vec<Vec<u8>> = sql::query_scalar(
         "SELECT DISTINCT a.digest FROM record_attachments a WHERE a.tenant = $1 AND a.record = $2
          AND NOT EXISTS (SELECT 1 FROM record_attachments b
-             JOIN records r ON r.tenant = b.tenant AND r.record = b.record
+             JOIN record_keys k ON k.tenant = b.tenant AND k.record = b.record
+             JOIN records r ON r.tenant = k.tenant AND r.record = k.record AND r.archived_at = k.archived_at
              WHERE b.tenant = a.tenant AND b.digest = a.digest AND b.record <> a.record AND r.disposal < 3)",
     )
     .bind(scope.tenant())
@@ -197,9 +200,10 @@ pub async fn release_objects(
             .await?;
         free.push(digest);
     }
-    sql::query(
-        "UPDATE records SET body = NULL, signature = NULL, fence = $3 WHERE tenant = $1 AND record = $2",
-    )
+    sql::query(by_record!(
+        "UPDATE records SET body = NULL, signature = NULL, fence = $3",
+        ""
+    ))
     .bind(scope.tenant())
     .bind(int(disposition.record))
     .bind(scope.fence())

@@ -172,8 +172,10 @@ pub async fn standing(
         return Ok(counts);
     };
     let span = (first.record, last.record);
+    let times = || records.iter().map(|record| record.archived_at);
+    let time = (times().min().unwrap_or(0), times().max().unwrap_or(0));
     for hold in all(conn, scope).await?.iter().filter(|h| h.stands(now)) {
-        for record in hold.filter.matching(conn, scope, span).await? {
+        for record in hold.filter.matching(conn, scope, span, time).await? {
             *counts.entry(record).or_default() += 1;
         }
     }

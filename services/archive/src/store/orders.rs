@@ -184,7 +184,8 @@ pub async fn names(
 pub async fn packs(conn: &mut Connection, scope: &Scope, id: &[u8]) -> sqlx::Result<Vec<Vec<u8>>> {
     sql::query_scalar(
         "SELECT DISTINCT r.policy_digest FROM order_records o
-         JOIN records r ON r.tenant = o.tenant AND r.digest = o.digest AND r.kind <> 3
+         JOIN record_keys k ON k.tenant = o.tenant AND k.digest = o.digest AND k.kind <> 3
+         JOIN records r ON r.tenant = k.tenant AND r.record = k.record AND r.archived_at = k.archived_at
          WHERE o.tenant = $1 AND o.id = $2 AND r.policy_digest IS NOT NULL",
     )
     .bind(scope.tenant())

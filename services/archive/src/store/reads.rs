@@ -5,8 +5,9 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, FromRow as _, Row};
 use greffe_types::{ConversationId, Digest};
 
+use super::keys::{self, Key, by_record};
 use super::search::Summary;
-use super::{Scope, int, uint};
+use super::{Scope, int, months, uint};
 
 /// A record with everything that its row holds.
 #[derive(Debug, Clone)]
@@ -39,19 +40,31 @@ fn record(row: &Row) -> sqlx::Result<Record> {
     })
 }
 
+/// All columns of the record `$2` of the tenant `$1`, archived at `$3`.
+pub const BY_KEY: &str =
+    "SELECT * FROM records WHERE tenant = $1 AND record = $2 AND archived_at = $3";
+
+/// The record of a key, all columns.
+async fn at(conn: &mut Connection, scope: &Scope, key: Key) -> sqlx::Result<Row> {
+    sql::query(BY_KEY)
+        .bind(scope.tenant())
+        .bind(int(key.record))
+        .bind(int(key.archived_at))
+        .fetch_optional(conn)
+        .await?
+        .ok_or_else(|| months::away(key.archived_at))
+}
+
 /// A record by envelope or handshake digest. Voids have none of their own: they may repeat.
 pub async fn by_digest(
     conn: &mut Connection,
     scope: &Scope,
     digest: &Digest,
 ) -> sqlx::Result<Option<Record>> {
-    sql::query("SELECT * FROM records WHERE tenant = $1 AND digest = $2 AND kind <> 3")
-        .bind(scope.tenant())
-        .bind(digest.as_bytes().as_slice())
-        .fetch_optional(conn)
-        .await?
-        .map(|row| record(&row))
-        .transpose()
+    match keys::by_digest(&mut *conn, scope, digest).await? {
+        Some(key) => Ok(Some(record(&at(conn, scope, key).await?)?)),
+        None => Ok(None),
+    }
 }
 
 /// A record by the archive's own number.
@@ -60,13 +73,10 @@ pub async fn by_number(
     scope: &Scope,
     number: u64,
 ) -> sqlx::Result<Option<Record>> {
-    sql::query("SELECT * FROM records WHERE tenant = $1 AND record = $2")
-        .bind(scope.tenant())
-        .bind(int(number))
-        .fetch_optional(conn)
-        .await?
-        .map(|row| record(&row))
-        .transpose()
+    match keys::by_number(&mut *conn, scope, number).await? {
+        Some(key) => Ok(Some(record(&at(conn, scope, key).await?)?)),
+        None => Ok(None),
+    }
 }
 
 /// Whether a digest is a message's that has not been disposed of, and by which pack it is kept.
@@ -75,14 +85,11 @@ pub async fn live_pack(
     scope: &Scope,
     digest: &Digest,
 ) -> sqlx::Result<Option<Vec<u8>>> {
-    sql::query_scalar(
-        "SELECT policy_digest FROM records
-         WHERE tenant = $1 AND digest = $2 AND kind = 1 AND disposal = 0 AND policy_digest IS NOT NULL",
-    )
-    .bind(scope.tenant())
-    .bind(digest.as_bytes().as_slice())
-    .fetch_optional(conn)
-    .await
+    let found = by_digest(conn, scope, digest).await?;
+    let live = found.filter(|found| {
+        found.summary.kind == i32::from(pb::EntryKind::Message) && found.summary.disposal == 0
+    });
+    Ok(live.and_then(|live| live.policy_digest))
 }
 
 /// The certificate of that digest, as a `SignedStatement`.
@@ -121,39 +128,17 @@ pub async fn receipt_of(
     conversation: &ConversationId,
     sequence: u64,
 ) -> sqlx::Result<Option<Vec<u8>>> {
-    sql::query_scalar(
-        "SELECT receipt FROM records WHERE tenant = $1 AND conversation = $2 AND sequence = $3",
-    )
-    .bind(scope.tenant())
-    .bind(conversation.as_bytes().as_slice())
-    .bind(int(sequence))
-    .fetch_optional(conn)
-    .await
+    match keys::by_place(&mut *conn, scope, conversation, sequence).await? {
+        Some(key) => at(conn, scope, key).await?.get("receipt").map(Some),
+        None => Ok(None),
+    }
 }
 
-/// What took each number between two, both included, in order.
-pub async fn entries(
-    conn: &mut Connection,
-    scope: &Scope,
-    conversation: &ConversationId,
-    (first, last): (u64, u64),
-) -> sqlx::Result<Vec<pb::RangeEntry>> {
-    let rows: Vec<(i32, Vec<u8>)> = sql::query_as(
-        "SELECT kind, digest FROM records
-         WHERE tenant = $1 AND conversation = $2 AND sequence >= $3 AND sequence <= $4
-         ORDER BY sequence",
-    )
-    .bind(scope.tenant())
-    .bind(conversation.as_bytes().as_slice())
-    .bind(int(first))
-    .bind(int(last))
-    .fetch_all(conn)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(kind, digest)| pb::RangeEntry { kind, digest })
-        .collect())
-}
+/// Moves the retention of the record `$2` of the tenant `$1` from `$3` to `$4`; the writer is `$5`.
+pub const EXTEND: &str = by_record!(
+    "UPDATE records SET retain_until = $4, fence = $5",
+    " AND retain_until = $3 AND disposal = 0"
+);
 
 /// Moves a record's retention to a later date, if it still stands where the decision saw it.
 pub async fn extend(
@@ -162,16 +147,13 @@ pub async fn extend(
     record: u64,
     (from, to): (u64, u64),
 ) -> sqlx::Result<bool> {
-    let done = sql::query(
-        "UPDATE records SET retain_until = $4, fence = $5
-         WHERE tenant = $1 AND record = $2 AND retain_until = $3 AND disposal = 0",
-    )
-    .bind(scope.tenant())
-    .bind(int(record))
-    .bind(int(from))
-    .bind(int(to))
-    .bind(scope.fence())
-    .execute(conn)
-    .await?;
+    let done = sql::query(EXTEND)
+        .bind(scope.tenant())
+        .bind(int(record))
+        .bind(int(from))
+        .bind(int(to))
+        .bind(scope.fence())
+        .execute(conn)
+        .await?;
     Ok(done.rows_affected() == 1)
 }

@@ -1,12 +1,13 @@
 //! Records: everything that took a number. People's reads of them are in the modules beside this one.
 
 use greffe_envelope::pb;
-use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql::{self, Executor};
+use greffe_service_kit::db::sql;
+use greffe_service_kit::db::{Connection, Reader};
 use greffe_types::{ConversationId, DeviceId, Digest, Millis};
 use prost::Message as _;
 
-use super::{Scope, decode, digest, int, uint};
+use super::keys::{self, by_record};
+use super::{Scope, decode, digest, int, months};
 
 /// How far the check of a record's proofs of knowledge is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,15 +108,6 @@ pub async fn insert(conn: &mut Connection, scope: &Scope, new: &NewRecord) -> sq
     Ok(())
 }
 
-/// The highest record number; 0 for none.
-pub async fn last(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<u64> {
-    let last: Option<i64> = sql::query_scalar("SELECT MAX(record) FROM records WHERE tenant = $1")
-        .bind(scope.tenant())
-        .fetch_one(conn)
-        .await?;
-    Ok(last.map_or(0, uint))
-}
-
 /// What was answered for a number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answered {
@@ -138,42 +130,31 @@ impl Answered {
 
 /// What was answered for a number of a conversation.
 pub async fn answered(
-    conn: impl Executor<'_>,
+    reader: &Reader,
     scope: &Scope,
     conversation: &ConversationId,
     sequence: u64,
 ) -> sqlx::Result<Option<Answered>> {
     type Row = (Vec<u8>, Option<Vec<u8>>, Vec<u8>, Option<Vec<u8>>);
-    let row: Option<Row> = sql::query_as(
-        "SELECT digest, refused, receipt, void FROM records
-         WHERE tenant = $1 AND conversation = $2 AND sequence = $3",
-    )
-    .bind(scope.tenant())
-    .bind(conversation.as_bytes().as_slice())
-    .bind(int(sequence))
-    .fetch_optional(conn)
-    .await?;
-    let Some((taken, refused, receipt, void)) = row else {
+    let Some(key) = keys::by_place(reader, scope, conversation, sequence).await? else {
         return Ok(None);
     };
+    let row: Option<Row> = sql::query_as(
+        "SELECT digest, refused, receipt, void FROM records
+         WHERE tenant = $1 AND record = $2 AND archived_at = $3",
+    )
+    .bind(scope.tenant())
+    .bind(int(key.record))
+    .bind(int(key.archived_at))
+    .fetch_optional(reader)
+    .await?;
+    let (taken, refused, receipt, void) = row.ok_or_else(|| months::away(key.archived_at))?;
     Ok(Some(Answered {
         digest: digest(&taken)?,
         refused: refused.as_deref().map(digest).transpose()?,
         receipt: decode(&receipt)?,
         void: void.as_deref().map(decode).transpose()?,
     }))
-}
-
-/// Whether an envelope or handshake is archived already, under any number.
-pub async fn exists(conn: impl Executor<'_>, scope: &Scope, entry: &Digest) -> sqlx::Result<bool> {
-    let found: i64 = sql::query_scalar(
-        "SELECT COUNT(*) FROM records WHERE tenant = $1 AND digest = $2 AND kind <> 3",
-    )
-    .bind(scope.tenant())
-    .bind(entry.as_bytes().as_slice())
-    .fetch_one(conn)
-    .await?;
-    Ok(found > 0)
 }
 
 /// Notes how the check of a record's proofs ended.
@@ -183,9 +164,10 @@ pub async fn set_proof(
     record: u64,
     proof: Proof,
 ) -> sqlx::Result<()> {
-    sql::query(
-        "UPDATE records SET proof = $3, fence = $4 WHERE tenant = $1 AND record = $2 AND proof = 1",
-    )
+    sql::query(by_record!(
+        "UPDATE records SET proof = $3, fence = $4",
+        " AND proof = 1"
+    ))
     .bind(scope.tenant())
     .bind(int(record))
     .bind(proof as i64)

@@ -9,7 +9,11 @@ use greffe_envelope::limits::{MAX_RECORD_CLASS, MAX_USER};
 use greffe_envelope::pb;
 use greffe_types::{ConversationId, Digest};
 
-use super::{Scope, conversation, digest, int, uint};
+use super::months::MonthError;
+use super::{Scope, conversation, digest, int, keys, months, uint};
+
+/// How far ahead a sender's clock is allowed for where a month is detached: 31 days, in milliseconds.
+const SENDER_AHEAD: u64 = 31 * 24 * 3_600_000;
 
 /// A query whose fields are well formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,24 +115,35 @@ impl Filter {
         scope: &Scope,
         record: u64,
     ) -> sqlx::Result<bool> {
+        let Some(key) = keys::by_number(&mut *conn, scope, record).await? else {
+            return Ok(false);
+        };
         let mut sql = self.select("COUNT(*)", scope);
-        sql.push(" AND r.record = ").push_bind(int(record));
+        sql.push(" AND r.record = ")
+            .push_bind(int(record))
+            .push(" AND r.archived_at = ")
+            .push_bind(int(key.archived_at));
         let found: i64 = sql.build_query_scalar().fetch_one(conn).await?;
         Ok(found > 0)
     }
 
-    /// Which records between two numbers, both included, it matches, in the archive's own order.
+    /// Which records between two numbers, archived between two instants, all included, it matches, in the archive's own order.
     pub async fn matching(
         &self,
         conn: &mut Connection,
         scope: &Scope,
         (first, last): (u64, u64),
+        (from, to): (u64, u64),
     ) -> sqlx::Result<Vec<u64>> {
         let mut sql = self.select("r.record", scope);
         sql.push(" AND r.record >= ")
             .push_bind(int(first))
             .push(" AND r.record <= ")
             .push_bind(int(last))
+            .push(" AND r.archived_at >= ")
+            .push_bind(int(from))
+            .push(" AND r.archived_at <= ")
+            .push_bind(int(to))
             .push(" ORDER BY r.record");
         let found: Vec<i64> = sql.build_query_scalar().fetch_all(conn).await?;
         Ok(found.into_iter().map(uint).collect())
@@ -142,7 +157,8 @@ impl Filter {
         Ok(uint(found))
     }
 
-    /// The matching records after one, in the archive's own order.
+    /// The matching records after one, in the archive's own order. An error while a month of its time is detached: there would be
+    /// fewer than there are.
     pub async fn page(
         &self,
         conn: &mut Connection,
@@ -150,6 +166,11 @@ impl Filter {
         after: u64,
         limit: u32,
     ) -> sqlx::Result<Vec<Summary>> {
+        // What was sent after `from` may have been archived before it, by a sender's clock; not by more than this.
+        let from = self.from.saturating_sub(SENDER_AHEAD);
+        if let Some(month) = months::detached(&mut *conn, from, self.until).await? {
+            return Err(sqlx::Error::Decode(Box::new(MonthError::Detached(month))));
+        }
         let mut sql = self.select(COLUMNS, scope);
         sql.push(" AND r.record > ")
             .push_bind(int(after))

@@ -137,6 +137,9 @@ fn try_statement(boot: &Boot, row: &Row, course: &mut Course) -> Result<(), Stri
     if receipt.kind != row.kind {
         return Err("its kind is not the one of its receipt".to_owned());
     }
+    if !row.named {
+        return Err("its key in record_keys names something else".to_owned());
+    }
     if row.retain_until.get() < receipt.retain_until {
         return Err("its retention is shorter than its receipt says".to_owned());
     }

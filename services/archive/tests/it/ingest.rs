@@ -1,6 +1,6 @@
 //! The way of an entry: receipts, the chain, retries, restarts.
 
-use greffe_archive::store::{records, wraps};
+use greffe_archive::store::{keys, wraps};
 use greffe_envelope::chain::ChainState;
 use greffe_envelope::label::sha256;
 use greffe_envelope::pb;
@@ -151,7 +151,7 @@ async fn the_same_new_entry_twice_in_a_batch_is_archived_once() {
         receipt_of(&answers[2]).previous_head,
         receipt_of(&answers[0]).head
     );
-    let last = records::last(archive.app.db.read(), &archive.app.scope)
+    let last = keys::last(archive.app.db.read(), &archive.app.scope)
         .await
         .unwrap();
     assert_eq!(last, 2);

@@ -130,7 +130,7 @@ async fn attack_52_an_archive_that_was_fenced_off_writes_nothing() {
     let why = archive.ended().await;
     let causes = greffe_service_kit::errors::Causes(&why).to_string();
     assert!(causes.contains("epoch"), "{causes}");
-    let written = greffe_archive::store::records::last(other.read(), &app.scope)
+    let written = greffe_archive::store::keys::last(other.read(), &app.scope)
         .await
         .unwrap();
     assert_eq!(written, 1);

@@ -11,6 +11,7 @@ mod buckets;
 mod ingest;
 mod ingest_refusals;
 mod log;
+mod months;
 mod people;
 mod people_acts;
 mod people_disposition;

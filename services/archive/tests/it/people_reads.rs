@@ -10,7 +10,7 @@ use tonic::{Code, Request};
 
 use crate::people::{by, query, token, with_token};
 use crate::support::{Archive, World, receipt_of, refusal};
-use crate::world::{NOW, Talk, device};
+use crate::world::{END, NOW, Talk, device};
 
 /// Two conversations: five entries of alice's with bob, two messages of carol's with bob.
 async fn two_talks(archive: &Archive) -> Vec<pb::SignedStatement> {
@@ -277,7 +277,7 @@ async fn every_query_finds_what_its_words_say() {
                         let expected: Vec<u64> = expected.map(|r| r.record).collect();
                         let filter = Filter::parse(&query).unwrap();
                         let span = (1, u64::MAX);
-                        let found = filter.matching(&mut conn, &app.scope, span).await;
+                        let found = filter.matching(&mut conn, &app.scope, span, (0, END)).await;
                         assert_eq!(found.unwrap(), expected, "{query:?}");
                         let count = filter.count(&mut conn, &app.scope).await.unwrap();
                         assert_eq!(count, expected.len() as u64);

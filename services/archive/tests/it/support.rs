@@ -19,6 +19,7 @@ use greffe_service_kit::boot::{Boot, StartError};
 use greffe_service_kit::clock::ManualClock;
 use greffe_service_kit::config::{DatabaseConfig, Limits, PeerConfig, ServiceConfig, TlsFiles};
 use greffe_service_kit::db::{Database, Source};
+use greffe_service_kit::health::Health;
 use greffe_service_kit::prepare::prepare;
 use greffe_service_kit::ready::Ready;
 use greffe_service_kit::serve::{Server, TlsOnly};
@@ -53,6 +54,7 @@ pub struct World {
 /// A running archive.
 pub struct Archive {
     pub app: Arc<App>,
+    pub health: Health,
     /// The relay's connection.
     pub relay: Channel,
     /// An application's connection: people's calls come this way.
@@ -69,6 +71,20 @@ impl World {
 
     /// At another time.
     pub async fn at(now: Millis) -> Self {
+        let stores = match Store::chosen().await {
+            Some(main) => Some(migrated(main).await),
+            None => None,
+        };
+        Self::with(now, stores).await
+    }
+
+    /// On PostgreSQL, whatever the other tests run on.
+    pub async fn on_postgres(now: Millis) -> Self {
+        let stores = migrated(Store::new().await).await;
+        Self::with(now, Some(stores)).await
+    }
+
+    async fn with(now: Millis, stores: Option<[Store; 2]>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new();
         let clock = ManualClock::at(now);
@@ -88,17 +104,6 @@ impl World {
         log.add(Event::Statement(bundle.raw().clone()));
         log.add(Event::Statement(JOURNAL.record.raw().clone()));
         log.add(Event::Statement(JOURNAL.disclosure.raw().clone()));
-        let stores = match Store::chosen().await {
-            Some(main) => {
-                let wraps = Store::new().await;
-                for (store, migrations) in [(&main, MAIN), (&wraps, WRAPS)] {
-                    let owner = Source::postgres(store.url(), &tenant(), "archive").unwrap();
-                    Database::migrate(&owner, &migrations, false).await.unwrap();
-                }
-                Some([main, wraps])
-            }
-            None => None,
-        };
         Self {
             clock,
             log,
@@ -182,6 +187,7 @@ impl World {
             .await
             .unwrap();
         let (stop, stopped) = oneshot::channel();
+        let health = boot.health.clone();
         let running = app.clone();
         let ready = boot.ready_file();
         let task = tokio::spawn(async move {
@@ -194,6 +200,7 @@ impl World {
         let address = listening(&ready).await;
         Archive {
             app,
+            health,
             relay: self.connect(&SpiffeId::service(&tenant(), "relay").unwrap(), &address),
             people: self.connect(&SpiffeId::app(&tenant(), "desk").unwrap(), &address),
             stop,
@@ -317,6 +324,16 @@ pub fn verified(answer: &api::IngestResponse, bundle: &Bundle) -> Signed<pb::Rec
 pub fn refusal(status: Status) -> (Code, String) {
     let refused = greffe_service_kit::errors::CallError::from(status);
     (refused.code, refused.reason.unwrap_or_default())
+}
+
+/// The main database and one for the wraps, with their tables.
+async fn migrated(main: Store) -> [Store; 2] {
+    let wraps = Store::new().await;
+    for (store, migrations) in [(&main, MAIN), (&wraps, WRAPS)] {
+        let owner = Source::postgres(store.url(), &tenant(), "archive").unwrap();
+        Database::migrate(&owner, &migrations, false).await.unwrap();
+    }
+    [main, wraps]
 }
 
 fn database(store: &Store) -> DatabaseConfig {
