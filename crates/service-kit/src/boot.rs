@@ -1,9 +1,12 @@
 //! The start of every service: logs, data folder, identity, pinned root, trust.
 
+mod leadership;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use greffe_envelope::trust::{RootKey, TrustError, TrustState};
 use greffe_policy::AccessRules;
@@ -15,7 +18,7 @@ use crate::check;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{ConfigError, DatabaseConfig, Limits, PeerConfig, SealConfig, ServiceConfig};
 use crate::db::lease::{Fenced, Lease, TTL};
-use crate::db::{Database, DbError, DbOptions, Migrations, Source};
+use crate::db::{Database, DbError, DbOptions, Migrations, Source, Writers};
 use crate::files::FileError;
 use crate::folder::{DataFolder, FolderError};
 use crate::health::server::Listening;
@@ -25,6 +28,8 @@ use crate::secrets::{Keystore, Secrets, SecretsError};
 use crate::serve::{Authenticator, ServeError, Server};
 use crate::telemetry::{self, Origin, TelemetryError, metrics};
 use crate::tls::{self, ConnectError, Identity, SpiffeError, SpiffeId, TlsError, connect_lazy};
+
+pub use leadership::Leadership;
 
 /// Why a service does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -201,7 +206,7 @@ pub struct Boot {
     pub health: Health,
     peers: BTreeMap<String, PeerConfig>,
     listening: Option<Listening>,
-    watched: Mutex<Vec<Guard>>,
+    watched: Arc<Mutex<Vec<Guard>>>,
     _folder: DataFolder,
 }
 
@@ -240,7 +245,7 @@ impl Boot {
             health,
             peers: config.peers.clone(),
             listening,
-            watched: Mutex::default(),
+            watched: Arc::default(),
             _folder: folder,
         })
     }
@@ -263,7 +268,8 @@ impl Boot {
         Ok(Keystore::new(&self.secrets, self.tenant(), self.seal.as_ref()).open()?)
     }
 
-    /// Opens the service's database, the configured one or a file of the data folder, and waits for its lease.
+    /// Opens the service's database, the configured one or a file of the data folder, and waits for its lease: of several
+    /// processes one serves, and the others stand by.
     ///
     /// # Errors
     /// [`StartError::Database`].
@@ -273,6 +279,52 @@ impl Boot {
         migrations: &Migrations,
         mut options: DbOptions,
     ) -> Result<(Database, Lease), StartError> {
+        options.writers = Writers::Leader;
+        self.health.enter(Phase::Standby);
+        metrics::LEASE_HELD.set(0);
+        let database = self.open(file, migrations, options).await?;
+        let holder = leadership::holder();
+        let lease = database
+            .take_lease_for(self.tenant(), &holder, self.lease())
+            .await?;
+        self.health.enter(Phase::Starting);
+        leadership::leads(&lease);
+        self.watch([
+            health::watch_lease(&self.health, &lease),
+            health::watch_database(&self.health, &database),
+        ]);
+        Ok((database, lease))
+    }
+
+    /// Opens the service's database for a process that serves whoever has the lease: several do at once, and each writes
+    /// ([`Writers::Any`]). What only one may do begins when [`Leadership::gained`] comes back.
+    ///
+    /// # Errors
+    /// [`StartError::Database`].
+    pub async fn replicated(
+        &self,
+        file: &str,
+        migrations: &Migrations,
+        mut options: DbOptions,
+    ) -> Result<(Database, Leadership), StartError> {
+        options.writers = Writers::Any;
+        metrics::LEASE_HELD.set(0);
+        let database = self.open(file, migrations, options).await?;
+        let holder = leadership::holder();
+        let candidate = database
+            .candidate(self.tenant(), &holder, self.lease())
+            .await?;
+        self.watch([health::watch_database(&self.health, &database)]);
+        let leadership = Leadership::new(candidate, self.health.clone(), self.watched.clone());
+        Ok((database, leadership))
+    }
+
+    async fn open(
+        &self,
+        file: &str,
+        migrations: &Migrations,
+        mut options: DbOptions,
+    ) -> Result<Database, DbError> {
         let source = match &self.database {
             Some(config) => {
                 options.migrate = config.migrate;
@@ -280,20 +332,12 @@ impl Boot {
             }
             None => Source::File(self.data.join(file)),
         };
-        self.health.enter(Phase::Standby);
-        metrics::LEASE_HELD.set(0);
-        let database = Database::open(&source, migrations, options).await?;
-        let holder = format!("{} (process {})", host(), std::process::id());
-        let ttl = self.database.as_ref().map_or(TTL, DatabaseConfig::lease);
-        let lease = database.take_lease_for(self.tenant(), &holder, ttl).await?;
-        self.health.enter(Phase::Starting);
-        metrics::LEASE_HELD.set(1);
-        metrics::LEASE_EPOCH.set(lease.fence());
-        self.watch([
-            health::watch_lease(&self.health, &lease),
-            health::watch_database(&self.health, &database),
-        ]);
-        Ok((database, lease))
+        Database::open(&source, migrations, options).await
+    }
+
+    /// How long the lease holds without being renewed.
+    fn lease(&self) -> Duration {
+        self.database.as_ref().map_or(TTL, DatabaseConfig::lease)
     }
 
     /// A channel to the service of that name, where the configuration says it is. The first call connects. Needs a tokio
@@ -328,7 +372,7 @@ impl Boot {
             .with_health(&self.health)
     }
 
-    fn watch(&self, guards: [Guard; 2]) {
+    fn watch(&self, guards: impl IntoIterator<Item = Guard>) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.extend(guards);
     }

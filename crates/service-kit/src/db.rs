@@ -2,8 +2,12 @@
 //!
 //! What a committed transaction wrote survives a power cut: SQLite runs in WAL mode with `synchronous = FULL`, a PostgreSQL
 //! server that would not wait for its disk is refused. Writes queue for the one writer here, in memory; many small ones
-//! belong in a [`group::GroupCommit`]. Several processes may share a PostgreSQL database: one of them holds the
-//! [`lease`], and every transaction checks its fencing epoch before it does anything else.
+//! belong in a [`group::GroupCommit`].
+//!
+//! Several processes may share a PostgreSQL database. Either one of them holds the [`lease`] and writes ([`Writers::Leader`]), or all
+//! write ([`Writers::Any`]): then the database lets one transaction of a tenant after the other in, whichever process it is
+//! of, so that what is decided inside a transaction is decided by the only writer there is. The lease then says whose
+//! background work it is. Every transaction of a process that took it checks its fencing epoch before anything else.
 
 mod errors;
 pub mod group;
@@ -11,15 +15,17 @@ pub mod lease;
 mod migrate;
 mod open;
 pub mod sql;
+pub mod wake;
 
 use core::ops::{Deref, DerefMut};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Executor as _, Postgres, Row as _, Sqlite, Transaction};
+use tokio::sync::SetOnce;
 use tokio::time::timeout;
 
 use crate::errors::ServiceError;
@@ -31,6 +37,7 @@ use lease::{Fenced, Lease};
 pub use migrate::Step;
 pub use open::{DbOptions, Migrations, Source};
 use sql::Target;
+use wake::Bus;
 
 /// A transaction that read first could not become a writer later without SQLITE_BUSY.
 const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE";
@@ -43,13 +50,31 @@ const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// One round trip. A key share lock is what a take-over waits for, and what a renewal does not.
 const BEGIN_FENCED: &str =
     "BEGIN; SELECT fence FROM lease WHERE tenant = current_setting('greffe.tenant') FOR KEY SHARE";
+/// One round trip. First come, first served; the lock has no row, and ends with the transaction. What follows it in statements
+/// of their own sees everything that was committed before.
+const BEGIN_IN_TURN: &str = "BEGIN;
+    SELECT pg_advisory_xact_lock(hashtextextended(current_setting('greffe.tenant'), 0));
+    SELECT fence FROM lease WHERE tenant = current_setting('greffe.tenant') FOR KEY SHARE";
+
+/// Who writes a PostgreSQL database that several processes share. A file of SQLite has one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Writers {
+    /// The process that holds the lease.
+    #[default]
+    Leader,
+    /// Every process, one transaction after the other. One that waits for its turn in vain is refused with [`STORE_BUSY`]; one
+    /// whose process stands still in the middle is ended by the server.
+    Any,
+}
 
 /// An open database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Database {
     writer: Pool,
     readers: Reader,
-    lease: Arc<OnceLock<Lease>>,
+    writers: Writers,
+    lease: Arc<SetOnce<Lease>>,
+    bus: Arc<Bus>,
 }
 
 #[derive(Debug, Clone)]
@@ -77,7 +102,7 @@ impl Reader {
     /// # Errors
     /// The database's.
     pub async fn acquire(&self) -> sqlx::Result<Reading> {
-        Ok(Reading(Connection(match &self.0 {
+        Ok(Reading(Connection::new(match &self.0 {
             Pool::Sqlite(pool) => Held::Sqlite(pool.acquire().await?),
             Pool::Postgres(pool) => Held::Postgres(pool.acquire().await?),
         })))
@@ -88,7 +113,7 @@ impl Reader {
     /// # Errors
     /// The database's.
     pub async fn begin(&self) -> sqlx::Result<Reading> {
-        Ok(Reading(Connection(match &self.0 {
+        Ok(Reading(Connection::new(match &self.0 {
             Pool::Sqlite(pool) => Held::SqliteSnapshot(pool.begin().await?),
             Pool::Postgres(pool) => Held::PostgresSnapshot(pool.begin_with(SNAPSHOT).await?),
         })))
@@ -115,7 +140,10 @@ impl DerefMut for Reading {
 
 /// A transaction's connection.
 #[derive(Debug)]
-pub struct Connection(Held);
+pub struct Connection {
+    held: Held,
+    epoch: u64,
+}
 
 #[derive(Debug)]
 enum Held {
@@ -126,8 +154,18 @@ enum Held {
 }
 
 impl Connection {
+    const fn new(held: Held) -> Self {
+        Self { held, epoch: 0 }
+    }
+
+    /// Fencing epoch of the lease while this transaction runs: no take-over comes in between. What it writes carries it, and so
+    /// an epoch in later rows is never lower. 0 before anybody has led, and outside of a transaction.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     fn as_target(&mut self) -> Target<'_> {
-        match &mut self.0 {
+        match &mut self.held {
             Held::Sqlite(connection) => Target::SqliteConnection(connection),
             Held::Postgres(connection) => Target::PostgresConnection(connection),
             Held::SqliteSnapshot(connection) => Target::SqliteConnection(connection),
@@ -145,7 +183,7 @@ impl Connection {
     }
 
     fn close_on_drop(&mut self) {
-        match &mut self.0 {
+        match &mut self.held {
             Held::Sqlite(connection) => connection.close_on_drop(),
             Held::Postgres(connection) => connection.close_on_drop(),
             // They roll themselves back.
@@ -235,33 +273,46 @@ impl Database {
             lease.check_held()?;
         }
         let mut open = Open {
-            connection: Connection(match &self.writer {
+            connection: Connection::new(match &self.writer {
                 Pool::Sqlite(pool) => Held::Sqlite(pool.acquire().await?),
                 Pool::Postgres(pool) => Held::Postgres(pool.acquire().await?),
             }),
             settled: false,
         };
-        match (&mut open.connection.0, lease) {
-            (Held::SqliteSnapshot(_) | Held::PostgresSnapshot(_), _) => {}
-            (Held::Sqlite(connection), lease) => {
+        let found: Option<i64> = match (&mut open.connection.held, self.writers) {
+            (Held::SqliteSnapshot(_) | Held::PostgresSnapshot(_), _) => None,
+            (Held::Sqlite(connection), _) => {
                 connection.execute(BEGIN_SQLITE).await?;
-                if let Some(lease) = lease {
-                    let fence: Option<i64> =
+                match lease {
+                    None => None,
+                    Some(lease) => {
                         sql::query_scalar("SELECT fence FROM lease WHERE tenant = $1")
                             .bind(lease.tenant())
                             .fetch_optional(&mut open.connection)
-                            .await?;
-                    lease.check(fence)?;
+                            .await?
+                    }
                 }
             }
-            (Held::Postgres(connection), None) => {
-                connection.execute(BEGIN_POSTGRES).await?;
+            (Held::Postgres(connection), Writers::Any) => {
+                // The lock's own row comes first.
+                let rows = connection.fetch_all(BEGIN_IN_TURN).await?;
+                rows.get(1).map(|row| row.try_get(0)).transpose()?
             }
-            (Held::Postgres(connection), Some(lease)) => {
-                let row = connection.fetch_optional(BEGIN_FENCED).await?;
-                lease.check(row.map(|row| row.try_get(0)).transpose()?)?;
-            }
+            (Held::Postgres(connection), Writers::Leader) => match lease {
+                None => {
+                    connection.execute(BEGIN_POSTGRES).await?;
+                    None
+                }
+                Some(_) => {
+                    let row = connection.fetch_optional(BEGIN_FENCED).await?;
+                    row.map(|row| row.try_get(0)).transpose()?
+                }
+            },
+        };
+        if let Some(lease) = lease {
+            lease.check(found)?;
         }
+        open.connection.epoch = found.unwrap_or_default().cast_unsigned();
         Ok(open)
     }
 
@@ -316,12 +367,9 @@ impl Database {
         }
     }
 
-    /// Comes back when the lease is lost: the process has to end.
+    /// Comes back when the lease was ours and is lost: the process has to end.
     pub async fn lost(&self) {
-        match self.lease.get() {
-            Some(lease) => lease.lost().cancelled().await,
-            None => core::future::pending().await,
-        }
+        self.lease.wait().await.lost().cancelled().await;
     }
 
     /// Gives up the lease, if there is one, and closes all connections; SQLite's last one leaves no write-ahead log behind.
@@ -333,6 +381,7 @@ impl Database {
         if let Some(lease) = self.lease.get() {
             lease.release().await;
         }
+        self.bus.close();
         for pool in [&self.readers.0, &self.writer] {
             match pool {
                 Pool::Sqlite(pool) => pool.close().await,

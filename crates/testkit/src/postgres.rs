@@ -239,7 +239,12 @@ impl Postgres {
     /// As a power cut would: SIGKILL, nothing written any more, its sessions gone with it.
     pub fn kill(&self) {
         if let Some(server) = self.slot().take() {
+            let sessions = children(server.pid());
             server.end("KILL");
+            // Each notices by itself that the postmaster is gone, and may have answered once more before.
+            while sessions.iter().any(|session| session.exists()) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     }
 
@@ -341,6 +346,17 @@ fn unprivileged(command: &[&str]) -> Command {
     let mut command = Command::new(whole[0]);
     command.args(&whole[1..]).current_dir("/");
     command
+}
+
+/// What `/proc` has of the processes that a process has begun.
+fn children(parent: i32) -> Vec<PathBuf> {
+    let line = format!("PPid:\t{parent}");
+    let begun_by = |path: &PathBuf| {
+        fs::read_to_string(path.join("status"))
+            .is_ok_and(|status| status.lines().any(|found| found == line))
+    };
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.map(|entry| entry.path()).filter(begun_by).collect()
 }
 
 #[cfg(test)]

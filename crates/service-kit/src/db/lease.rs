@@ -3,15 +3,17 @@
 //! A table `lease` has one row a tenant: the epoch, its holder, and until when it holds. On SQLite, where a data folder has one
 //! process, a start takes it at once. On PostgreSQL a process waits until the holder has given it up or not renewed it, by
 //! the database's clock, and then raises the epoch under a lock that waits for the holder's last transaction. Every
-//! transaction begins with the epoch's check (`BEGIN_FENCED` in the module above), so that a process that was paused, cut off or
-//! merely slow changes nothing once another has taken over, whatever it believes of the time.
+//! transaction of a process that took it begins with the epoch's check (`BEGIN_FENCED` and `BEGIN_IN_TURN` in the module above), so
+//! that a process that was paused, cut off or merely slow changes nothing once another has taken over, whatever it believes
+//! of the time.
 
 use core::time::Duration;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Instant;
 
 use greffe_types::TenantId;
-use sqlx::postgres::PgPool;
+use sqlx::Executor as _;
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 
 use super::{Connection, Database, DbError, Pool, errors, sql};
@@ -25,6 +27,9 @@ pub const TTL: Duration = Duration::from_secs(10);
 /// How often it is renewed, and how often a standby looks, in parts of that time.
 const RENEWALS: u32 = 5;
 const LOOKS: u32 = 20;
+/// What transactions of [`super::Writers::Any`] begin with.
+const TURN: &str =
+    "SELECT pg_advisory_xact_lock(hashtextextended(current_setting('greffe.tenant'), 0))";
 /// The database's clock, in milliseconds since the Unix epoch.
 const CLOCK: &str = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
 
@@ -207,53 +212,39 @@ impl Database {
         holder: &str,
         ttl: Duration,
     ) -> Result<Lease, DbError> {
-        let (fence, row) = match &self.writer {
-            Pool::Sqlite(_) => (self.take_at_once(tenant, holder).await?, None),
-            Pool::Postgres(pool) => {
-                // A connection of its own: a renewal never waits for the writer.
-                let options = (*pool.connect_options()).clone();
-                let own = sqlx::postgres::PgPoolOptions::new()
+        self.candidate(tenant, holder, ttl).await?.gained().await
+    }
+
+    /// Takes the lease if nobody holds it now; otherwise [`Candidate::gained`] does once it can.
+    ///
+    /// # Errors
+    /// As [`Database::take_lease`].
+    pub async fn candidate(
+        &self,
+        tenant: &TenantId,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Candidate, DbError> {
+        let own = match &self.writer {
+            Pool::Sqlite(_) => None,
+            // A connection of its own: a renewal never waits for the writer.
+            Pool::Postgres(pool) => Some(
+                PgPoolOptions::new()
                     .max_connections(1)
                     .acquire_timeout(ttl)
-                    .connect_lazy_with(options);
-                let fence = loop {
-                    match try_take(&own, tenant, holder, ttl).await {
-                        Ok(Some(fence)) => break fence,
-                        Ok(None) => {}
-                        Err(error) if errors::is_passing(&error) => {
-                            tracing::warn!(%error, "the lease could not be looked at; trying again");
-                        }
-                        Err(error) => return Err(DbError::Lease(error)),
-                    }
-                    tokio::time::sleep(ttl / LOOKS).await;
-                };
-                let row = Row {
-                    pool: own,
-                    tenant: tenant.clone(),
-                    fence: fence.cast_signed(),
-                    ttl,
-                };
-                (fence, Some(row))
-            }
+                    .connect_lazy_with((*pool.connect_options()).clone()),
+            ),
         };
-        let lease = Lease(Arc::new(Inner {
+        let mut candidate = Candidate {
+            db: self.clone(),
             tenant: tenant.clone(),
-            fence,
-            lost: CancellationToken::new(),
-            why: RwLock::new(None),
-            row,
-        }));
-        if self.lease.set(lease.clone()).is_err() {
-            return Err(DbError::Lease(sqlx::Error::Configuration(
-                "the lease was taken before".into(),
-            )));
-        }
-        if let Some(row) = &lease.0.row {
-            let held = Arc::downgrade(&lease.0);
-            tokio::spawn(row.clone().keep(held, lease.lost()));
-        }
-        tracing::info!(fence, holder, "the lease is ours");
-        Ok(lease)
+            holder: holder.to_owned(),
+            ttl,
+            own,
+            lease: None,
+        };
+        candidate.look().await?;
+        Ok(candidate)
     }
 
     async fn take_at_once(&self, tenant: &TenantId, holder: &str) -> Result<u64, DbError> {
@@ -271,6 +262,78 @@ impl Database {
         })
         .await
         .map_err(DbError::Lease)
+    }
+}
+
+/// A process that takes the lease when it can.
+#[derive(Debug)]
+pub struct Candidate {
+    db: Database,
+    tenant: TenantId,
+    holder: String,
+    ttl: Duration,
+    own: Option<PgPool>,
+    lease: Option<Lease>,
+}
+
+impl Candidate {
+    /// Waits until the lease is ours.
+    ///
+    /// # Errors
+    /// [`DbError::Lease`], not while the database merely does not answer.
+    pub async fn gained(mut self) -> Result<Lease, DbError> {
+        loop {
+            if let Some(lease) = self.lease.take() {
+                return Ok(lease);
+            }
+            tokio::time::sleep(self.ttl / LOOKS).await;
+            self.look().await?;
+        }
+    }
+
+    /// Takes the lease if nobody holds it.
+    async fn look(&mut self) -> Result<(), DbError> {
+        let Some(own) = &self.own else {
+            let fence = self.db.take_at_once(&self.tenant, &self.holder).await?;
+            return self.took(fence);
+        };
+        match try_take(own, &self.tenant, &self.holder, self.ttl).await {
+            Ok(Some(fence)) => self.took(fence),
+            Ok(None) => Ok(()),
+            Err(error) if errors::is_passing(&error) => {
+                tracing::warn!(%error, "the lease could not be looked at; trying again");
+                Ok(())
+            }
+            Err(error) => Err(DbError::Lease(error)),
+        }
+    }
+
+    fn took(&mut self, fence: u64) -> Result<(), DbError> {
+        let row = self.own.clone().map(|pool| Row {
+            pool,
+            tenant: self.tenant.clone(),
+            fence: fence.cast_signed(),
+            ttl: self.ttl,
+        });
+        let lease = Lease(Arc::new(Inner {
+            tenant: self.tenant.clone(),
+            fence,
+            lost: CancellationToken::new(),
+            why: RwLock::new(None),
+            row,
+        }));
+        if self.db.lease.set(lease.clone()).is_err() {
+            return Err(DbError::Lease(sqlx::Error::Configuration(
+                "the lease was taken before".into(),
+            )));
+        }
+        if let Some(row) = &lease.0.row {
+            let held = Arc::downgrade(&lease.0);
+            tokio::spawn(row.clone().keep(held, lease.lost()));
+        }
+        tracing::info!(fence, holder = self.holder, "the lease is ours");
+        self.lease = Some(lease);
+        Ok(())
     }
 }
 
@@ -308,6 +371,8 @@ async fn try_take(
         }
     }
     let mut tx = pool.begin().await?;
+    // In turn with everybody who writes: those that come after do not pass.
+    tx.execute(TURN).await?;
     // FOR UPDATE waits for the key share lock of the holder's last transaction; a plain UPDATE would not.
     let free: Option<bool> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
         "SELECT expires <= {CLOCK} FROM lease WHERE tenant = $1 FOR UPDATE"

@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use greffe_types::TenantId;
 use sqlx::migrate::Migrator;
@@ -12,7 +12,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, Row as _};
 
-use super::{Database, DbError, Pool, Reader, migrate};
+use super::wake::Bus;
+use super::{Database, DbError, Pool, Reader, Writers, migrate};
 
 /// Longest that SQLite waits for a lock that another process holds.
 const BUSY: Duration = Duration::from_secs(10);
@@ -35,6 +36,8 @@ pub struct DbOptions {
     pub secure_delete: bool,
     /// Bring it to this version. Otherwise it has to be there already: `greffe migrate` does it.
     pub migrate: bool,
+    /// Who writes it, when several processes share it.
+    pub writers: Writers,
 }
 
 impl Default for DbOptions {
@@ -42,6 +45,7 @@ impl Default for DbOptions {
         Self {
             secure_delete: false,
             migrate: true,
+            writers: Writers::Leader,
         }
     }
 }
@@ -175,7 +179,9 @@ async fn open_sqlite(
     Ok(Database {
         writer: Pool::Sqlite(writer),
         readers: Reader(Pool::Sqlite(readers)),
-        lease: Arc::new(OnceLock::new()),
+        writers: options.writers,
+        lease: Arc::default(),
+        bus: Arc::new(Bus::alone()),
     })
 }
 
@@ -213,7 +219,9 @@ async fn open_postgres(
     Ok(Database {
         writer: Pool::Postgres(writer),
         readers: Reader(Pool::Postgres(readers)),
-        lease: Arc::new(OnceLock::new()),
+        writers: options.writers,
+        lease: Arc::default(),
+        bus: Arc::new(Bus::on(server.clone())),
     })
 }
 

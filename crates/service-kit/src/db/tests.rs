@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+mod replicas;
 mod server;
 
 use super::group::{Batch, GroupCommit, GroupError, GroupLimits};

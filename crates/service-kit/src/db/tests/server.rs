@@ -11,9 +11,9 @@ use super::*;
 use crate::db::lease::{FENCED, Lease};
 
 /// Longer than any test runs.
-const LONG: Duration = Duration::from_secs(600);
+pub(super) const LONG: Duration = Duration::from_secs(600);
 
-static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
+pub(super) static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
     let sql = "CREATE TABLE item (n BIGINT PRIMARY KEY);
          CREATE TABLE lease (tenant TEXT NOT NULL PRIMARY KEY, fence BIGINT NOT NULL, holder TEXT NOT NULL, expires BIGINT NOT NULL)";
     let mut migrator = Migrator::DEFAULT;
@@ -28,7 +28,7 @@ static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
     migrator
 });
 
-fn tenant() -> TenantId {
+pub(super) fn tenant() -> TenantId {
     TenantId::new("acme").unwrap()
 }
 
@@ -51,13 +51,13 @@ async fn leader(url: &str) -> (Database, Lease) {
     (db, lease)
 }
 
-async fn shared() -> (Arc<Postgres>, String) {
+pub(super) async fn shared() -> (Arc<Postgres>, String) {
     let postgres = tokio::task::spawn_blocking(Postgres::shared).await.unwrap();
     let url = postgres.database().await;
     (postgres, url)
 }
 
-async fn insert(db: &Database, n: i64) -> Result<(), ServiceError> {
+pub(super) async fn insert(db: &Database, n: i64) -> Result<(), ServiceError> {
     db.run_tx("insert", async |tx: &mut Connection| {
         sql::query("INSERT INTO item (n) VALUES ($1)")
             .bind(n)
@@ -69,7 +69,7 @@ async fn insert(db: &Database, n: i64) -> Result<(), ServiceError> {
 }
 
 /// Time passes without the process, as after SIGSTOP: it renews nothing for a long while and still believes in its lease.
-fn run_out(postgres: &Postgres, url: &str) {
+pub(super) fn run_out(postgres: &Postgres, url: &str) {
     let name = url.rsplit('/').next().unwrap();
     postgres.psql(name, "UPDATE lease SET expires = 0");
 }
