@@ -182,6 +182,7 @@ async fn open_wraps(boot: &Boot, config: &ArchiveConfig) -> Result<Database, Sta
     let options = DbOptions {
         secure_delete: true,
         migrate: config.wraps.as_ref().is_none_or(|wraps| wraps.migrate),
+        ..DbOptions::default()
     };
     let wraps = Database::open(&source, &store::WRAPS, options).await?;
     // Of its own, since no transaction spans two databases: who lost one writes nothing into the other.
