@@ -81,6 +81,18 @@ impl Store {
         self.postgres.psql(&self.name, sql)
     }
 
+    /// Whoever connects from now on notifies nobody: a function of that name comes first, and does nothing.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn silence(&self) {
+        self.psql("CREATE FUNCTION public.pg_notify(text, text) RETURNS void LANGUAGE sql AS ''");
+        self.psql(&format!(
+            "ALTER DATABASE {} SET search_path = public, pg_catalog",
+            self.name
+        ));
+    }
+
     /// Whether any column of any row holds these bytes. What a deleted row leaves on the disk until its page is used again
     /// is not looked at.
     ///

@@ -6,6 +6,7 @@ mod directory;
 mod publish;
 mod report;
 
+use core::time::Duration;
 use greffe_service_kit::db::Connection;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,9 +15,11 @@ use greffe_envelope::pb;
 use greffe_envelope::trust::VerifiedDisclosure;
 use greffe_policy::{Mode, Pack};
 use greffe_service_kit::append::Appender;
-use greffe_service_kit::boot::{Boot, SharedTrust, StartError};
+use greffe_service_kit::boot::{Boot, Leadership, SharedTrust, StartError};
 use greffe_service_kit::clock::SharedClock;
+use greffe_service_kit::db::lease::Lease;
 use greffe_service_kit::db::{Database, DbOptions, Migrations};
+use greffe_service_kit::errors::Causes;
 use greffe_types::{ConversationId, Digest, Millis};
 use sqlx::migrate::Migrator;
 use tonic::transport::Channel;
@@ -37,6 +40,9 @@ use crate::pipeline::{Deps, Pipeline, Recorder};
 use crate::session::{Session, Sessions};
 use crate::store::conversations::ConversationRow;
 use crate::store::{self, Scope, conversations, members};
+
+/// Pause before a leader that could not begin tries again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Name of the secret of sessions.
 pub(crate) const SESSION: &str = "session";
@@ -65,7 +71,7 @@ pub struct App {
     pub config: RelayConfig,
     /// The relay's database.
     pub db: Database,
-    /// Tenant and lease epoch: every write carries it.
+    /// Whose rows.
     pub scope: Scope,
     /// The time.
     pub clock: SharedClock,
@@ -87,25 +93,28 @@ pub struct App {
     pub attachments: Attachments,
     /// Sequencing, archiving, release.
     pub pipeline: Pipeline,
-    /// Statements are published one after the other.
-    publishing: tokio::sync::Mutex<()>,
+    /// Statements are published one after the other; how many of the stored ones were taken in.
+    publishing: tokio::sync::Mutex<u64>,
 }
 
 impl App {
-    /// Opens the database, takes the lease, takes in what is stored, and starts the pipeline.
+    /// Opens the database, takes in what is stored, and starts what every replica does; the leader's part begins with
+    /// [`App::lead`].
     ///
     /// # Errors
     /// When the data folder, its secrets or a peer's settings cannot be used.
-    pub async fn open(boot: &Boot, config: RelayConfig) -> Result<Arc<Self>, StartError> {
+    pub async fn open(
+        boot: &Boot,
+        config: RelayConfig,
+    ) -> Result<(Arc<Self>, Leadership), StartError> {
         // Wraps pass through here: SQLite overwrites what was delivered, PostgreSQL in time.
         let options = DbOptions {
             secure_delete: true,
             ..DbOptions::default()
         };
-        let (db, lease) = boot.database("relay.db", &MIGRATIONS, options).await?;
+        let (db, leadership) = boot.replicated("relay.db", &MIGRATIONS, options).await?;
         let scope = Scope {
             tenant: boot.tenant().clone(),
-            fence: lease.fence(),
         };
         let secret = boot.open_secrets()?.get_or_create(SESSION, 32)?;
         let parts = Parts {
@@ -115,9 +124,18 @@ impl App {
             archive: boot.channel("archive")?,
             data: boot.data.clone(),
         };
-        Self::assemble(scope, db, &secret, parts, config)
+        let app = Self::assemble(scope, db, &secret, parts, config)
             .await
-            .map_err(|error| StartError::service("the relay's stored state is refused", error))
+            .map_err(|error| StartError::service("the relay's stored state is refused", error))?;
+        Ok((app, leadership))
+    }
+
+    /// Begins what one replica does for all of them: carrying to the archive, releasing. Waits for a database that is away.
+    pub async fn lead(&self, lease: &Lease) {
+        while let Err(error) = self.pipeline.lead(lease).await {
+            tracing::warn!(causes = %Causes(&error), "leading begins later");
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     async fn assemble(
@@ -127,11 +145,17 @@ impl App {
         parts: Parts,
         config: RelayConfig,
     ) -> Result<Arc<Self>, RelayError> {
-        for row in store::statements::all(db.read(), &scope).await? {
-            publish::take_in(&parts.trust, &row)?;
+        let statements = store::statements::all(db.read(), &scope).await?;
+        for row in &statements {
+            publish::take_in(&parts.trust, row)?;
         }
         let stored = store::devices::all_certs(db.read(), &scope).await?;
-        let devices = Arc::new(Devices::new(parts.trust.clone(), stored)?);
+        let devices = Arc::new(Devices::new(
+            db.clone(),
+            scope.clone(),
+            parts.trust.clone(),
+            stored,
+        )?);
         let mls = greffe_mls::Trust {
             disclosures: Arc::new(LoggedDisclosures::new(parts.trust.clone())),
             devices: devices.clone(),
@@ -180,7 +204,7 @@ impl App {
             mailbox,
             attachments,
             pipeline,
-            publishing: tokio::sync::Mutex::new(()),
+            publishing: tokio::sync::Mutex::new(statements.len() as u64),
             config,
         }))
     }
@@ -210,10 +234,10 @@ impl App {
         }
     }
 
-    /// A transaction of this replica, as long as it holds the lease.
+    /// A transaction, after every earlier one of any replica.
     ///
     /// # Errors
-    /// [`RelayError::Fenced`], and those of the work.
+    /// [`RelayError::Fenced`] at a leader that another has followed, and those of the work.
     pub async fn write<T>(
         &self,
         name: &'static str,

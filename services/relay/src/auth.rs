@@ -37,7 +37,7 @@ impl Authenticator for DeviceSessions {
             return Ok(tls_caller(peer));
         }
         let metadata = MetadataMap::from_headers(metadata.clone());
-        let session = session(&self.0, &metadata)?;
+        let session = session(&self.0, &metadata).await?;
         Ok(Caller::DeviceSession(session.device))
     }
 
@@ -50,12 +50,12 @@ impl Authenticator for DeviceSessions {
 ///
 /// # Errors
 /// [`RelayError::Session`], [`RelayError::CertificateInvalid`].
-pub fn session(app: &App, metadata: &MetadataMap) -> Result<Session, RelayError> {
+pub async fn session(app: &App, metadata: &MetadataMap) -> Result<Session, RelayError> {
     let token = metadata.get_bin(METADATA).ok_or(SessionError::Missing)?;
     let token = token.to_bytes().map_err(|_| SessionError::Malformed)?;
     let now = app.now();
     let session = app.sessions.check(&token, now)?;
     // a bundle may have revoked it since the login
-    app.devices.valid(&session.certificate, now)?;
+    app.devices.valid(&session.certificate, now).await?;
     Ok(session)
 }

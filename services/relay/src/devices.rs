@@ -7,36 +7,51 @@ use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_mls::{Device, DeviceDirectory};
 use greffe_service_kit::boot::SharedTrust;
+use greffe_service_kit::db::Database;
 use greffe_types::{DeviceId, Digest, Millis, TenantId};
+use tokio::runtime::Handle;
 
 use crate::error::RelayError;
-use crate::store::devices::CertRow;
+use crate::store::Scope;
+use crate::store::devices::{self, CertRow};
 
 /// A registered certificate.
 pub type Cert = Arc<Signed<pb::DeviceCert>>;
 
-/// Every certificate that was verified and logged. Whether one is valid now is asked anew each time: bundles revoke.
+/// Every certificate that was verified and logged, at this replica or another. Whether one is valid now is asked anew each
+/// time: bundles revoke.
 pub struct Devices {
+    db: Database,
+    scope: Scope,
     trust: SharedTrust,
+    /// MLS asks from threads of its own.
+    runtime: Handle,
     certs: RwLock<HashMap<Digest, Cert>>,
 }
 
 impl Devices {
-    /// Starts with what is stored.
+    /// Starts with what is stored. Needs a tokio runtime.
     ///
     /// # Errors
     /// When stored bytes do not parse.
-    pub fn new(trust: SharedTrust, stored: Vec<Vec<u8>>) -> Result<Self, RelayError> {
+    pub fn new(
+        db: Database,
+        scope: Scope,
+        trust: SharedTrust,
+        stored: Vec<Vec<u8>>,
+    ) -> Result<Self, RelayError> {
         let certs = stored
             .iter()
             .map(|bytes| {
-                let cert = Signed::<pb::DeviceCert>::decode_bytes(bytes)
-                    .map_err(|_| RelayError::Damaged("device certificate"))?;
+                let cert = decode(bytes)?;
                 Ok((cert.digest(), Arc::new(cert)))
             })
             .collect::<Result<_, RelayError>>()?;
         Ok(Self {
+            db,
+            scope,
             trust,
+            runtime: Handle::current(),
             certs: RwLock::new(certs),
         })
     }
@@ -47,8 +62,23 @@ impl Devices {
         certs.insert(cert.digest(), Arc::new(cert));
     }
 
-    /// A registered certificate, whether valid now or not.
-    pub fn get(&self, certificate: &Digest) -> Option<Cert> {
+    /// A registered certificate, whether valid now or not; read from the database when another replica registered it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn find(&self, certificate: &Digest) -> Result<Option<Cert>, RelayError> {
+        if let Some(known) = self.known(certificate) {
+            return Ok(Some(known));
+        }
+        let found = devices::cert(self.db.read(), &self.scope, certificate).await?;
+        let Some((bytes, _)) = found else {
+            return Ok(None);
+        };
+        self.insert(decode(&bytes)?);
+        Ok(self.known(certificate))
+    }
+
+    fn known(&self, certificate: &Digest) -> Option<Cert> {
         let certs = self.certs.read().unwrap_or_else(PoisonError::into_inner);
         certs.get(certificate).cloned()
     }
@@ -56,10 +86,11 @@ impl Devices {
     /// A registered certificate that is valid at an instant: in its period, not revoked, of the present issuer.
     ///
     /// # Errors
-    /// [`RelayError::CertificateUnknown`], [`RelayError::CertificateInvalid`].
-    pub fn valid(&self, certificate: &Digest, at: Millis) -> Result<Cert, RelayError> {
+    /// [`RelayError::CertificateUnknown`], [`RelayError::CertificateInvalid`], the database's.
+    pub async fn valid(&self, certificate: &Digest, at: Millis) -> Result<Cert, RelayError> {
         let cert = self
-            .get(certificate)
+            .find(certificate)
+            .await?
             .ok_or(RelayError::CertificateUnknown)?;
         self.verify(&cert, at)
             .map_err(RelayError::CertificateInvalid)?;
@@ -88,9 +119,13 @@ impl core::fmt::Debug for Devices {
 
 impl DeviceDirectory for Devices {
     /// Registered, in whatever period: a leaf outlives its certificate's validity. What a commit adds or renews is
-    /// judged by `valid` beside this.
+    /// judged by `valid` beside this. Called on the blocking pool, where MLS is checked.
     fn device(&self, certificate: &Digest) -> Option<Device> {
-        let cert = self.get(certificate)?;
+        let find = self.find(certificate);
+        let found = self.runtime.block_on(find);
+        let cert = found
+            .inspect_err(|error| tracing::warn!(%error, "a certificate could not be looked up"))
+            .ok()??;
         Some(Device {
             tenant: TenantId::new(cert.tenant.as_str()).ok()?,
             device: DeviceId::try_from(cert.device.as_slice()).ok()?,
@@ -98,6 +133,11 @@ impl DeviceDirectory for Devices {
             mls_key: cert.mls_key.as_slice().try_into().ok()?,
         })
     }
+}
+
+fn decode(bytes: &[u8]) -> Result<Signed<pb::DeviceCert>, RelayError> {
+    Signed::<pb::DeviceCert>::decode_bytes(bytes)
+        .map_err(|_| RelayError::Damaged("device certificate"))
 }
 
 /// A verified certificate as a row.

@@ -42,7 +42,16 @@ pub(crate) async fn follower(
 async fn take_in(app: &App, followed: &Followed) -> Result<(), RelayError> {
     for (index, (_, entry)) in (followed.start..).zip(&followed.leaves) {
         if let Some(Event::Statement(statement)) = &entry.event {
-            app.found_in_log(statement, index).await?;
+            match app.found_in_log(statement, index).await {
+                // Another replica has stored a different one in its place, and the root signed both.
+                Err(RelayError::Conflict) => {
+                    tracing::error!(
+                        index,
+                        "the root signed two statements for one place; the later one is ignored"
+                    );
+                }
+                taken => taken?,
+            }
         }
     }
     if followed.leaves.is_empty() {

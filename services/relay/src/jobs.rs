@@ -1,4 +1,4 @@
-//! What is swept now and then.
+//! What is counted and swept now and then: counted by every replica, swept by the leader.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -12,11 +12,14 @@ use crate::app::App;
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// Between two looks at what waits.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 
-/// Says how much waits, and since when, for as long as it is polled.
+/// Counts what waits, and says how much it is and since when, for as long as it is polled.
 pub(crate) async fn measure(app: Arc<App>) {
     loop {
+        if let Err(error) = app.pipeline.look().await {
+            tracing::warn!(causes = %Causes(&error), "what waits could not be counted");
+        }
         let (items, bytes) = app.pipeline.backlog();
         metrics::RELAY_UNARCHIVED_ITEMS.set(items);
         metrics::RELAY_UNARCHIVED_SIZE.set(bytes);

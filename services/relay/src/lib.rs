@@ -14,6 +14,7 @@ mod follow;
 mod jobs;
 pub mod mailbox;
 pub mod pipeline;
+mod replicas;
 pub mod rpc;
 pub mod session;
 pub mod store;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use greffe_api::relay::directory_service_server::DirectoryServiceServer;
 use greffe_api::relay::relay_service_server::RelayServiceServer;
-use greffe_service_kit::boot::{Boot, StartError};
+use greffe_service_kit::boot::{Boot, Leadership, StartError};
 
 pub use config::Config;
 
@@ -45,7 +46,7 @@ pub const KEYS: &[(&str, &str)] = &[(app::SESSION, "secret")];
 /// [`StartError`].
 pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
     let boot = Boot::start(&config.service)?;
-    let app = App::open(&boot, config.relay).await?;
+    let (app, leadership) = App::open(&boot, config.relay).await?;
     let rpc = Rpc::new(app.clone());
     let server = boot
         .server(Arc::new(DeviceSessions::new(app.clone())))
@@ -59,19 +60,32 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let follower = follow::follower(&app, boot.channel("audit")?, boot.health.condition("log"))
         .await
         .map_err(|error| StartError::service("the log cannot be followed", error))?;
+    let feed = app
+        .pipeline
+        .feed()
+        .await
+        .map_err(|error| StartError::service("the order of release cannot be read", error))?;
     let following = tokio::spawn(follow::run(app.clone(), follower));
-    let sweeping = tokio::spawn(jobs::run(app.clone()));
+    let hearing = tokio::spawn(replicas::run(app.clone(), feed));
     let measuring = tokio::spawn(jobs::measure(app.clone()));
+    let leading = tokio::spawn(lead(app.clone(), leadership));
     let stop = or_lost(&app.db, stop);
     let outcome = server
         .run(config.service.listen, &boot.ready_file(), stop)
         .await;
     stopping.cancel();
-    following.abort();
-    sweeping.abort();
-    measuring.abort();
+    for task in [following, hearing, measuring, leading] {
+        task.abort();
+    }
     app.mailbox.stop().await;
     app.pipeline.stop().await;
     app.db.close().await?;
     outcome.map_err(StartError::from)
+}
+
+/// What one replica does for all, from when it leads.
+async fn lead(app: Arc<App>, leadership: Leadership) {
+    let lease = leadership.gained().await;
+    app.lead(&lease).await;
+    jobs::run(app).await;
 }

@@ -1,5 +1,5 @@
 -- The relay's tables. Times are milliseconds since the Unix epoch, UTC; ids are 16 bytes; digests are SHA-256, 32 bytes.
--- Every row carries its tenant, and `fence`: the lease epoch of the replica that wrote it last. A column is written once
+-- Every row carries its tenant, and `fence`: the lease epoch in which it was written last. A column is written once
 -- unless its comment says otherwise. No row holds content, a content key or a share.
 
 -- Root-signed statements in force, now or once: bundles, key records, share epochs, disclosures.
@@ -11,7 +11,7 @@ CREATE TABLE statement (
     serial    BIGINT  NOT NULL, -- Version, epoch or serial: the highest of a scope is in force.
     statement BLOB    NOT NULL, -- Protobuf of the SignedStatement, as received.
     log_index BIGINT  NOT NULL, -- Index of the log's leaf.
-    fence     BIGINT  NOT NULL, -- Lease epoch of the writer.
+    fence     BIGINT  NOT NULL, -- Lease epoch of its writing.
     PRIMARY KEY (tenant, digest)
 );
 CREATE UNIQUE INDEX statement_scope ON statement (tenant, kind, scope, serial);
@@ -21,7 +21,7 @@ CREATE TABLE follower (
     tenant    TEXT    NOT NULL PRIMARY KEY, -- The tenant.
     next_leaf BIGINT  NOT NULL, -- Index of the next leaf to look at: size of the tree followed. Grows.
     frontier  BLOB    NOT NULL, -- Hashes of that tree's complete subtrees, 32 bytes each, largest first. Replaced.
-    fence     BIGINT  NOT NULL  -- Lease epoch of the writer. Replaced.
+    fence     BIGINT  NOT NULL  -- Lease epoch of its writing. Replaced.
 );
 
 -- Device certificates that were verified and logged; a device renews by registering another one.
@@ -34,7 +34,7 @@ CREATE TABLE device_cert (
     not_after  BIGINT  NOT NULL, -- First instant no longer valid.
     statement  BLOB    NOT NULL, -- Protobuf of the SignedStatement.
     log_index  BIGINT  NOT NULL, -- Index of the log's leaf: a higher one supersedes a lower one of the same device.
-    fence      BIGINT  NOT NULL, -- Lease epoch of the writer.
+    fence      BIGINT  NOT NULL, -- Lease epoch of its writing.
     PRIMARY KEY (tenant, digest)
 );
 CREATE INDEX device_cert_device ON device_cert (tenant, device, log_index);
@@ -46,7 +46,7 @@ CREATE TABLE challenge (
     challenge BLOB   NOT NULL, -- 32 random bytes.
     device    BLOB   NOT NULL, -- Whom it was given to.
     expires   BIGINT NOT NULL, -- First instant at which it no longer serves.
-    fence     BIGINT NOT NULL, -- Lease epoch of the writer.
+    fence     BIGINT NOT NULL, -- Lease epoch of its writing.
     PRIMARY KEY (tenant, challenge)
 );
 
@@ -61,7 +61,7 @@ CREATE TABLE key_package (
     not_after   BIGINT NOT NULL, -- First instant at which it no longer serves.
     claimed_by  BLOB,            -- The device that claimed it. Set once.
     claimed_at  BIGINT,          -- When. Set once, together with claimed_by.
-    fence       BIGINT NOT NULL, -- Lease epoch of the writer. Replaced.
+    fence       BIGINT NOT NULL, -- Lease epoch of its writing. Replaced.
     PRIMARY KEY (tenant, reference)
 );
 CREATE INDEX key_package_free ON key_package (tenant, device, last_resort, not_after) WHERE claimed_at IS NULL;
@@ -81,7 +81,8 @@ CREATE TABLE conversation (
     released     BIGINT NOT NULL, -- Highest number with a receipt. Grows.
     head         BLOB   NOT NULL, -- Chain head at `released`. Replaced.
     observer     BLOB   NOT NULL, -- The observer's snapshot at `epoch`: public group state. Replaced by a commit.
-    fence        BIGINT NOT NULL, -- Lease epoch of the writer. Replaced.
+    stalled      TEXT NOT NULL, -- Why nothing more gets a number: relay and archive contradict each other; empty otherwise. Replaced.
+    fence        BIGINT NOT NULL, -- Lease epoch of its writing. Replaced.
     PRIMARY KEY (tenant, conversation)
 );
 
@@ -97,7 +98,7 @@ CREATE TABLE member (
     cursor       BIGINT NOT NULL, -- Everything up to here is taken in; from_seq - 1 until the Welcome is. Grows.
     counter      BIGINT NOT NULL, -- device_counter of its last sequenced message. Grows.
     previous     BLOB   NOT NULL, -- Envelope digest of that message; zeros before the first. Replaced.
-    fence        BIGINT NOT NULL, -- Lease epoch of the writer. Replaced.
+    fence        BIGINT NOT NULL, -- Lease epoch of its writing. Replaced.
     PRIMARY KEY (tenant, conversation, device, from_seq)
 );
 CREATE INDEX member_device ON member (tenant, device);
@@ -109,7 +110,7 @@ CREATE TABLE acknowledgement (
     device       BLOB   NOT NULL, -- The device.
     disclosure   BLOB   NOT NULL, -- SHA-256 of the disclosure's statement bytes.
     log_index    BIGINT NOT NULL, -- Index of the log's leaf.
-    fence        BIGINT NOT NULL, -- Lease epoch of the writer.
+    fence        BIGINT NOT NULL, -- Lease epoch of its writing.
     PRIMARY KEY (tenant, conversation, device, disclosure)
 );
 
@@ -130,12 +131,14 @@ CREATE TABLE item (
     receipt      BLOB,            -- Protobuf of the SignedStatement. Set once.
     void         BLOB,            -- Protobuf of the SignedStatement of a void. Set once, with the receipt.
     head         BLOB,            -- Chain head at this number. Set once, with the receipt.
-    fence        BIGINT NOT NULL  -- Lease epoch of the writer. Replaced.
+    release_id   BIGINT,          -- Place in the order of release: dense, over all conversations. Set once, with the receipt.
+    fence        BIGINT NOT NULL  -- Lease epoch of its writing. Replaced.
 );
 CREATE UNIQUE INDEX item_sequence ON item (tenant, conversation, sequence);
 CREATE UNIQUE INDEX item_digest ON item (tenant, digest);
 CREATE UNIQUE INDEX item_message_id ON item (tenant, conversation, message_id) WHERE message_id IS NOT NULL;
 CREATE UNIQUE INDEX item_commit ON item (tenant, conversation, epoch) WHERE kind = 2;
+CREATE UNIQUE INDEX item_released ON item (tenant, release_id) WHERE release_id IS NOT NULL;
 CREATE INDEX item_outbox ON item (tenant, id) WHERE receipt IS NULL;
 
 -- Bytes of items, until every member has taken them in.
@@ -144,7 +147,7 @@ CREATE TABLE payload (
     conversation BLOB   NOT NULL, -- The conversation.
     sequence     BIGINT NOT NULL, -- The item.
     payload      BLOB   NOT NULL, -- Protobuf of the DeliveredMessage, or the PublicMessage.
-    fence        BIGINT NOT NULL, -- Lease epoch of the writer.
+    fence        BIGINT NOT NULL, -- Lease epoch of its writing.
     PRIMARY KEY (tenant, conversation, sequence)
 );
 
@@ -159,7 +162,7 @@ CREATE TABLE commit_extra (
     epoch        BIGINT NOT NULL, -- MLS epoch before the commit.
     disclosure   BLOB   NOT NULL, -- Disclosure in force before the commit.
     mode         BIGINT NOT NULL, -- Mode before the commit.
-    fence        BIGINT NOT NULL, -- Lease epoch of the writer. Replaced.
+    fence        BIGINT NOT NULL, -- Lease epoch of its writing. Replaced.
     PRIMARY KEY (tenant, conversation, sequence)
 );
 
@@ -170,7 +173,7 @@ CREATE TABLE commit_renewal (
     sequence     BIGINT NOT NULL, -- The commit.
     device       BLOB   NOT NULL, -- The member.
     certificate  BLOB   NOT NULL, -- Its certificate before the commit.
-    fence        BIGINT NOT NULL, -- Lease epoch of the writer.
+    fence        BIGINT NOT NULL, -- Lease epoch of its writing.
     PRIMARY KEY (tenant, conversation, sequence, device)
 );
 
@@ -182,7 +185,7 @@ CREATE TABLE attachment (
     size         BIGINT NOT NULL, -- Bytes of ciphertext.
     uploaded_at  BIGINT NOT NULL, -- When it was complete. Replaced by a later upload of the same bytes.
     staged       BIGINT NOT NULL, -- 1 while the file is here. Becomes 0 when all members have the messages that name it.
-    fence        BIGINT NOT NULL, -- Lease epoch of the writer. Replaced.
+    fence        BIGINT NOT NULL, -- Lease epoch of its writing. Replaced.
     PRIMARY KEY (tenant, conversation, digest)
 );
 
@@ -192,7 +195,7 @@ CREATE TABLE item_attachment (
     conversation BLOB   NOT NULL, -- The conversation.
     digest       BLOB   NOT NULL, -- The attachment.
     sequence     BIGINT NOT NULL, -- The item.
-    fence        BIGINT NOT NULL, -- Lease epoch of the writer.
+    fence        BIGINT NOT NULL, -- Lease epoch of its writing.
     PRIMARY KEY (tenant, conversation, digest, sequence)
 );
 

@@ -79,6 +79,7 @@ impl App {
         if submitted.ratchet_tree.len() > limits::WELCOME {
             return Err(RelayError::Field("ratchet_tree"));
         }
+        self.catch_up().await?;
         let (epoch, snapshot) = conversations::observer(self.db.read(), &self.scope, &id)
             .await?
             .ok_or(RelayError::NoConversation)?;
@@ -111,23 +112,25 @@ impl App {
             let current = self.mls.disclosures.verify_current(info);
             current.map_err(|why| RelayError::Commit(Refusal::Disclosure(why)))?;
         }
-        let added = committed.added.iter().map(|member| {
-            let cert = self.devices.valid(&member.certificate, now)?;
-            Ok(AddedMember {
+        let mut added = Vec::with_capacity(committed.added.len());
+        for member in &committed.added {
+            let cert = self.devices.valid(&member.certificate, now).await?;
+            added.push(AddedMember {
                 device: member.device,
                 user: cert.user.clone(),
                 certificate: member.certificate,
-            })
-        });
-        let renewed = committed.renewed.iter().map(|member| {
-            self.devices.valid(&member.certificate, now)?;
-            Ok((member.device, member.certificate))
-        });
+            });
+        }
+        let mut renewed = Vec::with_capacity(committed.renewed.len());
+        for member in &committed.renewed {
+            self.devices.valid(&member.certificate, now).await?;
+            renewed.push((member.device, member.certificate));
+        }
         Ok(Commit {
             conversation: id,
             epoch,
-            added: added.collect::<Result<_, RelayError>>()?,
-            renewed: renewed.collect::<Result<_, RelayError>>()?,
+            added,
+            renewed,
             removed: committed.removed.iter().map(|m| m.device).collect(),
             device: session.device,
             certificate: committed.committer.certificate,

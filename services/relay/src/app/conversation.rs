@@ -10,6 +10,7 @@ use std::collections::HashSet;
 
 use super::App;
 use crate::error::RelayError;
+use crate::replicas::{TOPIC, changed};
 use crate::session::Session;
 use crate::store::conversations::{ConversationRow, NewConversation};
 use crate::store::members::MemberRow;
@@ -46,7 +47,8 @@ impl App {
             return self.created_before(session, &id, &row, &origin).await;
         }
         let now = self.now();
-        self.devices.valid(&session.certificate, now)?;
+        self.devices.valid(&session.certificate, now).await?;
+        self.catch_up().await?;
         let trust = self.mls.clone();
         let observer = tokio::task::spawn_blocking(move || Observer::start(trust, &group_info))
             .await
@@ -204,7 +206,8 @@ impl App {
         let digest = Digest::try_from(signed.disclosure.as_slice())
             .map_err(|_| RelayError::Field("disclosure"))?;
         let in_force = self.conversation_of(session, &id).await?.disclosure;
-        let cert = self.devices.valid(&session.certificate, self.now())?;
+        let cert = self.devices.valid(&session.certificate, self.now()).await?;
+        self.catch_up().await?;
         self.check_acknowledged(&id, &digest, &in_force).await?;
         let disclosure = self.disclosure(&digest)?;
         verify_acknowledgement(&signed, &cert, disclosure.signed(), &id)
@@ -217,7 +220,9 @@ impl App {
         let index = self.log_statement(signed.into_raw()).await?;
         self.write("acknowledge_notice", async |conn| {
             let device = &session.device;
-            Ok(acknowledgements::insert(conn, &self.scope, &id, device, &digest, index).await?)
+            acknowledgements::insert(conn, &self.scope, &id, device, &digest, index).await?;
+            let told = [changed(device)];
+            Ok(self.db.notify(conn, TOPIC, told).await?)
         })
         .await?;
         self.mailbox.wake([&session.device]);

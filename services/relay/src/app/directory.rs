@@ -47,6 +47,7 @@ impl App {
         const KIND: &str = "device certificate";
         let cert = Signed::<pb::DeviceCert>::decode(raw)
             .map_err(|why| RelayError::Statement(KIND, why.into()))?;
+        self.catch_up().await?;
         self.devices
             .verify(&cert, self.now())
             .map_err(|why| RelayError::Statement(KIND, why))?;
@@ -108,7 +109,7 @@ impl App {
         }
         let certificate = Digest::try_from(login.device_cert.as_slice())
             .map_err(|_| RelayError::Field("device_cert"))?;
-        let cert = self.devices.valid(&certificate, now)?;
+        let cert = self.devices.valid(&certificate, now).await?;
         if login.device != cert.device {
             return Err(RelayError::Login(TrustError::Mismatch("device")));
         }
@@ -166,7 +167,7 @@ impl App {
         })
         .await
         .map_err(|_| RelayError::Damaged("a task stopped"))??;
-        let cert = self.devices.valid(&session.certificate, now)?;
+        let cert = self.devices.valid(&session.certificate, now).await?;
         let rows = checked
             .into_iter()
             .enumerate()
@@ -280,7 +281,7 @@ impl App {
     ///
     /// # Errors
     /// [`RelayError::CertificateUnknown`] when one of them is not registered.
-    pub fn device_certs(
+    pub async fn device_certs(
         &self,
         digests: &[Vec<u8>],
     ) -> Result<Vec<pb::SignedStatement>, RelayError> {
@@ -290,16 +291,15 @@ impl App {
                 limit: CERTS,
             });
         }
-        digests
-            .iter()
-            .map(|digest| {
-                let digest = Digest::try_from(digest.as_slice())
-                    .map_err(|_| RelayError::Field("digests"))?;
-                let cert = self.devices.get(&digest);
-                let cert = cert.ok_or(RelayError::CertificateUnknown)?;
-                Ok(cert.raw().clone())
-            })
-            .collect()
+        let mut certs = Vec::with_capacity(digests.len());
+        for digest in digests {
+            let digest =
+                Digest::try_from(digest.as_slice()).map_err(|_| RelayError::Field("digests"))?;
+            let cert = self.devices.find(&digest).await?;
+            let cert = cert.ok_or(RelayError::CertificateUnknown)?;
+            certs.push(cert.raw().clone());
+        }
+        Ok(certs)
     }
 
     /// Forgets challenges and key packages that no longer serve.

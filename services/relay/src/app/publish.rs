@@ -11,6 +11,7 @@ use prost::Message as _;
 
 use super::App;
 use crate::error::RelayError;
+use crate::replicas::{STATEMENT, TOPIC};
 use crate::store::statements::{self, StatementRow};
 
 /// What the tenant's clients are given.
@@ -64,6 +65,7 @@ impl App {
     /// # Errors
     /// [`RelayError::Statement`], [`RelayError::StatementType`].
     pub async fn publish(&self, statement: pb::SignedStatement) -> Result<u64, RelayError> {
+        self.catch_up().await?;
         let _one = self.publishing.lock().await;
         let digest = sha256(&statement.statement);
         let kind = kind(&statement)?;
@@ -115,16 +117,43 @@ impl App {
         }
     }
 
-    /// Stores a checked, logged statement and takes it into the trust.
+    /// Stores a checked, logged statement and takes it into the trust, unless another replica has stored a different one in
+    /// its place: one of the two comes into force, the same everywhere.
     async fn take_in(&self, statement: &pb::SignedStatement, index: u64) -> Result<(), RelayError> {
         let row = row(statement, index)?;
         let digest = sha256(&statement.statement);
         self.write("publish_statement", async |conn| {
-            statements::insert(conn, &self.scope, &digest, &row).await?;
-            Ok(())
+            if !statements::insert(conn, &self.scope, &digest, &row).await?
+                && !statements::is_stored(&mut *conn, &self.scope, &digest).await?
+            {
+                return Err(RelayError::Conflict);
+            }
+            let told = [STATEMENT.to_owned()];
+            Ok(self.db.notify(conn, TOPIC, told).await?)
         })
         .await?;
         take_in(&self.trust, &row)
+    }
+
+    /// Takes in what other replicas have stored. Nothing to do but a count when they have not.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn catch_up(&self) -> Result<(), RelayError> {
+        if !self.db.is_shared() {
+            return Ok(());
+        }
+        let mut known = self.publishing.lock().await;
+        if statements::count(self.db.read(), &self.scope).await? == *known {
+            return Ok(());
+        }
+        let stored = statements::all(self.db.read(), &self.scope).await?;
+        for row in &stored {
+            // Verified by whoever stored it, and again here.
+            take_in(&self.trust, row)?;
+        }
+        *known = stored.len() as u64;
+        Ok(())
     }
 
     /// Appends a signed statement to the log; the same one again gives the same leaf.

@@ -26,7 +26,7 @@ impl App {
     ) -> Result<(u64, bool), RelayError> {
         let refused = |why: TrustError| RelayError::Statement("report", why);
         let report = Signed::<pb::Report>::decode(raw).map_err(|why| refused(why.into()))?;
-        let reporter = self.devices.valid(&session.certificate, self.now())?;
+        let reporter = self.devices.valid(&session.certificate, self.now()).await?;
         verify_by_device(&report, &reporter).map_err(refused)?;
         let named = (&report.tenant, &report.user, &report.device);
         if named != (&reporter.tenant, &reporter.user, &reporter.device) {
@@ -49,7 +49,7 @@ impl App {
         if stays.await?.is_empty() {
             return Err(RelayError::NoConversation);
         }
-        let proves = match self.devices.get(&header.device_cert()) {
+        let proves = match self.devices.find(&header.device_cert()).await? {
             None => false,
             Some(sender) => {
                 let trust = self.trust.read();

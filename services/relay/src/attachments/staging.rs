@@ -121,11 +121,45 @@ impl Staging {
         Ok(())
     }
 
+    /// Drops files that another replica's sweep has ended; nothing when this process is alone.
+    pub(crate) async fn sweep_copies(
+        &self,
+        db: &Database,
+        scope: &Scope,
+    ) -> Result<(), RelayError> {
+        let failed = |error| StagingError::Io("look for", error);
+        let mut folders = fs::read_dir(&*self.folder).await.map_err(failed)?;
+        while let Some(folder) = folders.next_entry().await.map_err(failed)? {
+            let Some(conversation) = parse(&folder).map(ConversationId::new) else {
+                continue;
+            };
+            let mut files = fs::read_dir(folder.path()).await.map_err(failed)?;
+            while let Some(file) = files.next_entry().await.map_err(failed)? {
+                let Some(digest) = parse(&file).map(Digest::new) else {
+                    continue;
+                };
+                let found = attachments::find(db.read(), scope, &conversation, &digest).await?;
+                // Without a row it has only just come.
+                if let Some((_, false)) = found {
+                    fs::remove_file(file.path())
+                        .await
+                        .map_err(|error| StagingError::Io("remove", error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn path(&self, conversation: &ConversationId, digest: &Digest) -> PathBuf {
         self.folder
             .join(conversation.to_string())
             .join(digest.to_string())
     }
+}
+
+/// The id that a file or folder is named by.
+fn parse<const N: usize>(entry: &fs::DirEntry) -> Option<[u8; N]> {
+    greffe_types::from_hex(entry.file_name().to_str()?).ok()
 }
 
 /// A file that is being written; dropping it removes it.
@@ -239,7 +273,6 @@ mod tests {
             .run_tx("prepare", async |conn: &mut Connection| {
                 let scope = Scope {
                     tenant: tenant.clone(),
-                    fence: 1,
                 };
                 attachments::insert(conn, &scope, &C, &digest, 6, uploaded).await?;
                 Ok::<_, sqlx::Error>(scope)
@@ -256,6 +289,12 @@ mod tests {
         assert!(staging.open(&C, &digest).await.is_ok());
         let later = Millis::new(uploaded.plus(KEPT).get() + 1);
         staging.sweep(&db, &scope, later).await.unwrap();
+        assert!(staging.open(&C, &digest).await.is_err());
+        // One that another replica has is dropped there.
+        let mut copy = staging.begin().await.unwrap();
+        copy.write(b"abcdef", 6).await.unwrap();
+        copy.finish(&C, &digest, 6).await.unwrap();
+        staging.sweep_copies(&db, &scope).await.unwrap();
         assert!(staging.open(&C, &digest).await.is_err());
         let found = attachments::find(db.read(), &scope, &C, &digest).await;
         assert_eq!(found.unwrap(), Some((6, false)));

@@ -128,5 +128,10 @@ impl Acks {
         if let Err(error) = self.staging.sweep(&self.db, &self.scope, now).await {
             tracing::error!(%error, "dropping staged attachments failed");
         }
+        if self.db.is_shared()
+            && let Err(error) = self.staging.sweep_copies(&self.db, &self.scope).await
+        {
+            tracing::error!(%error, "dropping copies of attachments failed");
+        }
     }
 }

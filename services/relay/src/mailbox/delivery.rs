@@ -175,7 +175,8 @@ impl Delivery {
                 () = self.subscriber.woken() => {}
                 () = incoming.notify.notified() => {}
                 () = self.sender.closed() => return Ok(()),
-                () = tokio::time::sleep(IDLE) => waiting.extend(self.places.keys().copied()),
+                // What another replica did for the device may not have been told.
+                () = tokio::time::sleep(IDLE) => waiting.extend(self.reload().await?),
             }
         }
     }

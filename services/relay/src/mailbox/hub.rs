@@ -84,7 +84,9 @@ impl Hub {
     pub(super) fn released(&self, latest: &HashMap<ConversationId, u64>) {
         let mut inner = lock(&self.inner);
         for (conversation, sequence) in latest {
-            inner.released.insert(*conversation, *sequence);
+            let released = inner.released.entry(*conversation).or_default();
+            // What the leader did itself it also reads.
+            *released = (*released).max(*sequence);
             for subscriber in inner.conversations.get(conversation).into_iter().flatten() {
                 if let Some(subscriber) = subscriber.upgrade() {
                     lock(&subscriber.news).released.insert(*conversation);

@@ -60,6 +60,7 @@ enum Ended {
 pub(super) async fn run(
     core: Arc<Core>,
     archive: Channel,
+    fence: u64,
     answers: mpsc::Sender<api::IngestResponse>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -67,6 +68,7 @@ pub(super) async fn run(
     loop {
         let stream = Stream {
             core: &core,
+            fence,
             client: IngestServiceClient::new(archive.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
@@ -142,6 +144,8 @@ struct Again {
 
 struct Stream<'a> {
     core: &'a Core,
+    /// Epoch of our lease: the archive takes nothing of an earlier one.
+    fence: u64,
     client: IngestServiceClient<Channel>,
     items: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
@@ -220,7 +224,7 @@ impl Stream<'_> {
     ) -> Ended {
         let mut responses = match self.client.clone().ingest(requests).await {
             Ok(response) => response.into_inner(),
-            Err(status) => return self.refused(status),
+            Err(status) => return self.refused(status).await,
         };
         let mut again: Option<Again> = None;
         loop {
@@ -247,7 +251,7 @@ impl Stream<'_> {
             let response = match next {
                 Ok(Some(response)) => response,
                 Ok(None) => return Ended::Closed,
-                Err(status) => return self.refused(status),
+                Err(status) => return self.refused(status).await,
             };
             let Ok(id) = ConversationId::try_from(response.conversation.as_slice()) else {
                 return Ended::Closed;
@@ -269,16 +273,18 @@ impl Stream<'_> {
         }
     }
 
+    fn oldest(&self) -> Option<(ConversationId, u64)> {
+        lock(&self.way).oldest()
+    }
+
     /// A stream that the archive ended. When it did so because a number has another entry there, no retry helps.
-    fn refused(&self, status: Status) -> Ended {
+    async fn refused(&self, status: Status) -> Ended {
         let reason = CallError::from(status.clone()).reason;
         if reason.as_deref() == Some("SEQUENCE_TAKEN")
-            && let Some((conversation, _)) = lock(&self.way).oldest()
+            && let Some((conversation, _)) = self.oldest()
         {
-            self.core.stall(
-                conversation,
-                "the archive holds another entry under a number",
-            );
+            let why = "the archive holds another entry under a number";
+            self.core.stall(conversation, why).await;
         }
         Ended::Stream(status)
     }
@@ -299,17 +305,20 @@ impl Stream<'_> {
         let row = conversations::get(self.core.db.read(), &self.core.scope, id)
             .await?
             .ok_or(RelayError::Damaged("conversation of an item"))?;
-        if state.sequence < row.released {
-            self.core
-                .stall(*id, "the archive has lost what it gave receipts for");
+        let contradiction = if state.sequence < row.released {
+            Some("the archive has lost what it gave receipts for")
         } else if state.sequence > row.sequence {
-            self.core
-                .stall(*id, "the archive holds numbers that were never given here");
+            Some("the archive holds numbers that were never given here")
         } else if state.sequence == row.released
             && row.released > 0
             && state.head != row.head.as_bytes()
         {
-            self.core.stall(*id, "the archive holds another chain");
+            Some("the archive holds another chain")
+        } else {
+            None
+        };
+        if let Some(why) = contradiction {
+            self.core.stall(*id, why).await;
         }
         Ok(())
     }
@@ -339,7 +348,8 @@ impl Stream<'_> {
                     .map_err(|_| RelayError::Damaged("payload"))?;
                 let cert = core
                     .devices
-                    .get(&row.certificate)
+                    .find(&row.certificate)
+                    .await?
                     .ok_or(RelayError::Damaged("certificate of an item"))?;
                 api::ingest_request::Entry::Message(api::IngestMessage {
                     envelope: message.envelope,
@@ -353,7 +363,7 @@ impl Stream<'_> {
         Ok(api::IngestRequest {
             conversation: row.conversation.to_vec(),
             sequence: row.sequence,
-            fence: core.scope.fence,
+            fence: self.fence,
             entry: Some(entry),
             participants,
         })

@@ -72,10 +72,10 @@ pub(super) async fn check(
     if request.ciphertext.len() > MAX_CIPHERTEXT {
         return Err(MessageRefusal::Size.into());
     }
-    if core.stalled(&conversation).is_some() {
+    let row = membership(core, session, &conversation, &header.device_cert()).await?;
+    if row.stalled {
         return Err(RelayError::Stalled);
     }
-    let row = membership(core, session, &conversation, &header.device_cert()).await?;
     let message_id = header.message_id();
     check_message_id(core, &conversation, &message_id, &digest).await?;
     let carrier = carrier(&request.mls_message)?;
@@ -84,7 +84,8 @@ pub(super) async fn check(
     }
     let cert = core
         .devices
-        .get(&header.device_cert())
+        .find(&header.device_cert())
+        .await?
         .ok_or(RelayError::CertificateUnknown)?;
     let (bundle, disclosure) = {
         let trust = core.trust.read();

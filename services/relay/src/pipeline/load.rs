@@ -1,15 +1,19 @@
 //! How much is under way, and where it ends: bytes in memory, items that wait for the archive.
+//!
+//! What waits for the archive is counted by the database now and then, whichever replica sequenced it, and by this replica in
+//! between: the limits are passed by no more than what the others sequence until the next look.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use greffe_types::{Digest, Millis};
+use greffe_types::Millis;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::lock;
 use crate::error::RelayError;
+use crate::store::items::Backlog;
 
 /// KiB of messages that may be between check and sequencing.
 const MEMORY_KIB: usize = 128 * 1024;
@@ -24,9 +28,9 @@ pub(super) struct Load {
     limit_items: u64,
     limit_bytes: u64,
     patience: Duration,
-    /// Since when each item waits, and, for those of before the start, since the start.
-    waiting: Mutex<HashMap<Digest, Millis>>,
-    before: (u64, Millis),
+    /// The last item that waited at a look, in the relay's own order, and when that was; earlier ones first. Whatever
+    /// waits of what comes before it has waited since then at least.
+    looks: Mutex<VecDeque<(u64, Millis)>>,
 }
 
 /// Room for one message until it has its number.
@@ -34,36 +38,41 @@ pub(super) struct Load {
 pub(super) struct Room(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 impl Load {
-    pub(super) fn new(limit: (u64, u64), waiting: (u64, u64), now: Millis) -> Self {
-        Self {
+    pub(super) fn new(limit: (u64, u64), waiting: Backlog, now: Millis) -> Self {
+        let load = Self {
             memory: Arc::new(Semaphore::new(MEMORY_KIB)),
-            items: AtomicU64::new(waiting.0),
-            bytes: AtomicU64::new(waiting.1),
+            items: AtomicU64::default(),
+            bytes: AtomicU64::default(),
             limit_items: limit.0,
             limit_bytes: limit.1,
             patience: PATIENCE,
-            waiting: Mutex::default(),
-            before: (waiting.0, now),
+            looks: Mutex::default(),
+        };
+        load.looked(waiting, now);
+        load
+    }
+
+    /// What the database says waits now.
+    pub(super) fn looked(&self, waiting: Backlog, now: Millis) {
+        self.items.store(waiting.items, Ordering::Relaxed);
+        self.bytes.store(waiting.bytes, Ordering::Relaxed);
+        let mut looks = lock(&self.looks);
+        if waiting.items == 0 {
+            looks.clear();
+            return;
+        }
+        let (first, last) = waiting.ids;
+        if looks.back().is_none_or(|(seen, _)| *seen < last) {
+            looks.push_back((last, now));
+        }
+        while looks.front().is_some_and(|(seen, _)| *seen < first) {
+            looks.pop_front();
         }
     }
 
-    /// This item waits from now on.
-    pub(super) fn waits(&self, item: Digest, now: Millis) {
-        lock(&self.waiting).insert(item, now);
-    }
-
-    /// This item has its receipt.
-    pub(super) fn answered(&self, item: &Digest) {
-        lock(&self.waiting).remove(item);
-    }
-
-    /// Since when the oldest item waits.
+    /// Since when the oldest item waits, as far as somebody has looked.
     pub(super) fn oldest(&self) -> Option<Millis> {
-        let waiting = lock(&self.waiting);
-        let known = waiting.len() as u64;
-        let before = self.items.load(Ordering::Relaxed) > known && self.before.0 > 0;
-        let before = before.then_some(self.before.1);
-        waiting.values().copied().chain(before).min()
+        lock(&self.looks).front().map(|(_, at)| *at)
     }
 
     /// Waits a little for room; refuses at once while the archive is too far behind.
@@ -112,9 +121,13 @@ impl Load {
 mod tests {
     use super::*;
 
+    fn waiting(items: u64, bytes: u64, ids: (u64, u64)) -> Backlog {
+        Backlog { items, bytes, ids }
+    }
+
     #[tokio::test]
     async fn attack_18_beyond_the_backlog_nothing_more_is_taken() {
-        let load = Load::new((2, 1000), (1, 100), Millis::new(5));
+        let load = Load::new((2, 1000), waiting(1, 100, (1, 1)), Millis::new(5));
         load.room(10).await.unwrap();
         load.sequenced(10);
         assert_eq!(load.backlog(), (2, 110));
@@ -130,28 +143,30 @@ mod tests {
             matches!(load.room(10).await, Err(RelayError::Busy(_))),
             "bytes"
         );
+        // What other replicas have sequenced counts too.
+        load.looked(waiting(0, 0, (0, 0)), Millis::new(6));
+        load.room(10).await.unwrap();
+        load.looked(waiting(2, 20, (8, 9)), Millis::new(7));
+        assert!(matches!(load.room(10).await, Err(RelayError::Busy(_))));
     }
 
     #[test]
     fn the_oldest_is_the_one_that_waits_longest() {
-        let load = Load::new((9, 1000), (1, 100), Millis::new(5));
-        let (a, b) = (Digest::new([1; 32]), Digest::new([2; 32]));
+        let load = Load::new((9, 1000), waiting(1, 100, (3, 3)), Millis::new(5));
         assert_eq!(load.oldest(), Some(Millis::new(5)));
-        load.released(100);
-        assert_eq!(load.oldest(), None);
-        for (item, at) in [(a, 7), (b, 9)] {
-            load.sequenced(1);
-            load.waits(item, Millis::new(at));
-        }
+        load.looked(waiting(2, 2, (3, 4)), Millis::new(7));
+        assert_eq!(load.oldest(), Some(Millis::new(5)));
+        load.looked(waiting(2, 2, (4, 6)), Millis::new(9));
         assert_eq!(load.oldest(), Some(Millis::new(7)));
-        load.released(1);
-        load.answered(&a);
+        load.looked(waiting(1, 1, (6, 6)), Millis::new(11));
         assert_eq!(load.oldest(), Some(Millis::new(9)));
+        load.looked(waiting(0, 0, (0, 0)), Millis::new(12));
+        assert_eq!(load.oldest(), None);
     }
 
     #[tokio::test]
     async fn attack_18_memory_is_bounded_and_given_back() {
-        let mut load = Load::new((2, 1000), (0, 0), Millis::new(5));
+        let mut load = Load::new((2, 1000), Backlog::default(), Millis::new(5));
         load.patience = Duration::from_millis(20);
         let room = load.room((MEMORY_KIB - 1) * 1024).await.unwrap();
         assert!(matches!(load.room(1).await, Err(RelayError::Busy(_))));

@@ -8,6 +8,10 @@
 //! release   receipts verified, stored in one transaction; then senders are answered and mailboxes woken
 //! ```
 //!
+//! Every replica checks, proves and sequences: the database lets one transaction in after the other, so each decides on what
+//! all of them have done. The leader alone carries to the archive and releases; the others read what it released in the
+//! order of release, woken or now and then.
+//!
 //! What survives a power cut: everything from `sequence` on. A sender without an answer sends the same envelope again and
 //! gets the stored receipt, or waits for it. A commit is a barrier: until it is archived nothing else of its conversation
 //! gets a number, so a commit that the archive refuses can be undone.
@@ -15,6 +19,7 @@
 mod archive;
 mod check;
 mod commit;
+mod feed;
 mod load;
 mod proofs;
 mod refusal;
@@ -29,7 +34,8 @@ use greffe_api::relay as api;
 use greffe_envelope::pb;
 use greffe_service_kit::boot::SharedTrust;
 use greffe_service_kit::clock::SharedClock;
-use greffe_service_kit::db::Database;
+use greffe_service_kit::db::lease::Lease;
+use greffe_service_kit::db::{Connection, Database};
 use greffe_service_kit::telemetry::trace;
 use greffe_types::{ConversationId, Digest, Millis};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -38,14 +44,16 @@ use tonic::transport::Channel;
 use tracing::Span;
 
 pub use commit::{AddedMember, Commit};
+pub use feed::Feed;
 pub use refusal::MessageRefusal;
 pub(crate) use refusal::void_reason;
 
 use crate::devices::Devices;
 use crate::error::RelayError;
 use crate::mailbox::Mailbox;
+use crate::replicas::TOPIC;
 use crate::session::Session;
-use crate::store::{Scope, items};
+use crate::store::{Scope, conversations, items};
 use load::Load;
 use proofs::Lanes;
 use sequence::Job;
@@ -58,7 +66,7 @@ const QUEUE: usize = 1024;
 pub struct Deps {
     /// The relay's database.
     pub db: Database,
-    /// Whose rows, and under which lease.
+    /// Whose rows.
     pub scope: Scope,
     /// The time.
     pub clock: SharedClock,
@@ -110,7 +118,8 @@ pub(crate) struct Core {
     sequenced: Notify,
     /// Answers were lost on our side: ask the archive again.
     resume: Notify,
-    /// Conversations whose archive and relay contradict each other, and how.
+    /// Conversations whose archive and relay contradict each other, and how, as the leader found out since it leads. The
+    /// database tells the others.
     stalled: Mutex<HashMap<ConversationId, &'static str>>,
 }
 
@@ -118,6 +127,7 @@ pub(crate) struct Core {
 pub struct Pipeline {
     core: Arc<Core>,
     lanes: Lanes,
+    archive: Channel,
     stop: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -129,17 +139,17 @@ impl std::fmt::Debug for Pipeline {
 }
 
 impl Pipeline {
-    /// Starts every stage; what was sequenced before and has no receipt goes to the archive first.
+    /// Starts the stages that every replica has.
     ///
     /// # Errors
     /// [`RelayError::Database`].
     pub async fn start(deps: Deps) -> Result<Self, RelayError> {
-        let (count, bytes) = items::backlog(deps.db.read(), &deps.scope).await?;
+        let waiting = items::backlog(deps.db.read(), &deps.scope).await?;
         let core = Arc::new(Core {
             devices: deps.devices,
             load: Arc::new(Load::new(
                 (deps.backlog_items, deps.backlog_bytes),
-                (count, bytes),
+                waiting,
                 deps.clock.now(),
             )),
             waiters: Waiters::default(),
@@ -153,20 +163,60 @@ impl Pipeline {
             mailbox: deps.mailbox,
             record: deps.record,
         });
-        let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let (jobs, waiting) = mpsc::channel(QUEUE);
-        let (answers, answered) = mpsc::channel(QUEUE);
         let lanes = Lanes::start(&core, jobs, &mut tasks);
         tasks.spawn(sequence::run(core.clone(), waiting));
-        tasks.spawn(release::run(core.clone(), answered));
-        tasks.spawn(archive::run(core.clone(), deps.archive, answers, stopped));
         Ok(Self {
             core,
             lanes,
-            stop,
+            archive: deps.archive,
+            stop: watch::Sender::new(false),
             tasks: Mutex::new(tasks),
         })
+    }
+
+    /// Starts the leader's stages; what was sequenced before and has no receipt goes to the archive first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn lead(&self, lease: &Lease) -> Result<(), RelayError> {
+        let (db, scope) = (&self.core.db, &self.core.scope);
+        // Whoever led before may have been wrong: what was stopped is compared anew.
+        db.run_tx("resume", async |conn: &mut Connection| {
+            Ok::<_, RelayError>(conversations::resume_all(conn, scope).await?)
+        })
+        .await?;
+        let stopped = self.stop.subscribe();
+        let (answers, answered) = mpsc::channel(QUEUE);
+        let (core, archive, fence) = (&self.core, self.archive.clone(), lease.fence());
+        let mut tasks = lock(&self.tasks);
+        tasks.spawn(release::run(core.clone(), answered));
+        tasks.spawn(archive::run(core.clone(), archive, fence, answers, stopped));
+        Ok(())
+    }
+
+    /// What the leader has released, from now on.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn feed(&self) -> Result<Feed, RelayError> {
+        Feed::new(self.core.clone()).await
+    }
+
+    /// Something was sequenced by another replica.
+    pub fn sequenced_elsewhere(&self) {
+        self.core.sequenced.notify_one();
+    }
+
+    /// Counts what waits for the archive.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn look(&self) -> Result<(), RelayError> {
+        let waiting = items::backlog(self.core.db.read(), &self.core.scope).await?;
+        self.core.load.looked(waiting, self.core.clock.now());
+        Ok(())
     }
 
     /// Takes one message of a device as far as the proof of knowledge; what comes back gives its answer. Messages of one
@@ -363,9 +413,30 @@ impl Core {
     }
 
     /// Nothing of this conversation moves any more until somebody has looked at it.
-    fn stall(&self, conversation: ConversationId, why: &'static str) {
+    async fn stall(&self, conversation: ConversationId, why: &'static str) {
+        self.stop_here(conversation, why);
+        let scope = &self.scope;
+        let told = self
+            .db
+            .run_tx("stall", async |conn: &mut Connection| {
+                Ok::<_, RelayError>(conversations::stall(conn, scope, &conversation, why).await?)
+            })
+            .await;
+        if let Err(error) = told {
+            // Nothing of it is released here all the same.
+            tracing::error!(%conversation, %error, "other replicas could not be told that it is stopped");
+        }
+    }
+
+    /// The same once the database says so.
+    fn stop_here(&self, conversation: ConversationId, why: &'static str) {
         tracing::error!(%conversation, why, "relay and archive contradict each other: the conversation is stopped");
         lock(&self.stalled).insert(conversation, why);
+    }
+
+    /// Tells the other replicas with the transaction's commit.
+    async fn tell(&self, conn: &mut Connection, what: &str) -> sqlx::Result<()> {
+        self.db.notify(conn, TOPIC, [what.to_owned()]).await
     }
 
     fn refused(

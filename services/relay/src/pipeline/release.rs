@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::{Core, Settled, commit};
 use crate::error::RelayError;
+use crate::replicas;
 use crate::store::conversations::ConversationRow;
 use crate::store::items::{Answer, Kind};
 use crate::store::{commits, conversations, items, members};
@@ -44,15 +45,15 @@ struct Released {
 pub(super) async fn run(core: Arc<Core>, mut answers: mpsc::Receiver<IngestResponse>) {
     let mut batch = Vec::with_capacity(BATCH);
     while answers.recv_many(&mut batch, BATCH).await > 0 {
-        let verified = batch
-            .drain(..)
-            .filter_map(|response| verify(&core, response))
-            .collect();
+        let mut verified = Vec::with_capacity(batch.len());
+        for response in batch.drain(..) {
+            verified.extend(verify(&core, response).await);
+        }
         release(&core, verified).await;
     }
 }
 
-fn verify(core: &Core, response: IngestResponse) -> Option<Verified> {
+async fn verify(core: &Core, response: IngestResponse) -> Option<Verified> {
     let Ok(conversation) = ConversationId::try_from(response.conversation.as_slice()) else {
         tracing::error!("the archive answered without a conversation");
         return None;
@@ -61,7 +62,8 @@ fn verify(core: &Core, response: IngestResponse) -> Option<Verified> {
         Ok(verified) => Some(verified),
         Err(error) => {
             tracing::error!(%conversation, %error, "an answer of the archive does not verify");
-            core.stall(conversation, "an answer of the archive does not verify");
+            core.stall(conversation, "an answer of the archive does not verify")
+                .await;
             None
         }
     }
@@ -118,7 +120,10 @@ async fn release(core: &Core, answers: Vec<Verified>) {
     let done = core
         .db
         .run_tx("release", async |conn: &mut Connection| {
-            let mut batch = Batch::default();
+            let mut batch = Batch {
+                last: items::last_released(&mut *conn, &core.scope).await?,
+                ..Batch::default()
+            };
             for answer in &answers {
                 batch.take(conn, core, answer).await?;
             }
@@ -127,6 +132,10 @@ async fn release(core: &Core, answers: Vec<Verified>) {
                 conversations::advance(conn, &core.scope, id, sequence, released, &row.head)
                     .await?;
             }
+            for (id, why) in &batch.stalled {
+                conversations::stall(conn, &core.scope, id, why).await?;
+            }
+            core.tell(conn, replicas::RELEASED).await?;
             Ok::<_, RelayError>(batch)
         })
         .await;
@@ -148,6 +157,8 @@ struct Batch {
     /// Devices whose stay began or ended.
     moved: HashSet<DeviceId>,
     stalled: Vec<(ConversationId, &'static str)>,
+    /// Place of the item released last.
+    last: u64,
 }
 
 impl Batch {
@@ -191,7 +202,9 @@ impl Batch {
             receipt: answer.receipt.raw().encode_to_vec(),
             void: answer.void.as_ref().map(|void| void.raw().encode_to_vec()),
             head: next.head,
+            place: self.last + 1,
         };
+        self.last += 1;
         items::set_answer(conn, scope, id, next.sequence, &stored).await?;
         if item.kind == Kind::Handshake {
             let members = members::at(&mut *conn, scope, id, next.sequence).await?;
@@ -220,11 +233,10 @@ impl Batch {
     /// After the transaction: answers and wakes.
     fn tell(self, core: &Core) {
         for (id, why) in self.stalled {
-            core.stall(id, why);
+            core.stop_here(id, why);
         }
         for released in &self.released {
             core.load.released(released.size);
-            core.load.answered(&released.digest);
             core.waiters.settle(released.digest, &released.settled);
         }
         let latest: HashMap<ConversationId, u64> = self

@@ -1,7 +1,8 @@
 //! Numbers: whatever waits gets its own in ONE transaction, together with the outbox to the archive.
 //!
 //! Everything that could have changed since the check is looked at again inside the transaction, so two commits of one
-//! epoch, two bodies under one message id, or a message behind the commit that ends its epoch cannot both get a number.
+//! epoch, two bodies under one message id, or a message behind the commit that ends its epoch cannot both get a number: not at
+//! one replica, and not at two.
 
 use greffe_service_kit::db::Connection;
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use super::check::Checked;
 use super::load::Room;
 use super::{Answer, Commit, Core, MessageRefusal, Settled, settled};
 use crate::error::RelayError;
+use crate::replicas;
 use crate::session::Session;
 use crate::store::conversations::ConversationRow;
 use crate::store::items::NewItem;
@@ -158,6 +160,9 @@ async fn sequence(core: &Core, jobs: Vec<Job>) {
                 verdicts.push(batch.decide(conn, work).await?);
             }
             batch.flush(conn).await?;
+            if verdicts.iter().any(|v| matches!(v, Verdict::Sequenced)) {
+                core.tell(conn, replicas::SEQUENCED).await?;
+            }
             Ok::<_, RelayError>(verdicts)
         })
         .await;
@@ -168,7 +173,6 @@ async fn sequence(core: &Core, jobs: Vec<Job>) {
                 let answer = match verdict {
                     Verdict::Sequenced => {
                         core.load.sequenced(work.size());
-                        core.load.waits(digest, core.clock.now());
                         continue;
                     }
                     Verdict::Waiting => continue,
@@ -338,7 +342,7 @@ impl Batch<'_> {
         }
         let found = self.conversations.get_mut(id).and_then(Option::as_mut);
         let conversation = found.ok_or(RelayError::NoConversation)?;
-        if self.core.stalled(id).is_some() {
+        if conversation.row.stalled {
             return Err(RelayError::Stalled);
         }
         Ok(conversation)

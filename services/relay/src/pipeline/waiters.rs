@@ -43,6 +43,11 @@ impl Waiters {
         Some(sender)
     }
 
+    /// Whether somebody waits for an item.
+    pub(super) fn wait_for(&self, digest: &Digest) -> bool {
+        lock(&self.0).waiting.contains_key(digest)
+    }
+
     /// Answers everybody who waits for an item.
     pub(super) fn settle(&self, digest: Digest, settled: &Arc<Settled>) {
         let waiting = lock(&self.0).waiting.remove(&digest).unwrap_or_default();

@@ -17,6 +17,7 @@ impl DirectoryService for Rpc {
         request: Request<api::GetTrustRequest>,
     ) -> Result<Response<api::GetTrustResponse>, Status> {
         self.for_app("GetTrust", request, async |_| {
+            self.app.catch_up().await?;
             Ok(trust(self.app.trust_view()))
         })
         .await
@@ -109,7 +110,7 @@ impl DirectoryService for Rpc {
         request: Request<api::GetDeviceCertsRequest>,
     ) -> Result<Response<api::GetDeviceCertsResponse>, Status> {
         self.for_device("GetDeviceCerts", request, async |_, asked| {
-            let device_certs = self.app.device_certs(&asked.digests)?;
+            let device_certs = self.app.device_certs(&asked.digests).await?;
             Ok(api::GetDeviceCertsResponse { device_certs })
         })
         .await

@@ -36,7 +36,7 @@ impl Rpc {
         request: Request<Q>,
         act: impl AsyncFnOnce(Session, Q) -> Result<T, RelayError>,
     ) -> Result<Response<T>, Status> {
-        let session = auth::session(&self.app, request.metadata())?;
+        let session = auth::session(&self.app, request.metadata()).await?;
         let device = session.device;
         match act(session, request.into_inner()).await {
             Ok(answer) => Ok(Response::new(answer)),

@@ -4,7 +4,7 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest};
 
-use super::{Scope, device as device_id, digest, int, uint};
+use super::{Scope, device as device_id, digest, epoch, int, uint};
 
 /// Stores a logged acknowledgement; nothing happens when it is there.
 pub async fn insert(
@@ -24,7 +24,7 @@ pub async fn insert(
     .bind(device.as_bytes().as_slice())
     .bind(disclosure.as_bytes().as_slice())
     .bind(int(log_index))
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())

@@ -4,7 +4,7 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, Digest, Millis};
 
-use super::{Scope, conversation as conversation_id, digest as digest_of, int, uint};
+use super::{Scope, conversation as conversation_id, digest as digest_of, epoch, int, uint};
 
 /// Remembers a complete upload.
 pub async fn insert(
@@ -26,7 +26,7 @@ pub async fn insert(
     .bind(digest.as_bytes().as_slice())
     .bind(int(size))
     .bind(int(now.get()))
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())
@@ -67,7 +67,7 @@ pub async fn name(
     .bind(conversation.as_bytes().as_slice())
     .bind(digest.as_bytes().as_slice())
     .bind(int(sequence))
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())
@@ -139,7 +139,7 @@ pub async fn unstage(
     .bind(scope.tenant())
     .bind(conversation.as_bytes().as_slice())
     .bind(digest.as_bytes().as_slice())
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .bind(int(named_until.get()))
     .execute(conn)
     .await?;

@@ -4,7 +4,7 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest};
 
-use super::{Scope, device as device_id, digest, int, uint};
+use super::{Scope, device as device_id, digest, epoch, int, uint};
 
 /// Beside a sequenced commit.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub async fn insert(
     .bind(int(extra.epoch))
     .bind(extra.disclosure.as_bytes().as_slice())
     .bind(i64::from(extra.mode))
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())
@@ -119,7 +119,7 @@ pub async fn settle(
     .bind(conversation.as_bytes().as_slice())
     .bind(int(sequence))
     .bind(empty)
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())
@@ -141,7 +141,7 @@ pub async fn drop_welcomes(
     .bind(scope.tenant())
     .bind(conversation.as_bytes().as_slice())
     .bind(empty)
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
@@ -165,7 +165,7 @@ pub async fn insert_renewal(
     .bind(int(sequence))
     .bind(device.as_bytes().as_slice())
     .bind(certificate.as_bytes().as_slice())
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())

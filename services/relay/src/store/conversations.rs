@@ -4,7 +4,7 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest, Millis};
 
-use super::{Scope, digest, int, uint};
+use super::{Scope, digest, epoch, int, uint};
 
 /// A conversation to create.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct ConversationRow {
     pub head: Digest,
     /// Digest of the group info it was created from.
     pub origin: Digest,
+    /// Whether relay and archive contradict each other: nothing more gets a number.
+    pub stalled: bool,
 }
 
 /// Creates one; false when the id is taken.
@@ -57,8 +59,8 @@ pub async fn insert(
     let done = sql::query(
         "INSERT INTO conversation
            (tenant, conversation, created_by, created_at, origin, log_index, mode, disclosure,
-            epoch, sequence, released, head, observer, fence)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, $10, $11, $12) ON CONFLICT DO NOTHING",
+            epoch, sequence, released, head, observer, stalled, fence)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, $10, $11, '', $12) ON CONFLICT DO NOTHING",
     )
     .bind(scope.tenant())
     .bind(new.conversation.as_bytes().as_slice())
@@ -71,7 +73,7 @@ pub async fn insert(
     .bind(int(new.epoch))
     .bind(Digest::ZERO.as_bytes().as_slice())
     .bind(&new.observer)
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -83,9 +85,9 @@ pub async fn get(
     scope: &Scope,
     conversation: &ConversationId,
 ) -> sqlx::Result<Option<ConversationRow>> {
-    type Columns = (i64, Vec<u8>, i64, i64, i64, Vec<u8>, Vec<u8>);
+    type Columns = (i64, Vec<u8>, i64, i64, i64, Vec<u8>, Vec<u8>, String);
     let row: Option<Columns> = sql::query_as(
-        "SELECT mode, disclosure, epoch, sequence, released, head, origin FROM conversation
+        "SELECT mode, disclosure, epoch, sequence, released, head, origin, stalled FROM conversation
          WHERE tenant = $1 AND conversation = $2",
     )
     .bind(scope.tenant())
@@ -93,7 +95,7 @@ pub async fn get(
     .fetch_optional(conn)
     .await?;
     row.map(
-        |(mode, disclosure, epoch, sequence, released, head, origin)| {
+        |(mode, disclosure, epoch, sequence, released, head, origin, stalled)| {
             Ok(ConversationRow {
                 mode: i32::try_from(mode).unwrap_or_default(),
                 disclosure: digest(&disclosure)?,
@@ -102,6 +104,7 @@ pub async fn get(
                 released: uint(released),
                 head: digest(&head)?,
                 origin: digest(&origin)?,
+                stalled: !stalled.is_empty(),
             })
         },
     )
@@ -142,7 +145,38 @@ pub async fn advance(
     .bind(int(sequence))
     .bind(int(released))
     .bind(head.as_bytes().as_slice())
-    .bind(scope.fence())
+    .bind(epoch(conn))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Stops a conversation, and says why.
+pub async fn stall(
+    conn: &mut Connection,
+    scope: &Scope,
+    conversation: &ConversationId,
+    why: &str,
+) -> sqlx::Result<()> {
+    sql::query(
+        "UPDATE conversation SET stalled = $3, fence = $4 WHERE tenant = $1 AND conversation = $2",
+    )
+    .bind(scope.tenant())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(why)
+    .bind(epoch(conn))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Lets every conversation go on that was stopped: whoever compares them with the archive anew stops them again.
+pub async fn resume_all(conn: &mut Connection, scope: &Scope) -> sqlx::Result<()> {
+    sql::query(
+        "UPDATE conversation SET stalled = '', fence = $2 WHERE tenant = $1 AND stalled <> ''",
+    )
+    .bind(scope.tenant())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())
@@ -178,7 +212,7 @@ pub async fn set_group(
     .bind(&state.observer)
     .bind(state.disclosure.as_bytes().as_slice())
     .bind(i64::from(state.mode))
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())

@@ -4,7 +4,7 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{DeviceId, Digest, Millis};
 
-use super::{Scope, int, uint};
+use super::{Scope, epoch, int, uint};
 
 /// A certificate as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub async fn insert_cert(
     .bind(int(row.not_after.get()))
     .bind(&row.statement)
     .bind(int(row.log_index))
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())
@@ -139,7 +139,7 @@ pub async fn insert_challenge(
     .bind(challenge.as_slice())
     .bind(device.as_bytes().as_slice())
     .bind(int(expires.get()))
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())

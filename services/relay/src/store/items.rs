@@ -4,7 +4,9 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest, MessageId};
 
-use super::{Scope, conversation as conversation_id, device as device_id, digest, int, uint};
+use super::{
+    Scope, conversation as conversation_id, device as device_id, digest, epoch, int, uint,
+};
 
 /// What an item is, as the proto numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +77,7 @@ pub async fn insert(
     .bind(int(item.epoch))
     .bind(item.disclosure.as_bytes().as_slice())
     .bind(int(payload.len() as u64))
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(&mut *conn)
     .await?;
     if done.rows_affected() == 0 {
@@ -89,7 +91,7 @@ pub async fn insert(
     .bind(item.conversation.as_bytes().as_slice())
     .bind(int(item.sequence))
     .bind(payload)
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(true)
@@ -238,6 +240,8 @@ pub struct Answer {
     pub void: Option<Vec<u8>>,
     /// Chain head at the item.
     pub head: Digest,
+    /// The item's place in the order of release.
+    pub place: u64,
 }
 
 /// Stores the archive's answer; false when the item has one.
@@ -250,7 +254,7 @@ pub async fn set_answer(
 ) -> sqlx::Result<bool> {
     let done = sql::query(
         "UPDATE item SET receipt = $4, void = $5, head = $6, fence = $7,
-           kind = CASE WHEN $8 = 1 THEN 3 ELSE kind END
+           kind = CASE WHEN $8 = 1 THEN 3 ELSE kind END, release_id = $9
          WHERE tenant = $1 AND conversation = $2 AND sequence = $3 AND receipt IS NULL",
     )
     .bind(scope.tenant())
@@ -259,8 +263,9 @@ pub async fn set_answer(
     .bind(&answer.receipt)
     .bind(&answer.void)
     .bind(answer.head.as_bytes().as_slice())
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .bind(i64::from(answer.void.is_some()))
+    .bind(int(answer.place))
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -321,16 +326,103 @@ pub async fn outbox(
         .collect()
 }
 
-/// How many items wait for the archive, and their bytes.
-pub async fn backlog(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<(u64, u64)> {
-    let (count, size): (i64, i64) = sql::query_as(
-        "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM item
-         WHERE tenant = $1 AND receipt IS NULL",
+/// What waits for the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// How many items.
+    pub items: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The first of them in the relay's own order, and the last.
+    pub ids: (u64, u64),
+}
+
+/// What waits for the archive, whichever replica sequenced it.
+pub async fn backlog(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<Backlog> {
+    let (count, size, first, last): (i64, i64, i64, i64) = sql::query_as(
+        "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT), COALESCE(MIN(id), 0),
+           COALESCE(MAX(id), 0)
+         FROM item WHERE tenant = $1 AND receipt IS NULL",
     )
     .bind(scope.tenant())
     .fetch_one(conn)
     .await?;
-    Ok((uint(count), uint(size)))
+    Ok(Backlog {
+        items: uint(count),
+        bytes: uint(size),
+        ids: (uint(first), uint(last)),
+    })
+}
+
+/// An item that was released.
+#[derive(Debug, Clone)]
+pub struct Released {
+    /// Its place in the order of release: dense, over all conversations.
+    pub place: u64,
+    /// Envelope or handshake digest.
+    pub digest: Digest,
+    /// Whether it was given a number as a commit: only those have no message id.
+    pub commit: bool,
+    /// As a retry finds it.
+    pub item: Sequenced,
+}
+
+/// Place of the item released last; 0 before the first.
+pub async fn last_released(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<u64> {
+    let last: i64 = sql::query_scalar(
+        "SELECT COALESCE(MAX(release_id), 0) FROM item WHERE tenant = $1 AND release_id IS NOT NULL",
+    )
+    .bind(scope.tenant())
+    .fetch_one(conn)
+    .await?;
+    Ok(uint(last))
+}
+
+/// Items released after a place, in the order of release.
+pub async fn released_after(
+    conn: impl Executor<'_>,
+    scope: &Scope,
+    place: u64,
+    limit: u32,
+) -> sqlx::Result<Vec<Released>> {
+    type Columns = (
+        i64,
+        Vec<u8>,
+        i64,
+        Vec<u8>,
+        i64,
+        Vec<u8>,
+        Option<Vec<u8>>,
+        Option<Vec<u8>>,
+    );
+    let rows: Vec<Columns> = sql::query_as(
+        "SELECT release_id, digest, CASE WHEN message_id IS NULL THEN 1 ELSE 0 END, conversation,
+           sequence, device, receipt, void
+         FROM item WHERE tenant = $1 AND release_id > $2 ORDER BY release_id LIMIT $3",
+    )
+    .bind(scope.tenant())
+    .bind(int(place))
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(
+            |(place, entry, commit, conversation, sequence, device, receipt, void)| {
+                Ok(Released {
+                    place: uint(place),
+                    digest: digest(&entry)?,
+                    commit: commit == 1,
+                    item: Sequenced {
+                        conversation: conversation_id(&conversation)?,
+                        sequence: uint(sequence),
+                        device: device_id(&device)?,
+                        receipt,
+                        void,
+                    },
+                })
+            },
+        )
+        .collect()
 }
 
 /// The receipt of an item that the archive took in; none while there is none, or when it was refused.

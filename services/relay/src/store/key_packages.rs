@@ -4,7 +4,7 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{DeviceId, Digest, Millis};
 
-use super::{Scope, int, uint};
+use super::{Scope, epoch, int, uint};
 
 /// A key package as published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub async fn insert(
     .bind(&row.package)
     .bind(i64::from(row.last_resort))
     .bind(int(row.not_after.get()))
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -88,7 +88,7 @@ pub async fn claim(
     .bind(certificate.as_bytes().as_slice())
     .bind(int(now.get()))
     .bind(by.as_bytes().as_slice())
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .fetch_optional(conn)
     .await
 }
@@ -142,7 +142,7 @@ pub async fn sweep(conn: &mut Connection, scope: &Scope, now: Millis) -> sqlx::R
     )
     .bind(scope.tenant())
     .bind(empty)
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(&mut *conn)
     .await?;
     let removed = sql::query(

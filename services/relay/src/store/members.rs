@@ -4,7 +4,9 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest};
 
-use super::{Scope, conversation as conversation_id, device as device_id, digest, int, uint};
+use super::{
+    Scope, conversation as conversation_id, device as device_id, digest, epoch, int, uint,
+};
 
 /// A device's stay in a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +75,7 @@ pub async fn insert(conn: &mut Connection, scope: &Scope, row: &MemberRow) -> sq
     .bind(int(row.cursor))
     .bind(int(row.counter))
     .bind(row.previous.as_bytes().as_slice())
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())
@@ -198,7 +200,7 @@ pub async fn set_counter(
     .bind(device.as_bytes().as_slice())
     .bind(int(counter))
     .bind(previous.as_bytes().as_slice())
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())
@@ -221,7 +223,7 @@ pub async fn set_cursor(
     .bind(conversation.as_bytes().as_slice())
     .bind(device.as_bytes().as_slice())
     .bind(int(sequence))
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())
@@ -243,7 +245,7 @@ pub async fn close(
     .bind(conversation.as_bytes().as_slice())
     .bind(device.as_bytes().as_slice())
     .bind(int(sequence))
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())
@@ -265,7 +267,7 @@ pub async fn set_certificate(
     .bind(conversation.as_bytes().as_slice())
     .bind(device.as_bytes().as_slice())
     .bind(certificate.as_bytes().as_slice())
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())
@@ -291,7 +293,7 @@ pub async fn undo(
     .bind(scope.tenant())
     .bind(conversation.as_bytes().as_slice())
     .bind(int(sequence))
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())

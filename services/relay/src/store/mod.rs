@@ -12,25 +12,25 @@ pub mod key_packages;
 pub mod members;
 pub mod statements;
 
+use greffe_service_kit::db::Connection;
 use greffe_types::{ConversationId, DeviceId, Digest, IdError, TenantId};
 
-/// Whose rows, and which lease epoch writes them.
+/// Whose rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     /// The tenant.
     pub tenant: TenantId,
-    /// Lease epoch of this replica.
-    pub fence: u64,
 }
 
 impl Scope {
     fn tenant(&self) -> &str {
         self.tenant.as_str()
     }
+}
 
-    fn fence(&self) -> i64 {
-        int(self.fence)
-    }
+/// The `fence` of what a transaction writes: the lease epoch that it runs in.
+fn epoch(conn: &Connection) -> i64 {
+    int(conn.epoch())
 }
 
 /// A number as SQL keeps it. Sequence numbers, sizes and times stay far below 2^63; one above is kept as the highest.

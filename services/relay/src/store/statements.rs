@@ -4,7 +4,7 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::Digest;
 
-use super::{Scope, int, uint};
+use super::{Scope, epoch, int, uint};
 
 /// A statement as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub async fn insert(
     .bind(int(row.serial))
     .bind(&row.statement)
     .bind(int(row.log_index))
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -69,6 +69,30 @@ fn row((kind, scope, serial, statement, log_index): Columns) -> StatementRow {
     }
 }
 
+/// Whether a statement is stored.
+pub async fn is_stored(
+    conn: impl Executor<'_>,
+    scope: &Scope,
+    digest: &Digest,
+) -> sqlx::Result<bool> {
+    let found: Option<i64> =
+        sql::query_scalar("SELECT log_index FROM statement WHERE tenant = $1 AND digest = $2")
+            .bind(scope.tenant())
+            .bind(digest.as_bytes().as_slice())
+            .fetch_optional(conn)
+            .await?;
+    Ok(found.is_some())
+}
+
+/// How many statements are stored: whether another replica has taken one in.
+pub async fn count(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<u64> {
+    let count: i64 = sql::query_scalar("SELECT COUNT(*) FROM statement WHERE tenant = $1")
+        .bind(scope.tenant())
+        .fetch_one(conn)
+        .await?;
+    Ok(uint(count))
+}
+
 /// How far the log was followed: size of the tree, and the hashes of its complete subtrees.
 pub async fn followed(
     conn: impl Executor<'_>,
@@ -82,7 +106,7 @@ pub async fn followed(
     Ok(row.map(|(next, frontier)| (uint(next), frontier)))
 }
 
-/// Remembers it.
+/// Remembers it, unless another replica has followed further.
 pub async fn set_followed(
     conn: &mut Connection,
     scope: &Scope,
@@ -92,12 +116,13 @@ pub async fn set_followed(
     sql::query(
         "INSERT INTO follower (tenant, next_leaf, frontier, fence) VALUES ($1, $2, $3, $4)
          ON CONFLICT (tenant) DO UPDATE
-         SET next_leaf = excluded.next_leaf, frontier = excluded.frontier, fence = excluded.fence",
+         SET next_leaf = excluded.next_leaf, frontier = excluded.frontier, fence = excluded.fence
+         WHERE excluded.next_leaf > follower.next_leaf",
     )
     .bind(scope.tenant())
     .bind(int(next))
     .bind(frontier)
-    .bind(scope.fence())
+    .bind(epoch(conn))
     .execute(conn)
     .await?;
     Ok(())

@@ -26,10 +26,9 @@ async fn on_both(test: impl AsyncFn(&mut Connection, &Scope)) {
         let db = Database::open(&source, &crate::app::MIGRATIONS, DbOptions::default())
             .await
             .unwrap();
-        let lease = db.take_lease(&tenant, "test").await.unwrap();
+        db.take_lease(&tenant, "test").await.unwrap();
         let scope = Scope {
             tenant: tenant.clone(),
-            fence: lease.fence(),
         };
         db.run_tx("test", async |conn: &mut Connection| {
             test(conn, &scope).await;
@@ -74,6 +73,7 @@ fn answer() -> Answer {
         receipt: vec![1],
         void: None,
         head: Digest::new([7; 32]),
+        place: 1,
     }
 }
 
@@ -184,7 +184,9 @@ async fn the_outbox_is_what_has_no_receipt_in_the_order_of_sequencing() {
                     .unwrap()
             );
         }
-        assert_eq!(items::backlog(&mut *conn, scope).await.unwrap(), (3, 3));
+        let waiting = items::backlog(&mut *conn, scope).await.unwrap();
+        assert_eq!((waiting.items, waiting.bytes), (3, 3));
+        assert_eq!(waiting.ids.1 - waiting.ids.0, 2);
         assert!(
             items::set_answer(&mut *conn, scope, &C, 2, &answer())
                 .await
@@ -249,6 +251,7 @@ async fn a_refused_commit_leaves_no_trace_among_the_members_and_frees_its_epoch(
         );
         let void = Answer {
             void: Some(vec![2]),
+            place: 2,
             ..answer()
         };
         assert!(

@@ -8,5 +8,6 @@ mod directory;
 mod load;
 mod mailboxes;
 mod messages;
+mod replicas;
 mod support;
 mod transfers;

@@ -13,12 +13,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::support::{Member, Outgoing, Talk, World, present, reason};
 
 /// A ciphertext of a size that a padded attachment has.
-fn ciphertext(size: u64) -> Vec<u8> {
+pub(crate) fn ciphertext(size: u64) -> Vec<u8> {
     let bytes = 0..ciphertext_len(padded_len(size));
     bytes.map(|n| (n % 251) as u8).collect()
 }
 
-async fn upload(
+pub(crate) async fn upload(
     member: &Member,
     digest: &Digest,
     size: u64,
@@ -47,7 +47,7 @@ async fn upload(
     Ok(Digest::try_from(digest.as_slice()).unwrap())
 }
 
-async fn download(member: &Member, digest: &Digest) -> Result<Vec<u8>, CallError> {
+pub(crate) async fn download(member: &Member, digest: &Digest) -> Result<Vec<u8>, CallError> {
     let request = member.device.request(api::DownloadAttachmentRequest {
         conversation: member.id().to_vec(),
         digest: digest.to_vec(),

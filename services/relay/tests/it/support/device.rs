@@ -78,6 +78,13 @@ impl Device {
         }
     }
 
+    /// Goes on at another relay, with the session it has.
+    pub(crate) fn connect(&mut self, channel: Channel) {
+        self.directory =
+            DirectoryServiceClient::new(channel.clone()).max_decoding_message_size(8 << 20);
+        self.relay = RelayServiceClient::new(channel).max_decoding_message_size(8 << 20);
+    }
+
     /// A request with the session.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);

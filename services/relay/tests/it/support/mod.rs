@@ -38,6 +38,8 @@ pub(crate) struct World {
     pub(crate) audit: Audit,
     pub(crate) archive: Archive,
     pub(crate) relay: Running,
+    /// Another process of the relay, of a world of two.
+    pub(crate) second: Option<Running>,
     /// The relay's database, if it is not SQLite in the data folder.
     pub(crate) store: Option<Store>,
     config: String,
@@ -56,8 +58,29 @@ impl World {
         Self::of(Tenant::new(), settings).await
     }
 
+    /// Two relays on one PostgreSQL, whichever store was chosen; the first one leads. When `told` is false no notification
+    /// ever comes through.
+    pub(crate) async fn of_two(told: bool) -> Self {
+        let store = Store::new().await;
+        let mut world = Self::on(Tenant::new(), "", Some(store), told).await;
+        let first = world.data();
+        let second = first.with_file_name("relay-2");
+        let line = |name: &str, folder: &Path| format!("{name} = {:?}\n", folder.join(""));
+        let config = world.config.replace(
+            &line("data", &first),
+            &(line("data", &second) + &line("secrets", &first)),
+        );
+        assert_ne!(config, world.config);
+        world.second = Some(relay(&config, &second).await);
+        world
+    }
+
     /// Another tenant's.
     pub(crate) async fn of(tenant: Tenant, settings: &str) -> Self {
+        Self::on(tenant, settings, Store::chosen().await, true).await
+    }
+
+    async fn on(tenant: Tenant, settings: &str, store: Option<Store>, told: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let audit = Audit::new();
         let archive = Archive::new(&tenant);
@@ -83,13 +106,15 @@ impl World {
             &archive_server.ready,
             settings,
         );
-        let store = Store::chosen().await;
         let config = match &store {
             Some(store) => {
                 let owner = Source::postgres(store.url(), &tenant::name(), "relay").unwrap();
                 Database::migrate(&owner, &greffe_relay::app::MIGRATIONS, false)
                     .await
                     .unwrap();
+                if !told {
+                    store.silence();
+                }
                 let url = store.runtime_url();
                 format!(
                     "{config}[service.database]\nurl = {url:?}\nmigrate = false\nlease_ms = {LEASE_MS}\n"
@@ -103,6 +128,7 @@ impl World {
             audit,
             archive,
             relay,
+            second: None,
             store,
             config,
             _peers: vec![audit_server, archive_server],
@@ -128,8 +154,18 @@ impl World {
 
     /// A channel to the relay as an application.
     pub(crate) fn channel(&self, name: &str) -> Channel {
+        self.channel_to(&self.relay, name)
+    }
+
+    /// The same device, at the second relay from now on.
+    pub(crate) fn move_over(&self, device: &mut Device) {
+        let second = self.second.as_ref().expect("a world of two");
+        device.connect(self.channel_to(second, "desk"));
+    }
+
+    fn channel_to(&self, relay: &Running, name: &str) -> Channel {
         let identity = self.tenant.identity(&app(name));
-        let peer = PeerConfig::Ready(self.relay.ready.clone());
+        let peer = PeerConfig::Ready(relay.ready.clone());
         connect_lazy(&peer, &service("relay"), &identity).unwrap()
     }
 
