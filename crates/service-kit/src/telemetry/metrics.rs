@@ -282,7 +282,7 @@ pub static LEASE_HELD: Gauge = Gauge::new(about(
     "greffe.lease.held",
     "",
     &[],
-    "1 while this process holds the lease of its service, 0 while it stands by",
+    "1 while this process holds the lease of its service, 0 while another does or it stands by",
 ));
 /// The fencing epoch.
 pub static LEASE_EPOCH: Gauge = Gauge::new(about(

@@ -5,7 +5,8 @@ use core::time::Duration;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::ClientConfig;
@@ -22,8 +23,9 @@ use crate::ready::Ready;
 /// Longest that finding an address, or TCP and TLS handshakes together, may take before the next is tried.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
-/// Where to connect, found out anew each time. Of several places the one that answered last is tried first: replicas
-/// that stand by do not listen.
+/// Where to connect, found out anew each time. Of several places the one that answered last is tried first. Where a channel
+/// begins is another place for each channel of this process, and for the first ones of different processes, so that replicas
+/// share the work.
 #[derive(Clone)]
 pub(super) struct Places {
     places: Arc<[Place]>,
@@ -45,10 +47,12 @@ impl Places {
             PeerConfig::Addresses(texts) => texts.iter().map(address).collect::<Arc<[_]>>(),
             PeerConfig::Readies(paths) => paths.iter().map(ready).collect(),
         };
-        Self {
+        let mut all = Self {
             places,
             answered: Arc::default(),
-        }
+        };
+        all.answered = Arc::new(AtomicUsize::new(turn(all.to_string())));
+        all
     }
 
     /// Those places that are addresses.
@@ -67,7 +71,7 @@ impl Places {
         let first = self.answered.load(Ordering::Relaxed);
         let mut refused = Vec::new();
         for step in 0..self.places.len() {
-            let at = (first + step) % self.places.len();
+            let at = first.wrapping_add(step) % self.places.len();
             let place = &self.places[at];
             let addresses = match in_time(place.find()).await {
                 Ok(addresses) => addresses,
@@ -88,6 +92,16 @@ impl Places {
         }
         Err(nobody(refused))
     }
+}
+
+/// Which place a channel begins with: one after the other, the first by this process's number.
+fn turn(places: String) -> usize {
+    static TURNS: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+    let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = std::process::id() as usize;
+    let turn = turns.entry(places).or_insert(first);
+    *turn = turn.wrapping_add(1);
+    *turn
 }
 
 /// One failure as it is; of several, each with its place.

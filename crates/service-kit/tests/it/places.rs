@@ -84,12 +84,18 @@ async fn one_that_accepts_and_says_nothing_is_left_after_three_seconds() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let desk = authority.identity(&app("desk"));
     let peer = places(&[silent.local_addr().unwrap(), running.address]);
-    let begun = Instant::now();
-    let channel = connect_lazy(&peer, &service("audit"), &desk).unwrap();
-    answers(&channel).await.unwrap();
-    let took = begun.elapsed();
+    // Of two channels one begins there.
+    let mut took = Vec::new();
+    for _ in 0..2 {
+        let begun = Instant::now();
+        let channel = connect_lazy(&peer, &service("audit"), &desk).unwrap();
+        answers(&channel).await.unwrap();
+        took.push(begun.elapsed());
+    }
+    took.sort_unstable();
+    assert!(took[0] < Duration::from_millis(2500), "{took:?}");
     assert!(
-        (Duration::from_millis(2500)..Duration::from_secs(20)).contains(&took),
+        (Duration::from_millis(2500)..Duration::from_secs(20)).contains(&took[1]),
         "{took:?}"
     );
 }
@@ -120,16 +126,28 @@ async fn one_that_stands_still_is_noticed_and_the_other_taken() {
     });
     let desk = authority.identity(&app("desk"));
     let peer = places(&[between, second.address]);
-    let channel = connect(&peer, &service("audit"), &desk).await.unwrap();
-    answers(&channel).await.unwrap();
+    // Of two channels one begins there.
+    let mut channels = Vec::new();
+    for _ in 0..2 {
+        let channel = connect(&peer, &service("audit"), &desk).await.unwrap();
+        answers(&channel).await.unwrap();
+        channels.push(channel);
+    }
     still.send(true).unwrap();
     let begun = Instant::now();
-    let lost = answers(&channel).await;
+    let mut lost = Vec::new();
+    for channel in &channels {
+        if answers(channel).await.is_err() {
+            lost.push(channel);
+        }
+    }
     let noticed = begun.elapsed();
-    assert!(lost.is_err());
+    let [channel] = lost[..] else {
+        panic!("{} were lost", lost.len());
+    };
     assert!(noticed < Duration::from_secs(40), "{noticed:?}");
     // It accepts still, and does not answer: the other one does.
-    answers(&channel).await.unwrap();
+    answers(channel).await.unwrap();
     let answered = begun.elapsed();
     assert!(answered < Duration::from_secs(60), "{answered:?}");
     // Which is the one that is kept to.
