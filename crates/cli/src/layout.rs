@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use std::io::Write as _;
 
+use greffe_service_kit::files;
+
 use crate::fail::{Failure, Result};
 
 /// Names of the escrow nodes of one machine.
@@ -112,6 +114,18 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
         .open(path)
         .and_then(|mut file| file.write_all(bytes))
         .map_err(|error| Failure::io("write", path, &error))
+}
+
+/// Writes a file that may be replaced later, and that is there as a whole or not at all, whatever happens meanwhile.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let path = std::path::absolute(path).map_err(|error| Failure::io("find", path, &error))?;
+    files::replace(&path, bytes).map_err(|error| {
+        Failure::because(
+            "FILE_FAILED",
+            format_args!("cannot write {}", path.display()),
+            &error,
+        )
+    })
 }
 
 /// Reads a text file.

@@ -101,9 +101,13 @@ impl Access {
         Ok(file)
     }
 
+    /// The connection; nobody is called yet.
+    pub(crate) fn connect(&self) -> Result<Connection> {
+        Ok(Connection::load(&self.connection_file()?)?)
+    }
+
     async fn open(&self, memory: &Path) -> Result<Client> {
-        let connection = Connection::load(&self.connection_file()?)?;
-        let client = open_client(connection, memory).await?;
+        let client = open_client(self.connect()?, memory).await?;
         // What is remembered would do to open; whoever acts wants to know at once that nobody is there.
         client.refresh_trust().await?;
         Ok(client)

@@ -6,11 +6,12 @@ mod conversation;
 mod details;
 mod device;
 mod explain;
-mod form;
+pub(crate) mod form;
 mod hold;
 mod log;
 mod matter;
 mod opened;
+mod operator;
 mod order;
 mod policy;
 mod query;
@@ -27,7 +28,10 @@ use crate::output::Output;
 
 /// What people do.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "one is parsed a process")]
 pub(crate) enum PeopleCommand {
+    /// The people who run a tenant: keys, trust bundle, journaling key.
+    Operator(operator::OperatorArguments),
     /// What the tenant's root vouches for.
     Tenant(tenant::TenantArguments),
     /// Users' devices.
@@ -59,6 +63,7 @@ pub(crate) enum PeopleCommand {
 /// Runs one of them.
 pub(crate) async fn run(command: PeopleCommand, output: Output) -> Result<()> {
     match command {
+        PeopleCommand::Operator(arguments) => operator::run(arguments, output).await,
         PeopleCommand::Tenant(arguments) => tenant::run(arguments, output).await,
         PeopleCommand::Device(arguments) => device::run(arguments, output).await,
         PeopleCommand::Conversation(arguments) => conversation::run(arguments, output).await,

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use greffe_service_kit::tls::{DEVELOPMENT_AUTHORITY, PeerKind, SpiffeId};
-use greffe_types::TenantId;
+use greffe_service_kit::tls::{PeerKind, SpiffeId};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
@@ -39,12 +38,12 @@ fn failed(error: rcgen::Error) -> Failure {
 }
 
 impl Authority {
-    /// Makes `ca.key` and `ca.crt` of a development identity in a folder.
-    pub(super) fn create(folder: &Path, tenant: &TenantId) -> Result<Self> {
+    /// Makes `ca.key` and `ca.crt` in a folder. Services in production refuse an authority whose name is that of a
+    /// development identity.
+    pub(super) fn create(folder: &Path, common_name: &str) -> Result<Self> {
         let key = KeyPair::generate().map_err(failed)?;
         let mut params = CertificateParams::default();
-        // Whoever runs a service in production must not end up with it: the name is what services refuse it by.
-        params.distinguished_name = name(&format!("{DEVELOPMENT_AUTHORITY} of {tenant}"));
+        params.distinguished_name = name(common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         validity(&mut params, 10 * DAYS)?;
@@ -55,7 +54,7 @@ impl Authority {
     }
 
     /// Reads them.
-    pub(super) fn load(folder: &Path) -> Result<Self> {
+    pub(crate) fn load(folder: &Path) -> Result<Self> {
         let key = KeyPair::from_pem(&read_text(&folder.join("ca.key"))?).map_err(failed)?;
         let pem = read_text(&folder.join("ca.crt"))?;
         Ok(Self {
@@ -71,9 +70,7 @@ impl Authority {
 
     /// Its certificate's DER, as trust bundles carry it.
     pub(crate) fn der(&self) -> Result<Vec<u8>> {
-        CertificateDer::from_pem_slice(self.pem.as_bytes())
-            .map(|der| der.to_vec())
-            .map_err(|_| Failure::failed("CERTIFICATE", "the authority's certificate is not PEM"))
+        certificate_der(&self.pem)
     }
 
     /// Certifies the key of a request under a name that we choose, whatever the request asks for.
@@ -93,6 +90,18 @@ impl Authority {
             ca: self.pem.clone(),
         })
     }
+}
+
+/// The DER of a PEM certificate.
+pub(crate) fn certificate_der(pem: &str) -> Result<Vec<u8>> {
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .map(|der| der.to_vec())
+        .map_err(|_| {
+            Failure::usage(
+                "CERTIFICATE",
+                "the authority's certificate is not PEM: name its ca.crt",
+            )
+        })
 }
 
 fn leaf(id: &SpiffeId) -> Result<CertificateParams> {

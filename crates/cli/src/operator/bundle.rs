@@ -1,26 +1,33 @@
-//! The first trust bundle of a tenant, from what each service says of its own keys.
+//! The trust bundle of a tenant, from what each service says of its own keys: the first one, and what a node's keys are in any.
 
 use std::collections::BTreeMap;
 
 use core::time::Duration;
 use greffe_envelope::pb;
-use greffe_envelope::statement::Signed;
-use greffe_envelope::trust::ROOT;
 use greffe_policy::Pack;
 use greffe_service_kit::prepare::Prepared;
-use greffe_types::Millis;
+use greffe_types::{Millis, TenantId};
 use sha2::{Digest as _, Sha256};
 
-use super::Operator;
 use crate::fail::{Failure, Result};
 
 /// How long what a bundle names is valid: ten years, as evidence lasts.
 const YEARS_10: Duration = Duration::from_secs(3653 * 86_400);
 
-/// What a bundle is made of.
+/// What a bundle is made of: public halves only.
 pub(crate) struct BundleParts<'a> {
+    /// The tenant.
+    pub(crate) tenant: &'a TenantId,
+    /// The next root's public key; the bundle commits to it.
+    pub(crate) next_root: [u8; 32],
+    /// The device issuer's public key.
+    pub(crate) issuer: [u8; 32],
+    /// Authorities of the services' TLS certificates, DER.
+    pub(crate) tls_authorities: Vec<Vec<u8>>,
     /// What each service prepared, by its name.
     pub(crate) services: &'a BTreeMap<String, Prepared>,
+    /// Where each node stands, by its name; a node that is not named stands in a domain of its own name.
+    pub(crate) trust_domains: &'a BTreeMap<String, String>,
     /// People.
     pub(crate) roster: Vec<pb::Person>,
     /// Policy packs, the one in force first.
@@ -36,73 +43,50 @@ pub(crate) fn valid_until(now: Millis) -> Millis {
     now.plus(YEARS_10)
 }
 
-/// Puts the bundle together and signs it with the root.
-pub(crate) fn bundle(
-    operator: &Operator,
-    parts: BundleParts<'_>,
-    now: Millis,
-) -> Result<Signed<pb::TrustBundle>> {
-    let tenant = &operator.tenant;
-    let key = |service: &str, name: &str| -> Result<Vec<u8>> {
-        let prepared = parts.services.get(service);
-        let hex = prepared.and_then(|p| p.keys.get(name)).ok_or_else(|| {
-            Failure::failed(
+/// Puts the first bundle together, for the root to sign.
+pub(crate) fn bundle(parts: BundleParts<'_>, now: Millis) -> Result<pb::TrustBundle> {
+    let tenant = parts.tenant;
+    let of = |service: &str| {
+        parts.services.get(service).ok_or_else(|| {
+            Failure::usage(
                 "SERVICE_KEYS",
-                format_args!("{service} has prepared no {name}"),
-            )
-        })?;
-        decode_hex(hex).ok_or_else(|| {
-            Failure::failed(
-                "SERVICE_KEYS",
-                format_args!("the {name} of {service} is not hexadecimal"),
+                format_args!("{service} is missing: prepare it with `greffe serve {service} --prepare {service}` and name the file"),
             )
         })
     };
-    let nodes: Vec<&str> = parts
-        .services
-        .keys()
-        .filter(|n| n.starts_with("escrow-"))
-        .map(String::as_str)
-        .collect();
-    let mut escrow = Vec::with_capacity(nodes.len());
-    let mut witnesses = Vec::with_capacity(nodes.len());
-    for (name, index) in nodes.iter().zip(1..) {
-        let witness_key = key(name, "witness_key")?;
-        witnesses.push(pb::Witness {
-            name: (*name).to_owned(),
-            key: witness_key.clone(),
-        });
-        escrow.push(pb::EscrowNode {
-            index,
-            name: (*name).to_owned(),
-            signing_key: key(name, "signing_key")?,
-            witness_key,
-            channel_key: key(name, "channel_key")?,
-            trust_domain: if parts.development {
-                "this machine (development)".to_owned()
-            } else {
-                (*name).to_owned()
-            },
-        });
+    let (mut escrow, mut witnesses) = (Vec::new(), Vec::new());
+    let nodes = parts.services.values().filter(|p| is_node(&p.service));
+    for (prepared, index) in nodes.zip(1..) {
+        let domain = parts.trust_domains.get(&prepared.service);
+        let domain = domain.unwrap_or(&prepared.service);
+        let (node, witness) = node(prepared, index, domain)?;
+        escrow.push(node);
+        witnesses.push(witness);
+    }
+    if escrow.is_empty() {
+        return Err(Failure::usage(
+            "SERVICE_KEYS",
+            "no escrow node is named: give the file of each that `greffe serve escrow --prepare escrow-N` printed",
+        ));
     }
     let pack = parts
         .packs
         .first()
         .ok_or_else(|| Failure::usage("NO_POLICY_PACK", "no policy pack was named"))?;
-    let message = pb::TrustBundle {
+    Ok(pb::TrustBundle {
         tenant: tenant.to_string(),
         version: 1,
         previous: vec![0; 32],
         issued_at: now.get(),
-        next_root: Sha256::digest(operator.next_root.verifying_key().to_bytes()).to_vec(),
-        device_issuer: operator.issuer.verifying_key().to_bytes().to_vec(),
+        next_root: Sha256::digest(parts.next_root).to_vec(),
+        device_issuer: parts.issuer.to_vec(),
         log: Some(pb::LogKey {
             origin: format!("greffe.{tenant}/log"),
-            key: key("audit", "log_key")?,
+            key: key(of("audit")?, "log_key")?,
         }),
         receipt_keys: vec![pb::ServiceKey {
             name: "archive".to_owned(),
-            key: key("archive", "receipt_key")?,
+            key: key(of("archive")?, "receipt_key")?,
             not_before: now.minus(Duration::from_secs(60)).get(),
             not_after: valid_until(now).get(),
         }],
@@ -114,7 +98,7 @@ pub(crate) fn bundle(
                 spiffe_id: p.spiffe_id.clone(),
             })
             .collect(),
-        tls_authorities: vec![operator.authority.der()?],
+        tls_authorities: parts.tls_authorities,
         cosigner_quorum: u32::try_from(escrow.len() / 2 + 1).unwrap_or(u32::MAX),
         nodes: escrow,
         witnesses,
@@ -140,11 +124,57 @@ pub(crate) fn bundle(
             bulk_threshold: pack.approval().bulk_threshold(),
         }),
         contact: parts.contact.to_owned(),
-    };
-    Ok(Signed::sign(message, &[(ROOT, &operator.root)]))
+    })
 }
 
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
+/// Whether a service of that name is an escrow node.
+pub(crate) fn is_node(service: &str) -> bool {
+    service.starts_with("escrow-")
+}
+
+/// A node and the witness that it is, from what it prepared.
+pub(crate) fn node(
+    prepared: &Prepared,
+    index: u32,
+    trust_domain: &str,
+) -> Result<(pb::EscrowNode, pb::Witness)> {
+    let witness_key = key(prepared, "witness_key")?;
+    let witness = pb::Witness {
+        name: prepared.service.clone(),
+        key: witness_key.clone(),
+    };
+    let node = pb::EscrowNode {
+        index,
+        name: prepared.service.clone(),
+        signing_key: key(prepared, "signing_key")?,
+        witness_key,
+        channel_key: key(prepared, "channel_key")?,
+        trust_domain: trust_domain.to_owned(),
+    };
+    Ok((node, witness))
+}
+
+/// A public key that a service prepared.
+fn key(prepared: &Prepared, name: &str) -> Result<Vec<u8>> {
+    let service = &prepared.service;
+    let hex = prepared.keys.get(name).ok_or_else(|| {
+        Failure::usage(
+            "SERVICE_KEYS",
+            format_args!(
+                "{service} has prepared no {name}: name the file that its own --prepare printed"
+            ),
+        )
+    })?;
+    decode_hex(hex).ok_or_else(|| {
+        Failure::usage(
+            "SERVICE_KEYS",
+            format_args!("the {name} of {service} is not hexadecimal: copy the file again"),
+        )
+    })
+}
+
+/// Bytes of any number in lower-case hexadecimal.
+pub(crate) fn decode_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let bytes = text.as_bytes();
     if !bytes.len().is_multiple_of(2) {

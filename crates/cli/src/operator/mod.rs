@@ -2,21 +2,33 @@
 
 mod authority;
 mod bundle;
+pub(crate) mod ceremony;
+pub(crate) mod disclose;
+pub(crate) mod draft;
+pub(crate) mod file;
+mod keys;
+pub(crate) mod network;
 mod people;
+pub(crate) mod rules;
+pub(crate) mod view;
 
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 use greffe_envelope::trust::RootKey;
-use greffe_types::{TenantId, from_hex, to_hex};
-use zeroize::Zeroizing;
+use greffe_service_kit::tls::DEVELOPMENT_AUTHORITY;
+use greffe_types::TenantId;
 
-pub(crate) use authority::Authority;
-pub(crate) use bundle::{BundleParts, bundle, valid_until};
-pub(crate) use people::PERSONS;
+pub(crate) use authority::{Authority, certificate_der};
+pub(crate) use bundle::{BundleParts, bundle, decode_hex, is_node, node, valid_until};
+pub(crate) use keys::{
+    ISSUER_KEY, NEXT_ROOT_KEY, ROOT_KEY, ROOT_PUBLIC, make_authority, make_issuer, make_root,
+    new_key, random, read_key, read_public, read_root,
+};
+pub(crate) use people::{PERSONS, entry};
 
 use crate::fail::{Failure, Result};
-use crate::layout::{private_folder, read_text, write_secret};
+use crate::layout::{private_folder, read_text, write, write_secret};
 
 /// Keys of the people who run a tenant.
 pub(crate) struct Operator {
@@ -33,17 +45,20 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// Makes every key of a new tenant in a folder that has none.
+    /// Makes every key of a new development tenant in a folder that has none: on one machine, as production never has them.
     pub(crate) fn create(folder: &Path, tenant: TenantId) -> Result<Self> {
         private_folder(folder)?;
         write_secret(&folder.join("tenant"), tenant.as_str().as_bytes())?;
         let operator = Self {
-            root: new_key(&folder.join("root.key"))?,
-            next_root: new_key(&folder.join("next-root.key"))?,
-            issuer: new_key(&folder.join("issuer.key"))?,
-            authority: Authority::create(folder, &tenant)?,
+            root: new_key(&folder.join(ROOT_KEY))?,
+            next_root: new_key(&folder.join(NEXT_ROOT_KEY))?,
+            issuer: new_key(&folder.join(ISSUER_KEY))?,
+            authority: Authority::create(folder, &format!("{DEVELOPMENT_AUTHORITY} of {tenant}"))?,
             tenant,
         };
+        // `greffe operator sign` finds it beside the key, here as on an offline machine.
+        let line = format!("{}\n", operator.root_key()?);
+        write(&folder.join(ROOT_PUBLIC), line.as_bytes())?;
         Ok(operator)
     }
 
@@ -57,9 +72,9 @@ impl Operator {
             )
         })?;
         Ok(Self {
-            root: read_key(&folder.join("root.key"))?,
-            next_root: read_key(&folder.join("next-root.key"))?,
-            issuer: read_key(&folder.join("issuer.key"))?,
+            root: read_key(&folder.join(ROOT_KEY))?,
+            next_root: read_key(&folder.join(NEXT_ROOT_KEY))?,
+            issuer: read_key(&folder.join(ISSUER_KEY))?,
             authority: Authority::load(folder)?,
             tenant,
         })
@@ -71,43 +86,4 @@ impl Operator {
         RootKey::new(self.tenant.clone(), &key)
             .map_err(|error| Failure::because("ROOT_KEY", "the root key cannot be used", &error))
     }
-}
-
-/// Makes an Ed25519 key and its file: 64 hexadecimal digits, readable by the owner alone.
-pub(crate) fn new_key(path: &Path) -> Result<SigningKey> {
-    let seed = random::<32>()?;
-    write_secret(
-        path,
-        Zeroizing::new(format!("{}\n", to_hex(&*seed))).as_bytes(),
-    )?;
-    Ok(SigningKey::from_bytes(&seed))
-}
-
-/// Reads such a file.
-pub(crate) fn read_key(path: &Path) -> Result<SigningKey> {
-    let text = Zeroizing::new(read_text(path)?);
-    let seed = from_hex::<32>(text.trim())
-        .map(Zeroizing::new)
-        .map_err(|_| {
-            Failure::failed(
-                "KEY_FILE",
-                format_args!(
-                    "{} is not a key file: 64 hexadecimal digits",
-                    path.display()
-                ),
-            )
-        })?;
-    Ok(SigningKey::from_bytes(&seed))
-}
-
-/// Fresh bytes from the operating system.
-pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>> {
-    let mut bytes = Zeroizing::new([0; N]);
-    getrandom::fill(bytes.as_mut()).map_err(|error| {
-        Failure::failed(
-            "NO_RANDOMNESS",
-            format_args!("the system gave no randomness: {error}"),
-        )
-    })?;
-    Ok(bytes)
 }

@@ -58,16 +58,28 @@ impl PersonSpec {
         not_before: Millis,
         not_after: Millis,
     ) -> Result<pb::Person> {
-        private_folder(folder)?;
-        let person = Person::generate(folder, self.name, self.roles.contains(&"reader"))?;
-        Ok(pb::Person {
-            name: self.name.to_owned(),
-            roles: self.roles.iter().map(|role| (*role).to_owned()).collect(),
-            signing_key: person.signing_public().to_vec(),
-            reader_key: person.reader_public(),
-            not_before: not_before.get(),
-            not_after: not_after.get(),
-            revoked: false,
-        })
+        let roles = self.roles.iter().map(|role| (*role).to_owned()).collect();
+        entry(folder, self.name, roles, not_before, not_after)
     }
+}
+
+/// Makes a person's keys in a folder of their own; gives the entry that a roster needs of them: public halves only.
+pub(crate) fn entry(
+    folder: &Path,
+    name: &str,
+    roles: Vec<String>,
+    not_before: Millis,
+    not_after: Millis,
+) -> Result<pb::Person> {
+    private_folder(folder)?;
+    let person = Person::generate(folder, name, roles.iter().any(|role| role == "reader"))?;
+    Ok(pb::Person {
+        name: name.to_owned(),
+        roles,
+        signing_key: person.signing_public().to_vec(),
+        reader_key: person.reader_public(),
+        not_before: not_before.get(),
+        not_after: not_after.get(),
+        revoked: false,
+    })
 }

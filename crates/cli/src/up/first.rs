@@ -1,10 +1,12 @@
 //! The first start: root, node keys, bundle, services, key generation, record, disclosures, in that order.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::process::Stdio;
 
 use greffe_envelope::pb;
-use greffe_envelope::trust::Bundle;
+use greffe_envelope::statement::Signed;
+use greffe_envelope::trust::{Bundle, ROOT};
 use greffe_policy::Pack;
 use greffe_service_kit::clock::{Clock as _, SystemClock};
 use greffe_service_kit::prepare::Prepared;
@@ -14,11 +16,14 @@ use prost::Message as _;
 use tokio::process::Command;
 
 use super::children::{Children, service_kind};
-use super::{Marker, Stores, ceremony, config};
+use super::{Marker, Stores, config};
 use crate::connection;
 use crate::fail::{Failure, Result, chain};
 use crate::layout::{Layout, SERVICES, private_folder, write, write_secret};
-use crate::operator::{self, BundleParts, Operator, PERSONS};
+use crate::operator::ceremony::{Ceremony, Wanted, descriptor};
+use crate::operator::disclose::{Disclosed, disclosures};
+use crate::operator::network::Network;
+use crate::operator::{self, BundleParts, Operator, PERSONS, is_node};
 use crate::output::narrate;
 
 /// What a first start is told.
@@ -36,6 +41,11 @@ pub(crate) struct Options {
 
 /// The application that `greffe` itself is.
 pub(crate) const APP: &str = "greffe";
+
+/// How long a key generation may take.
+const CEREMONY_WITHIN: Duration = Duration::from_secs(600);
+/// How long a journaling key serves.
+const PERIOD: Duration = Duration::from_secs(366 * 86_400);
 
 /// Sets a new folder up and leaves its services running.
 pub(super) async fn set_up(
@@ -61,14 +71,21 @@ pub(super) async fn set_up(
         certify(layout, &operator, service, &prepared)?;
         services.insert(service.to_owned(), prepared);
     }
+    let nodes = SERVICES.into_iter().filter(|service| is_node(service));
+    let here = nodes.map(|node| (node.to_owned(), "this machine (development)".to_owned()));
     let parts = BundleParts {
+        tenant: &operator.tenant,
+        next_root: operator.next_root.verifying_key().to_bytes(),
+        issuer: operator.issuer.verifying_key().to_bytes(),
+        tls_authorities: vec![operator.authority.der()?],
         services: &services,
+        trust_domains: &here.collect(),
         roster,
         packs: &[pack],
         contact: &options.contact,
         development: true,
     };
-    let bundle = operator::bundle(&operator, parts, now)?;
+    let bundle = Signed::sign(operator::bundle(parts, now)?, &[(ROOT, &operator.root)]);
     for service in SERVICES {
         write(
             &layout.service(service).join("bundle.bin"),
@@ -105,25 +122,60 @@ async fn bring_into_force(
     bundle: &Bundle,
     now: Millis,
 ) -> Result<()> {
-    let peers = ceremony::Peers::connect(layout, &operator.tenant)?;
-    peers.publish(bundle.signed().raw()).await?;
+    let network = Network::new(connection::open(layout, APP)?);
+    publish(&network, bundle.signed().raw(), bundle).await?;
     narrate(format_args!(
         "the escrow nodes generate the journaling key; nobody ever holds it"
     ));
-    let made = ceremony::generate(&peers, operator, pack, bundle.message(), now).await?;
+    let wanted = descriptor(Wanted {
+        bundle: bundle.message(),
+        pack,
+        period: None,
+        not_before: now.minus(Duration::from_secs(60)),
+        serves: PERIOD,
+        threshold: 2,
+        expiry: now.plus(CEREMONY_WITHIN),
+    })?;
+    let by_root = [(ROOT, &operator.root)];
+    let wanted = Signed::sign(wanted, &by_root);
+    let ceremony = Ceremony::begin(&layout.operator().join("ceremony"), wanted.raw())?;
+    let mut made = ceremony.run(&network, bundle, now).await?;
     narrate(format_args!(
         "journaling key {} is shared {} of {}",
-        made.key_id, made.threshold, made.nodes
+        made.key_id,
+        made.threshold,
+        bundle.message().nodes.len()
     ));
+    made.record.add_signature(ROOT, &operator.root);
     for statement in [made.record.raw(), made.epoch.raw()] {
-        let index = peers.publish(statement).await?;
-        peers.activate(statement, index).await?;
+        publish(&network, statement, bundle).await?;
     }
-    for disclosure in ceremony::disclosures(operator, pack, bundle, &made)? {
-        let index = peers.publish(disclosure.raw()).await?;
-        peers.activate(disclosure.raw(), index).await?;
+    let disclosed = Disclosed {
+        bundle,
+        pack,
+        record: made.record.raw(),
+        epoch: made.epoch.message(),
+        serial: 1,
+    };
+    for disclosure in disclosures(&disclosed)? {
+        let disclosure = Signed::sign(disclosure, &by_root);
+        publish(&network, disclosure.raw(), bundle).await?;
     }
     Ok(())
+}
+
+/// Publishes a statement, and waits for every node: all of them stand on this machine.
+async fn publish(
+    network: &Network,
+    statement: &pb::SignedStatement,
+    bundle: &Bundle,
+) -> Result<()> {
+    let index = network.publish(statement).await?;
+    let missing = network.activate(statement, index, bundle.message()).await;
+    missing
+        .into_iter()
+        .next()
+        .map_or(Ok(()), |(_, why)| Err(why))
 }
 
 /// No such pack: says which there are.
@@ -136,7 +188,7 @@ pub(crate) fn unknown_pack(id: &str) -> Failure {
 }
 
 fn roster(layout: &Layout, now: Millis) -> Result<Vec<pb::Person>> {
-    let from = now.minus(core::time::Duration::from_secs(60));
+    let from = now.minus(Duration::from_secs(60));
     let until = operator::valid_until(now);
     PERSONS
         .iter()

@@ -1,6 +1,5 @@
 //! `greffe up`: every service on one machine, each in a process of its own, over one data folder.
 
-mod ceremony;
 mod children;
 mod config;
 mod first;

@@ -1,0 +1,120 @@
+//! The services that an operator's commands reach. This side only carries what root and nodes have signed.
+
+use core::time::Duration;
+
+use greffe_api::escrow::{ActivateRequest, AdvanceKeygenRequest, AdvanceKeygenResponse};
+use greffe_api::relay::{GetTrustRequest, PublishStatementRequest};
+use greffe_client::Connection;
+use greffe_envelope::pb;
+use greffe_envelope::statement::Signed;
+use greffe_envelope::trust::{Bundle, RootKey};
+use tokio::time::{Instant, sleep};
+
+use crate::fail::{Failure, Result, chain};
+
+/// How long a node may take to see in the log what was published.
+const ACTIVE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Relay and escrow nodes of a tenant.
+pub(crate) struct Network(Connection);
+
+impl Network {
+    /// Over a connection.
+    pub(crate) const fn new(connection: Connection) -> Self {
+        Self(connection)
+    }
+
+    /// The pinned root.
+    pub(crate) fn root(&self) -> &RootKey {
+        self.0.root()
+    }
+
+    /// The bundle that the relay says is in force, under the pinned root.
+    pub(crate) async fn bundle(&self) -> Result<Bundle> {
+        let answer = self.0.directory()?.get_trust(GetTrustRequest {}).await;
+        let answer = answer.map_err(|status| Failure::status("asking the relay", &status))?;
+        let raw = answer.into_inner().bundle.unwrap_or_default();
+        let refused = |why: String| {
+            Failure::unverified(
+                "NOT_TRUSTED",
+                format_args!(
+                    "the relay's trust bundle is not this root's ({why}): see that the connection names the right root and relay"
+                ),
+            )
+        };
+        let signed =
+            Signed::<pb::TrustBundle>::decode(raw).map_err(|error| refused(chain(&error)))?;
+        Bundle::verify(signed, self.root()).map_err(|error| refused(chain(&error)))
+    }
+
+    /// Has a statement logged and brought into force; gives its place in the log.
+    pub(crate) async fn publish(&self, statement: &pb::SignedStatement) -> Result<u64> {
+        let request = PublishStatementRequest {
+            statement: Some(statement.clone()),
+        };
+        let answer = self.0.directory()?.publish_statement(request).await;
+        answer
+            .map(|answer| answer.into_inner().log_index)
+            .map_err(|status| {
+                Failure::status(format_args!("publishing the {}", statement.r#type), &status)
+            })
+    }
+
+    /// Waits until every node has found a statement in the log; gives those that have not, each with why.
+    pub(crate) async fn activate(
+        &self,
+        statement: &pb::SignedStatement,
+        log_index: u64,
+        bundle: &pb::TrustBundle,
+    ) -> Vec<(String, Failure)> {
+        let until = Instant::now() + ACTIVE_WITHIN;
+        let nodes = bundle.nodes.iter().map(|node| async move {
+            let outcome = self.activate_at(&node.name, statement, log_index, until);
+            Some((node.name.clone(), outcome.await.err()?))
+        });
+        let outcomes = futures::future::join_all(nodes).await;
+        outcomes.into_iter().flatten().collect()
+    }
+
+    async fn activate_at(
+        &self,
+        node: &str,
+        statement: &pb::SignedStatement,
+        log_index: u64,
+        until: Instant,
+    ) -> Result<()> {
+        loop {
+            let request = ActivateRequest {
+                statement: Some(statement.clone()),
+                log_index,
+            };
+            let Err(status) = self.0.escrow(node)?.activate(request).await else {
+                return Ok(());
+            };
+            // A node that is not there at all is not waited for: it follows the log when it is back.
+            if status.code() == tonic::Code::Unavailable || Instant::now() > until {
+                return Err(Failure::status(
+                    format_args!("{node} does not activate the {}", statement.r#type),
+                    &status,
+                ));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// One step of a key generation at one node.
+    pub(crate) async fn advance(
+        &self,
+        node: &str,
+        request: AdvanceKeygenRequest,
+    ) -> Result<AdvanceKeygenResponse> {
+        let round = request.round;
+        let answer = self.0.escrow(node)?.advance_keygen(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| {
+            Failure::status(
+                format_args!("key generation, round {round}, at {node}"),
+                &status,
+            )
+        })
+    }
+}

@@ -1,0 +1,272 @@
+//! What a root signs, and what a node's operator agrees to: everything else is refused before a signature exists.
+
+use core::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use greffe_envelope::ceremony::Plan;
+use greffe_envelope::pb;
+use greffe_envelope::statement::{Signed, Statement};
+use greffe_envelope::trust::{
+    Bundle, ROOT, RootKey, Trust, TrustError, verify_disclosure, verify_key_record,
+};
+use greffe_types::Millis;
+
+use super::file::wrong_tenant;
+use crate::fail::{Failure, Result, chain};
+
+/// How long a change of the nodes stands before the root signs it.
+pub(crate) const NODE_CHANGE_NOTICE: Duration = Duration::from_secs(24 * 3600);
+/// How far back the date of a change may lie that a node's operator agrees to: a date further back would cut the notice short.
+const CONSENT_WITHIN: Duration = Duration::from_secs(3600);
+
+/// Whoever holds the root's key, and what they have at hand.
+pub(crate) struct Signer<'a> {
+    /// The root's key.
+    pub(crate) key: &'a SigningKey,
+    /// Its public half, with the tenant.
+    pub(crate) root: &'a RootKey,
+    /// Trust bundles that this root has signed, the one in force first.
+    pub(crate) bundles: &'a [Bundle],
+    /// This machine's clock.
+    pub(crate) now: Millis,
+}
+
+impl Signer<'_> {
+    /// Signs a statement, if it is one that a root signs and everything about it holds.
+    pub(crate) fn sign(&self, raw: pb::SignedStatement) -> Result<pb::SignedStatement> {
+        if self.key.verifying_key().to_bytes() != *self.root.as_bytes() {
+            return Err(Failure::refused(
+                "KEY_MISMATCH",
+                "this is not the private key of that root: name the key file that was made with this root.pub",
+            ));
+        }
+        match raw.r#type.as_str() {
+            pb::TrustBundle::TYPE => self.bundle(decode(raw)?),
+            pb::KeygenDescriptor::TYPE => self.descriptor(decode(raw)?),
+            pb::KeyRecord::TYPE => self.record(decode(raw)?),
+            pb::Disclosure::TYPE => self.disclosure(decode(raw)?),
+            _ => Err(Failure::refused(
+                "NOT_THE_ROOTS",
+                "a root signs trust bundles, ceremony descriptors, key records and disclosures only; share epochs are the nodes' alone",
+            )),
+        }
+    }
+
+    fn bundle(&self, draft: Signed<pb::TrustBundle>) -> Result<pb::SignedStatement> {
+        self.own(&draft.tenant)?;
+        let signed = self.signed(draft);
+        let next = Bundle::verify(signed, self.root).map_err(malformed("trust bundle"))?;
+        match self.bundles.first() {
+            None if next.version() > 1 => Err(self.no_bundle("the one before this")),
+            None => Ok(next.signed().raw().clone()),
+            Some(current) => {
+                self.follows(current, &next)?;
+                Ok(next.signed().raw().clone())
+            }
+        }
+    }
+
+    /// The next version of the bundle in force; a change of the nodes after its notice, with the nodes' agreement.
+    fn follows(&self, current: &Bundle, next: &Bundle) -> Result<()> {
+        if next.version() != current.version() + 1 {
+            return Err(Failure::refused(
+                "BUNDLE_VERSION",
+                format_args!(
+                    "it is version {}, and after version {} comes {}: draft it anew with `greffe operator bundle edit` from the bundle in \
+                     force",
+                    next.version(),
+                    current.version(),
+                    current.version() + 1
+                ),
+            ));
+        }
+        let outcome = current.check_successor(next, majority(current));
+        outcome.map_err(|error| match error {
+            TrustError::Version { .. } => Failure::refused(
+                "BUNDLE_VERSION",
+                "it does not follow from the bundle at hand, whose digest it should name: draft it anew from the bundle in force",
+            ),
+            TrustError::Quorum { needed, found } => Failure::refused(
+                "NODES_NOT_AGREED",
+                format_args!(
+                    "it changes the nodes, and {found} of the present ones have agreed where {needed} have to: have their operators run \
+                     `greffe operator countersign`"
+                ),
+            ),
+            other => malformed("trust bundle")(other),
+        })?;
+        let changed = next.message().nodes != current.message().nodes;
+        let development = current.message().development && next.message().development;
+        let from = Millis::new(next.message().issued_at).plus(NODE_CHANGE_NOTICE);
+        if changed && !development && self.now < from {
+            return Err(Failure::refused(
+                "NODE_CHANGE_TOO_EARLY",
+                format_args!(
+                    "it changes the nodes, and such a change stands for 24 hours before it is signed: sign it after {}",
+                    crate::commands::form::time(from.get())
+                ),
+            ));
+        }
+        if current.message().development != next.message().development {
+            return Err(Failure::refused(
+                "BUNDLE_DEVELOPMENT",
+                "a development identity does not become another, nor the other way round: make a new tenant",
+            ));
+        }
+        Ok(())
+    }
+
+    fn descriptor(&self, draft: Signed<pb::KeygenDescriptor>) -> Result<pb::SignedStatement> {
+        self.own(&draft.tenant)?;
+        let bundle = self.current()?;
+        let signed = self.signed(draft);
+        if signed.expiry <= self.now.get() {
+            return Err(Failure::refused(
+                "CEREMONY_EXPIRED",
+                "nodes would take no part in it any more: draft the ceremony anew",
+            ));
+        }
+        Plan::check(&signed, self.root.as_bytes(), bundle.message(), self.now)
+            .map_err(|error| malformed("ceremony descriptor")(error))?;
+        Ok(signed.into_raw())
+    }
+
+    fn record(&self, draft: Signed<pb::KeyRecord>) -> Result<pb::SignedStatement> {
+        self.own(&draft.tenant)?;
+        self.current()?;
+        let signed = self.signed(draft);
+        let bundles: Vec<&Bundle> = self.bundles.iter().collect();
+        verify_key_record(&signed, self.root, &bundles).map_err(malformed("key record"))?;
+        Ok(signed.into_raw())
+    }
+
+    fn disclosure(&self, draft: Signed<pb::Disclosure>) -> Result<pb::SignedStatement> {
+        if !draft
+            .tenants
+            .iter()
+            .any(|t| t == self.root.tenant().as_str())
+        {
+            let found = draft.tenants.first().map_or("", String::as_str);
+            return Err(wrong_tenant(found, self.root));
+        }
+        let bundle = self.current()?;
+        let signed = self.signed(draft);
+        let older: Vec<&Bundle> = self.bundles.iter().skip(1).collect();
+        let trust = Trust {
+            root: self.root,
+            bundle,
+            older: &older,
+        };
+        let verified =
+            verify_disclosure(signed, &[trust]).map_err(|error| malformed("disclosure")(error))?;
+        Ok(verified.signed().raw().clone())
+    }
+
+    fn signed<M: Statement>(&self, mut draft: Signed<M>) -> Signed<M> {
+        draft.add_signature(ROOT, self.key);
+        draft
+    }
+
+    fn own(&self, tenant: &str) -> Result<()> {
+        if tenant == self.root.tenant().as_str() {
+            Ok(())
+        } else {
+            Err(wrong_tenant(tenant, self.root))
+        }
+    }
+
+    fn current(&self) -> Result<&Bundle> {
+        self.bundles
+            .first()
+            .ok_or_else(|| self.no_bundle("the one in force"))
+    }
+
+    fn no_bundle(&self, which: &str) -> Failure {
+        Failure::usage(
+            "BUNDLE_MISSING",
+            format_args!(
+                "this cannot be judged without the trust bundle: name {which} with --bundle"
+            ),
+        )
+    }
+}
+
+/// A node's agreement to a change of the nodes: signed with its own key, by its own operator.
+pub(crate) fn countersign(
+    raw: pb::SignedStatement,
+    current: &Bundle,
+    node: (&str, &SigningKey),
+    now: Millis,
+) -> Result<pb::SignedStatement> {
+    let (name, key) = node;
+    let mut draft: Signed<pb::TrustBundle> = decode(raw)?;
+    if draft.tenant != current.tenant().as_str() {
+        return Err(Failure::refused(
+            "WRONG_TENANT",
+            format_args!(
+                "the draft is of tenant {:?}, and this node serves {}: have it drafted for this tenant",
+                draft.tenant,
+                current.tenant()
+            ),
+        ));
+    }
+    let follows =
+        draft.version == current.version() + 1 && draft.previous == current.digest().as_bytes();
+    if !follows {
+        return Err(Failure::refused(
+            "BUNDLE_VERSION",
+            format_args!(
+                "the draft does not follow from version {}, which is in force here: have it drafted anew from that, or let the node catch \
+                 up with the log",
+                current.version()
+            ),
+        ));
+    }
+    let known = current.node(name).map(|node| node.signing_key.as_slice());
+    if known.ok() != Some(key.verifying_key().as_bytes().as_slice()) {
+        return Err(Failure::refused(
+            "KEY_MISMATCH",
+            format_args!(
+                "the bundle in force has no node {name:?} with the key at hand: run this with that node's own settings"
+            ),
+        ));
+    }
+    if now.minus(CONSENT_WITHIN).get() > draft.issued_at {
+        return Err(Failure::refused(
+            "DRAFT_DATE",
+            "the draft is dated more than an hour back, which would cut short the 24 hours that a change of nodes stands: have it \
+             drafted anew",
+        ));
+    }
+    draft.add_signature(name, key);
+    Ok(draft.into_raw())
+}
+
+/// How many of a bundle's nodes have to agree to a change at least; the log asks for the threshold of the keys they hold.
+fn majority(bundle: &Bundle) -> usize {
+    bundle.message().nodes.len() / 2 + 1
+}
+
+fn decode<M: Statement>(raw: pb::SignedStatement) -> Result<Signed<M>> {
+    Signed::decode(raw).map_err(|error| {
+        Failure::usage(
+            "STATEMENT_FILE",
+            format_args!(
+                "it does not decode ({}): copy it again from where it was written",
+                chain(&error)
+            ),
+        )
+    })
+}
+
+fn malformed<E: std::error::Error + 'static>(what: &'static str) -> impl Fn(E) -> Failure {
+    move |error| {
+        Failure::refused(
+            "STATEMENT_REFUSED",
+            format_args!(
+                "the {what} does not hold ({}): have it made anew",
+                chain(&error)
+            ),
+        )
+    }
+}
