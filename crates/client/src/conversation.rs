@@ -180,6 +180,23 @@ impl Device {
         self.notice_for(&disclosure, language)
     }
 
+    /// The notice of what the conversation will take up next: the tenant's current disclosure of its mode.
+    ///
+    /// # Errors
+    /// As [`Device::notice`], and when the current disclosure does not follow from root, nodes and log.
+    pub async fn next_notice(&self, id: &ConversationId, language: &str) -> Result<Notice> {
+        let disclosure = self.next_disclosure(id).await?;
+        self.notice_for(&disclosure, language)
+    }
+
+    /// The tenant's current disclosure of a conversation's mode, whether the conversation has taken it up or not.
+    async fn next_disclosure(&self, id: &ConversationId) -> Result<Arc<VerifiedDisclosure>> {
+        let client = self.client();
+        client.refresh_trust().await?;
+        let mode = self.acquire(id).await?.row.mode;
+        client.current_disclosure(mode).await
+    }
+
     fn notice_for(&self, disclosure: &VerifiedDisclosure, language: &str) -> Result<Notice> {
         let client = self.client();
         let connection = client.connection();
@@ -195,9 +212,26 @@ impl Device {
     /// # Errors
     /// [`ClientError`].
     pub async fn acknowledge(&self, id: &ConversationId, language: &str) -> Result<u64> {
-        let guard = self.acquire(id).await?;
-        let disclosure = guard.disclosure.clone();
-        drop(guard);
+        let disclosure = self.acquire(id).await?.disclosure.clone();
+        self.acknowledge_of(id, disclosure, language).await
+    }
+
+    /// As [`Device::acknowledge`], of what the conversation will take up next: consent before the commit, so that nothing
+    /// waits after it.
+    ///
+    /// # Errors
+    /// As [`Device::next_notice`].
+    pub async fn acknowledge_next(&self, id: &ConversationId, language: &str) -> Result<u64> {
+        let disclosure = self.next_disclosure(id).await?;
+        self.acknowledge_of(id, disclosure, language).await
+    }
+
+    async fn acknowledge_of(
+        &self,
+        id: &ConversationId,
+        disclosure: Arc<VerifiedDisclosure>,
+        language: &str,
+    ) -> Result<u64> {
         let digest = disclosure.digest();
         let store = &self.client().0.store;
         let known = store.acknowledgements(&self.id(), Some(id)).await?;
@@ -266,6 +300,34 @@ impl Device {
         let mut guard = self.acquire(&id).await?;
         guard.acknowledged.insert(disclosure);
         Ok(index)
+    }
+
+    /// Members whose acknowledgement of the notice in force is not in the log, as the relay says: they neither send nor are
+    /// sent anything.
+    ///
+    /// # Errors
+    /// When the relay cannot be reached, or the device is no member.
+    pub async fn waiting(&self, id: &ConversationId) -> Result<Vec<MemberInfo>> {
+        let relay = self.relay_client()?;
+        let request = api::GetConversationRequest {
+            conversation: id.to_vec(),
+        };
+        let answer = self.unary("GetConversation", request, |request| {
+            let mut relay = relay.clone();
+            async move { relay.get_conversation(request).await }
+        });
+        let seen = answer.await?.conversation;
+        let members = seen.ok_or(ClientError::Answer("no conversation"))?.members;
+        let waiting = members.into_iter().filter(|member| !member.acknowledged);
+        waiting
+            .map(|member| {
+                let device = DeviceId::try_from(member.device.as_slice());
+                Ok(MemberInfo {
+                    user: member.user,
+                    device: device.map_err(|_| ClientError::Answer("a member's device"))?,
+                })
+            })
+            .collect()
     }
 
     /// What a conversation looks like.

@@ -40,6 +40,7 @@ impl Device {
     pub async fn invite(&self, id: &ConversationId, users: &[UserId]) -> Result<Vec<MemberInfo>> {
         self.acquire(id).await?.speaking()?;
         self.client().freshen().await?;
+        self.check_current(id).await?;
         let claimed = self.claim(users).await?;
         let mut added = Vec::new();
         let packages = claimed.clone();
@@ -59,6 +60,25 @@ impl Device {
         .await?;
         added.extend(claimed.into_iter().map(|claimed| claimed.member));
         Ok(added)
+    }
+
+    /// A joiner takes nothing but the current disclosure: inviting under an older one would end at their side.
+    async fn check_current(&self, id: &ConversationId) -> Result<()> {
+        let (mode, disclosure) = {
+            let guard = self.acquire(id).await?;
+            (guard.row.mode, guard.row.disclosure)
+        };
+        let state = self.client().trust()?;
+        let current = state.current_disclosure(mode);
+        if current.is_none_or(|current| current.digest() == disclosure) {
+            return Ok(());
+        }
+        Err(ClientError::refused(
+            "DISCLOSURE_SUPERSEDED",
+            format!(
+                "conversation {id} is still under an older disclosure: renew it, and acknowledge its notice, before anybody joins"
+            ),
+        ))
     }
 
     /// Removes all devices of users from a conversation; gives those that were removed.

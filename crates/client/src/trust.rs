@@ -25,6 +25,8 @@ use crate::store::{ClientStore, Op};
 
 /// How long what relay and log said goes unasked.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
+/// What a disclosure is called that is handed over to be looked up only.
+const SUPERSEDED: &str = "superseded disclosure";
 /// Currency statements older than half their life are asked for again.
 const CURRENCY_RENEWAL: Duration = Duration::from_secs(12 * 60 * 60);
 
@@ -55,7 +57,8 @@ impl Trust {
                     state = Some(first.map_err(untrusted("stored trust bundle"))?);
                 }
                 Some(state) => {
-                    let applied = state.apply(&statement, index);
+                    // As they were taken in: one that a later one had superseded by then comes after it.
+                    let applied = state.recall(&statement, index);
                     applied.map_err(untrusted("stored statement"))?;
                 }
             }
@@ -134,10 +137,18 @@ impl Trust {
                 TrustState::new(root, bundle).map_err(untrusted("trust bundle"))?
             }
         };
+        for bundle in answer.older_bundles {
+            let recalled = next.recall(&bundle, 0);
+            if recalled.map_err(untrusted("older trust bundle"))? == Applied::New {
+                ops.push(trust_op(&bundle, 0));
+            }
+        }
+        // What supersedes comes before what is superseded, which nothing makes current again.
         let statements = [
             ("journaling key record", answer.key_records),
             ("share epoch", answer.share_epochs),
             ("disclosure", answer.disclosures),
+            (SUPERSEDED, answer.superseded_disclosures),
         ];
         let mut fresh = Vec::new();
         for (what, list) in statements {
@@ -145,7 +156,12 @@ impl Trust {
                 let statement = logged
                     .statement
                     .ok_or(ClientError::Answer("a statement is missing"))?;
-                let applied = next.apply(&statement, logged.log_index);
+                // What is said to be in force must not be older than what is known; what is not said to be may.
+                let applied = if what == SUPERSEDED {
+                    next.recall(&statement, logged.log_index)
+                } else {
+                    next.apply(&statement, logged.log_index)
+                };
                 if applied.map_err(untrusted(what))? == Applied::New {
                     fresh.push((what, statement, logged.log_index));
                 }

@@ -100,17 +100,21 @@ fn take_in(node: &Node, batch: &Followed) -> Changes {
     let mut changes = Changes::default();
     for (index, (_, entry)) in (batch.start..).zip(&batch.leaves) {
         match &entry.event {
-            Some(Event::Statement(statement)) => match node.trust.write().apply(statement, index) {
-                Ok(Applied::New | Applied::Known) => {
-                    tracing::info!(index, kind = statement.r#type, "a statement is in force");
-                    changes.statements.push((index, statement.clone()));
+            // A node that came after a bundle starts from a newer one than the log does: what was in force before it is
+            // remembered, since older keys and records are judged by it.
+            Some(Event::Statement(statement)) => {
+                match node.trust.write().recall(statement, index) {
+                    Ok(Applied::New | Applied::Known) => {
+                        tracing::info!(index, kind = statement.r#type, "a statement is in force");
+                        changes.statements.push((index, statement.clone()));
+                    }
+                    Ok(Applied::Other) => {}
+                    Err(error) => {
+                        let causes = Causes(&error);
+                        tracing::warn!(index, kind = statement.r#type, %causes, "a statement of the log is not trusted");
+                    }
                 }
-                Ok(Applied::Other) => {}
-                Err(error) => {
-                    let causes = Causes(&error);
-                    tracing::warn!(index, kind = statement.r#type, %causes, "a statement of the log is not trusted");
-                }
-            },
+            }
             Some(Event::Tombstone(tombstone)) if !is_decided(node, entry, tombstone) => {
                 tracing::warn!(
                     index,

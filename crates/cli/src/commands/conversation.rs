@@ -43,9 +43,12 @@ enum What {
     Show(One),
     /// The notice that says who can read it, exactly as the tenant's root signed it.
     #[command(
-        after_help = "Example:\n  greffe conversation notice CONVERSATION --as bob --language fr"
+        after_help = "Examples:\n  greffe conversation notice CONVERSATION --as bob --language fr\n  greffe conversation notice CONVERSATION --as bob --next"
     )]
     Notice {
+        /// The notice of what the conversation takes up next: the tenant's current disclosure.
+        #[arg(long)]
+        next: bool,
         /// Language of the notice.
         #[arg(long, default_value = "en")]
         language: String,
@@ -54,15 +57,25 @@ enum What {
     },
     /// Put on record that the user was shown the notice; only then are messages sent and delivered.
     #[command(
-        after_help = "Example:\n  greffe conversation acknowledge CONVERSATION --as bob --language fr"
+        after_help = "Examples:\n  greffe conversation acknowledge CONVERSATION --as bob --language fr\n  greffe conversation acknowledge CONVERSATION --as bob --next"
     )]
     Acknowledge {
+        /// That of what the conversation takes up next, before it does: nothing waits for it then.
+        #[arg(long)]
+        next: bool,
         /// Language in which it was shown.
         #[arg(long, default_value = "en")]
         language: String,
         #[command(flatten)]
         one: One,
     },
+    /// Have a conversation take up the tenant's current disclosure, with its journaling key, in one commit that every member
+    /// sees. Members acknowledge its notice anew; until then they neither send nor are sent anything.
+    #[command(after_help = "Example:\n  greffe conversation renew CONVERSATION --as alice")]
+    Renew(One),
+    /// Members who have not acknowledged the notice in force.
+    #[command(after_help = "Example:\n  greffe conversation waiting CONVERSATION --as alice")]
+    Waiting(One),
     /// Let users in, with all their devices.
     #[command(
         after_help = "Example:\n  greffe conversation invite CONVERSATION bob carol --as alice"
@@ -208,8 +221,35 @@ pub(crate) async fn run(arguments: ConversationArguments, output: Output) -> Res
                 text
             })
         }
-        What::Notice { language, one } => notice(&one, &language, output).await,
-        What::Acknowledge { language, one } => acknowledge(&one, language, output).await,
+        What::Notice {
+            next,
+            language,
+            one,
+        } => notice(&one, &language, next, output).await,
+        What::Acknowledge {
+            next,
+            language,
+            one,
+        } => acknowledge(&one, language, next, output).await,
+        What::Renew(one) => {
+            let held = one.user.open().await?;
+            take_in(&held).await?;
+            held.device.redisclose(&one.conversation).await?;
+            let info = held.device.conversation(&one.conversation).await?;
+            print(output, &View::new(&info), View::line)
+        }
+        What::Waiting(one) => {
+            let held = one.user.open().await?;
+            let waiting = held.device.waiting(&one.conversation).await?;
+            let list = Membership {
+                conversation: one.conversation.to_string(),
+                members: waiting.iter().map(MemberView::new).collect(),
+            };
+            print(output, &list, |list| {
+                let line = |m: &MemberView| format!("{} {}\n", m.device, one_line(&m.user));
+                list.members.iter().map(line).collect()
+            })
+        }
         What::Invite(users) => change(&users, Change::Invite, output).await,
         What::Remove(users) => change(&users, Change::Remove, output).await,
     }
@@ -237,10 +277,14 @@ async fn list(user: &AsUser, output: Output) -> Result<()> {
     })
 }
 
-async fn notice(one: &One, language: &str, output: Output) -> Result<()> {
+async fn notice(one: &One, language: &str, next: bool, output: Output) -> Result<()> {
     let held = one.user.open().await?;
     take_in(&held).await?;
-    let notice = held.device.notice(&one.conversation, language).await?;
+    let notice = if next {
+        held.device.next_notice(&one.conversation, language).await?
+    } else {
+        held.device.notice(&one.conversation, language).await?
+    };
     let view = NoticeView {
         conversation: one.conversation.to_string(),
         language: notice.language().to_owned(),
@@ -250,13 +294,15 @@ async fn notice(one: &One, language: &str, output: Output) -> Result<()> {
     print(output, &view, |view| view.text.clone())
 }
 
-async fn acknowledge(one: &One, language: String, output: Output) -> Result<()> {
+async fn acknowledge(one: &One, language: String, next: bool, output: Output) -> Result<()> {
     let held = one.user.open().await?;
     take_in(&held).await?;
-    let log_index = held
-        .device
-        .acknowledge(&one.conversation, &language)
-        .await?;
+    let (device, id) = (&held.device, &one.conversation);
+    let log_index = if next {
+        device.acknowledge_next(id, &language).await?
+    } else {
+        device.acknowledge(id, &language).await?
+    };
     let done = Acknowledged {
         conversation: one.conversation.to_string(),
         language,

@@ -2,18 +2,35 @@
 
 use core::time::Duration;
 
-use greffe_api::escrow::{ActivateRequest, AdvanceKeygenRequest, AdvanceKeygenResponse};
+use greffe_api::escrow::{
+    ActivateRequest, AdvanceKeygenRequest, AdvanceKeygenResponse, GetStatusRequest,
+    GetStatusResponse,
+};
 use greffe_api::relay::{GetTrustRequest, PublishStatementRequest};
 use greffe_client::Connection;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{Bundle, RootKey};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::Status;
 
 use crate::fail::{Failure, Result, chain};
 
 /// How long a node may take to see in the log what was published.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long one answer may take: a node that hangs is one that is missing.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// Waits for an answer, not for ever.
+async fn within<T>(
+    call: impl Future<Output = core::result::Result<tonic::Response<T>, Status>>,
+) -> core::result::Result<T, Status> {
+    let answer = timeout(ANSWER_WITHIN, call).await;
+    answer
+        .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer came in time")))
+        .map(tonic::Response::into_inner)
+}
 
 /// Relay and escrow nodes of a tenant.
 pub(crate) struct Network(Connection);
@@ -88,11 +105,15 @@ impl Network {
                 statement: Some(statement.clone()),
                 log_index,
             };
-            let Err(status) = self.0.escrow(node)?.activate(request).await else {
+            let Err(status) = within(self.0.escrow(node)?.activate(request)).await else {
                 return Ok(());
             };
             // A node that is not there at all is not waited for: it follows the log when it is back.
-            if status.code() == tonic::Code::Unavailable || Instant::now() > until {
+            let absent = matches!(
+                status.code(),
+                tonic::Code::Unavailable | tonic::Code::DeadlineExceeded
+            );
+            if absent || Instant::now() > until {
                 return Err(Failure::status(
                     format_args!("{node} does not activate the {}", statement.r#type),
                     &status,
@@ -109,12 +130,18 @@ impl Network {
         request: AdvanceKeygenRequest,
     ) -> Result<AdvanceKeygenResponse> {
         let round = request.round;
-        let answer = self.0.escrow(node)?.advance_keygen(request).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| {
+        let answer = within(self.0.escrow(node)?.advance_keygen(request)).await;
+        answer.map_err(|status| {
             Failure::status(
                 format_args!("key generation, round {round}, at {node}"),
                 &status,
             )
         })
+    }
+
+    /// How a node stands.
+    pub(crate) async fn status(&self, node: &str) -> Result<GetStatusResponse> {
+        let answer = within(self.0.escrow(node)?.get_status(GetStatusRequest {})).await;
+        answer.map_err(|status| Failure::status(format_args!("asking {node}"), &status))
     }
 }

@@ -270,3 +270,154 @@ fn malformed<E: std::error::Error + 'static>(what: &'static str) -> impl Fn(E) -
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use greffe_envelope::opening::HybridSecretKey;
+    use greffe_types::TenantId;
+
+    use super::*;
+
+    const NOW: Millis = Millis::new(1_772_323_200_000);
+
+    fn key(n: u8) -> SigningKey {
+        SigningKey::from_bytes(&[n; 32])
+    }
+
+    fn public(n: u8) -> Vec<u8> {
+        key(n).verifying_key().to_bytes().to_vec()
+    }
+
+    fn root() -> RootKey {
+        RootKey::new(TenantId::new("acme").unwrap(), &public(1)).unwrap()
+    }
+
+    fn node(index: u32, n: u8) -> pb::EscrowNode {
+        pb::EscrowNode {
+            index,
+            name: format!("escrow-{index}"),
+            signing_key: public(n),
+            witness_key: public(n + 100),
+            channel_key: HybridSecretKey::from_seed(&[n; 32]).public_key(),
+            trust_domain: "somewhere".into(),
+        }
+    }
+
+    fn first() -> pb::TrustBundle {
+        pb::TrustBundle {
+            tenant: "acme".into(),
+            version: 1,
+            previous: vec![0; 32],
+            issued_at: NOW.get(),
+            next_root: vec![7; 32],
+            device_issuer: public(2),
+            log: Some(pb::LogKey {
+                origin: "log".into(),
+                key: public(3),
+            }),
+            nodes: vec![node(1, 11), node(2, 12), node(3, 13)],
+            approvals: Some(pb::ApprovalRule {
+                minimum: 1,
+                ..pb::ApprovalRule::default()
+            }),
+            ..pb::TrustBundle::default()
+        }
+    }
+
+    fn signer<'a>(root: &'a RootKey, key: &'a SigningKey, bundles: &'a [Bundle]) -> Signer<'a> {
+        Signer {
+            key,
+            root,
+            bundles,
+            now: NOW,
+        }
+    }
+
+    fn unsigned(bundle: pb::TrustBundle) -> pb::SignedStatement {
+        Signed::sign(bundle, &[]).into_raw()
+    }
+
+    #[test]
+    fn a_change_of_nodes_takes_their_agreement_and_a_day() {
+        let (root, root_key) = (root(), key(1));
+        let alone = signer(&root, &root_key, &[]);
+        let signed = alone.sign(unsigned(first())).unwrap();
+        let current = Bundle::verify(Signed::decode(signed).unwrap(), &root).unwrap();
+
+        let mut next = first();
+        next.version = 2;
+        next.previous = current.digest().to_vec();
+        next.nodes[2] = node(3, 14);
+        let draft = unsigned(next.clone());
+        let bundles = [current];
+        let at = |hours: u64| Signer {
+            now: NOW.plus(Duration::from_secs(hours * 3600)),
+            ..signer(&root, &root_key, &bundles)
+        };
+        let reason = |outcome: Result<pb::SignedStatement>| {
+            outcome.map_err(|failure| failure.reason().to_owned())
+        };
+        let refused = |why: &str| Err(why.to_owned());
+        assert_eq!(
+            reason(at(25).sign(draft.clone())),
+            refused("NODES_NOT_AGREED")
+        );
+        let agree = |draft, name: &str, n: u8, hours: u64| {
+            let now = NOW.plus(Duration::from_secs(hours * 3600));
+            countersign(draft, &bundles[0], (name, &key(n)), now)
+        };
+        let one = agree(draft.clone(), "escrow-1", 11, 0).unwrap();
+        // Nobody agrees for another node, nor twice, nor to what is dated too far back; the new node is not asked.
+        assert_eq!(
+            reason(agree(draft.clone(), "escrow-2", 11, 0)),
+            refused("KEY_MISMATCH")
+        );
+        assert_eq!(
+            reason(agree(draft.clone(), "escrow-3", 14, 0)),
+            refused("KEY_MISMATCH")
+        );
+        assert_eq!(
+            reason(agree(draft, "escrow-2", 12, 2)),
+            refused("DRAFT_DATE")
+        );
+        let same = agree(one.clone(), "escrow-1", 11, 0).unwrap();
+        assert_eq!(reason(at(25).sign(same)), refused("NODES_NOT_AGREED"));
+        let two = agree(one, "escrow-2", 12, 0).unwrap();
+        assert_eq!(
+            reason(at(23).sign(two.clone())),
+            refused("NODE_CHANGE_TOO_EARLY")
+        );
+        let done = at(24).sign(two).unwrap();
+        let done = Bundle::verify(Signed::decode(done).unwrap(), &root).unwrap();
+        bundles[0].check_successor(&done, 2).unwrap();
+        // People change without any of this.
+        next.nodes = first().nodes;
+        next.contact = "somebody else".into();
+        at(0).sign(unsigned(next)).unwrap();
+    }
+
+    #[test]
+    fn the_root_signs_nothing_that_is_not_its_own() {
+        let (root, root_key) = (root(), key(1));
+        let reason = |signer: Signer<'_>, raw| signer.sign(raw).unwrap_err().reason().to_owned();
+        let other = key(9);
+        let draft = unsigned(first());
+        assert_eq!(reason(signer(&root, &other, &[]), draft), "KEY_MISMATCH");
+        let mut stranger = first();
+        stranger.tenant = "other".into();
+        let alone = signer(&root, &root_key, &[]);
+        assert_eq!(reason(alone, unsigned(stranger)), "WRONG_TENANT");
+        let mut second = first();
+        second.version = 2;
+        second.previous = vec![5; 32];
+        let alone = signer(&root, &root_key, &[]);
+        assert_eq!(reason(alone, unsigned(second)), "BUNDLE_MISSING");
+        let mut nobody = first();
+        nobody.nodes.clear();
+        let alone = signer(&root, &root_key, &[]);
+        assert_eq!(reason(alone, unsigned(nobody)), "STATEMENT_REFUSED");
+        let receipt = Signed::sign(pb::ShareEpoch::default(), &[]).into_raw();
+        let alone = signer(&root, &root_key, &[]);
+        assert_eq!(reason(alone, receipt), "NOT_THE_ROOTS");
+    }
+}

@@ -13,6 +13,7 @@ mod mails_and_chat;
 mod migrations;
 mod no_plaintext_at_rest;
 mod people;
+mod production;
 mod seal;
 mod stores;
 mod support;

@@ -119,6 +119,68 @@ impl TrustState {
         Ok(applied)
     }
 
+    /// Verifies a bundle or disclosure that a later one has superseded and takes it in to be looked up: records that were made
+    /// under it stay readable. What is in force does not change, and nothing becomes current by this. What is not superseded
+    /// here is taken in as [`TrustState::apply`] does.
+    ///
+    /// # Errors
+    /// [`TrustError`]; nothing has changed then.
+    pub fn recall(
+        &mut self,
+        statement: &pb::SignedStatement,
+        log_index: u64,
+    ) -> Result<Applied, TrustError> {
+        let digest = crate::label::sha256(&statement.statement);
+        match statement.r#type.as_str() {
+            pb::TrustBundle::TYPE => {
+                let past = Bundle::verify(Signed::decode(statement.clone())?, &self.root)?;
+                if past.version() >= self.bundle.version() {
+                    return self.apply(statement, log_index);
+                }
+                self.check_past(&past)?;
+                if self.bundles.contains_key(&past.version()) {
+                    return Ok(Applied::Known);
+                }
+                self.bundles.insert(past.version(), Arc::new(past));
+            }
+            pb::Disclosure::TYPE => {
+                let past = self.verified_disclosure(statement)?;
+                let later = |current: &Arc<VerifiedDisclosure>| {
+                    current.message().serial > past.message().serial
+                };
+                let superseded = self.current.get(&line(past.message())).is_some_and(later);
+                if !superseded {
+                    return self.apply(statement, log_index);
+                }
+                if self.disclosures.contains_key(&digest) {
+                    return Ok(Applied::Known);
+                }
+                self.check_logged(&past)?;
+                self.disclosures.insert(digest, Arc::new(past));
+            }
+            _ => return self.apply(statement, log_index),
+        }
+        self.indices.entry(digest).or_insert(log_index);
+        Ok(Applied::New)
+    }
+
+    /// One bundle a version, and the one after it names it.
+    fn check_past(&self, past: &Bundle) -> Result<(), TrustError> {
+        let other = TrustError::Version {
+            known: self.bundle.version(),
+            found: past.version(),
+        };
+        let same = self.bundles.get(&past.version());
+        if same.is_some_and(|known| known.digest() != past.digest()) {
+            return Err(other);
+        }
+        let next = self.bundles.get(&(past.version() + 1));
+        if next.is_some_and(|next| next.message().previous != past.digest().as_bytes()) {
+            return Err(other);
+        }
+        Ok(())
+    }
+
     /// Says what [`TrustState::apply`] would do, and changes nothing.
     ///
     /// # Errors
@@ -201,21 +263,33 @@ impl TrustState {
         &self,
         statement: &pb::SignedStatement,
     ) -> Result<Option<Change>, TrustError> {
-        let older = self.all_bundles();
-        let trust = Trust {
-            root: &self.root,
-            bundle: &self.bundle,
-            older: &older,
-        };
-        let verified = verify_disclosure(Signed::decode(statement.clone())?, &[trust])?;
+        let verified = self.verified_disclosure(statement)?;
         if self.disclosures.contains_key(&verified.digest()) {
             return Ok(None);
         }
         if let Some(current) = self.current.get(&line(verified.message())) {
             verified.check_follows(current.message(), &current.digest())?;
         }
-        // What it discloses has to be what the log disclosed before it.
-        for record in verified.records() {
+        self.check_logged(&verified)?;
+        Ok(Some(Change::Disclosure(Arc::new(verified))))
+    }
+
+    fn verified_disclosure(
+        &self,
+        statement: &pb::SignedStatement,
+    ) -> Result<VerifiedDisclosure, TrustError> {
+        let older = self.all_bundles();
+        let trust = Trust {
+            root: &self.root,
+            bundle: &self.bundle,
+            older: &older,
+        };
+        verify_disclosure(Signed::decode(statement.clone())?, &[trust])
+    }
+
+    /// What it discloses has to be what the log disclosed before it.
+    fn check_logged(&self, disclosure: &VerifiedDisclosure) -> Result<(), TrustError> {
+        for record in disclosure.records() {
             let known = Digest::try_from(record.key_id.as_slice())
                 .ok()
                 .and_then(|id| self.records.get(&id));
@@ -226,7 +300,7 @@ impl TrustState {
                 ));
             }
         }
-        Ok(Some(Change::Disclosure(Arc::new(verified))))
+        Ok(())
     }
 
     /// How many of the present nodes have to agree when nodes change: the highest threshold of any key they hold.
@@ -275,6 +349,19 @@ impl TrustState {
     /// Every disclosure taken in, in no order.
     pub fn disclosures(&self) -> impl Iterator<Item = &Arc<VerifiedDisclosure>> {
         self.disclosures.values()
+    }
+
+    /// Every bundle taken in but the one in force, by version.
+    pub fn older_bundles(&self) -> impl Iterator<Item = &Arc<Bundle>> {
+        let version = self.bundle.version();
+        self.bundles
+            .values()
+            .filter(move |bundle| bundle.version() != version)
+    }
+
+    /// Ids of every journaling key taken in, in no order.
+    pub fn key_ids(&self) -> impl Iterator<Item = &Digest> {
+        self.records.keys()
     }
 
     /// A journaling key.
@@ -360,5 +447,50 @@ mod tests {
         ));
         let forged = Signed::sign(world.disclosure.message().clone(), &[("root", &signer(77))]);
         assert!(state.apply(forged.raw(), 3).is_err());
+    }
+
+    #[test]
+    fn what_is_superseded_is_recalled_without_becoming_current() {
+        let world = World::new();
+        let by_root = [("root", &world.root_key)];
+        let mut second = world.disclosure.message().clone();
+        second.serial += 1;
+        let second = Signed::sign(second, &by_root);
+        let mut next = world.bundle.message().clone();
+        next.version += 1;
+        next.previous = world.bundle.digest().to_vec();
+        next.contact.push('!');
+        let next = Signed::sign(next, &by_root);
+
+        // A client that comes late: it knows the newest of everything first.
+        let mut late = TrustState::new(world.root.clone(), next.raw().clone()).unwrap();
+        late.apply(world.record.raw(), 2).unwrap();
+        late.apply(second.raw(), 4).unwrap();
+        assert!(late.apply(world.disclosure.raw(), 3).is_err());
+        assert!(late.apply(world.bundle.signed().raw(), 0).is_err());
+        let recalled = late.recall(world.disclosure.raw(), 3).unwrap();
+        assert_eq!(recalled, Applied::New);
+        let recalled = late.recall(world.bundle.signed().raw(), 0).unwrap();
+        assert_eq!(recalled, Applied::New);
+        assert!(late.disclosure(&world.disclosure.digest()).is_some());
+        let mode = world.disclosure.mode();
+        let current = late.current_disclosure(mode).unwrap();
+        assert_eq!(current.digest(), second.digest());
+        assert_eq!(late.bundle().version(), 2);
+        assert_eq!(late.older_bundles().count(), 1);
+
+        // Neither another past, nor somebody else's, nor one whose key the log has not shown.
+        let mut other = world.bundle.message().clone();
+        other.contact.push('?');
+        let other = Signed::sign(other, &by_root);
+        assert!(late.recall(other.raw(), 0).is_err());
+        let forged = Signed::sign(world.disclosure.message().clone(), &[("root", &signer(77))]);
+        assert!(late.recall(forged.raw(), 3).is_err());
+        let mut bare = TrustState::new(world.root.clone(), next.raw().clone()).unwrap();
+        assert!(bare.recall(world.disclosure.raw(), 3).is_err());
+        // With nothing that supersedes it, it is judged as any other.
+        bare.apply(world.record.raw(), 2).unwrap();
+        bare.recall(second.raw(), 4).unwrap();
+        assert!(bare.current_disclosure(mode).is_some());
     }
 }

@@ -308,7 +308,7 @@ fn replay(trust: &SharedTrust, known: &[(u64, Vec<u8>)]) -> Result<(), StartErro
     for (index, bytes) in known {
         let statement = pb::SignedStatement::decode(bytes.as_slice())
             .map_err(|error| StartError::service("a stored statement is damaged", error))?;
-        trust.apply(&statement, *index)?;
+        trust.recall(&statement, *index)?;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Root-signed statements: into the log, into the database, into force.
 
+use std::collections::HashSet;
+
 use greffe_envelope::label::sha256;
 use greffe_envelope::pb;
 use greffe_envelope::statement::{Signed, Statement as _};
@@ -21,7 +23,11 @@ pub struct TrustView {
     pub bundle: pb::SignedStatement,
     /// Newest disclosure of each mode, with its place in the log.
     pub disclosures: Vec<(pb::SignedStatement, u64)>,
-    /// Records of the keys they name.
+    /// Superseded disclosures, by serial.
+    pub superseded: Vec<(pb::SignedStatement, u64)>,
+    /// Bundles before the newest, by version.
+    pub older_bundles: Vec<pb::SignedStatement>,
+    /// Records of every key.
     pub key_records: Vec<(pb::SignedStatement, u64)>,
     /// Newest share epoch of each key.
     pub share_epochs: Vec<(pb::SignedStatement, u64)>,
@@ -36,15 +42,26 @@ impl App {
             bundle: trust.bundle().signed().raw().clone(),
             ..TrustView::default()
         };
-        let mut current: Vec<_> = trust.current_disclosures().collect();
-        current.sort_by_key(|d| (d.message().mode, d.message().standing_order.clone()));
-        let mut keys: Vec<Digest> = Vec::new();
-        for disclosure in current {
+        let older = trust.older_bundles();
+        view.older_bundles = older.map(|bundle| bundle.signed().raw().clone()).collect();
+        let mut disclosures: Vec<_> = trust.disclosures().collect();
+        disclosures.sort_by_key(|disclosure| {
+            let said = disclosure.message();
+            (said.mode, said.standing_order.clone(), said.serial)
+        });
+        let current: HashSet<Digest> = trust.current_disclosures().map(|d| d.digest()).collect();
+        for disclosure in disclosures {
             let digest = disclosure.digest();
-            let raw = disclosure.signed().raw().clone();
-            view.disclosures.push((raw, index(&digest)));
-            keys.extend(disclosure.keys().iter().map(|key| *key.key_id()));
+            let list = if current.contains(&digest) {
+                &mut view.disclosures
+            } else {
+                &mut view.superseded
+            };
+            list.push((disclosure.signed().raw().clone(), index(&digest)));
         }
+        // A key without a disclosure is nobody's yet; one of an old disclosure still opens what was sealed to it.
+        let disclosed = trust.disclosures().flat_map(|disclosure| disclosure.keys());
+        let mut keys: Vec<Digest> = disclosed.map(|key| *key.key_id()).collect();
         keys.sort_unstable();
         keys.dedup();
         for key in keys {

@@ -128,6 +128,8 @@ fn trust(view: TrustView) -> api::GetTrustResponse {
             .collect()
     };
     api::GetTrustResponse {
+        older_bundles: view.older_bundles,
+        superseded_disclosures: logged(view.superseded),
         bundle: Some(view.bundle),
         disclosures: logged(view.disclosures),
         key_records: logged(view.key_records),

@@ -5,6 +5,7 @@ mod ceremony;
 mod disclose;
 mod edit;
 mod keys;
+mod nodes;
 mod publish;
 mod sign;
 
@@ -62,6 +63,8 @@ enum What {
     Ceremony(ceremony::CeremonyArguments),
     /// Draft what members are told of a journaling key: one disclosure for each mode of the policy pack.
     Disclose(disclose::Disclose),
+    /// How each escrow node stands: how far it has followed the log, and which shares it holds.
+    Nodes(nodes::Nodes),
     /// Hand signed statements to the relay, which logs them, and wait until the nodes have found them there.
     Publish(publish::Publish),
 }
@@ -79,6 +82,7 @@ pub(crate) async fn run(arguments: OperatorArguments, output: Output) -> Result<
         What::Countersign(arguments) => sign::countersign(&arguments, output),
         What::Ceremony(arguments) => ceremony::run(arguments, output).await,
         What::Disclose(arguments) => disclose::run(&arguments, output),
+        What::Nodes(arguments) => nodes::run(&arguments, output).await,
         What::Publish(arguments) => publish::run(&arguments, output).await,
     }
 }
