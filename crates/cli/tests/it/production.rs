@@ -161,7 +161,7 @@ impl Install {
     fn rotate(&self, conversation: &str) {
         let prepared = format!(
             "conversation={conversation}\n\
-             root=root; connection=desk/connection.toml; cp operator/bundle.bin .\n\
+             reader=eve; root=root; connection=desk/connection.toml; cp operator/bundle.bin .\n\
              speak=\"--identity desk/users --connection $connection\"\n\
              field() {{ sed \"s/.*\\\"$1\\\": *\\\"\\([^\\\"]*\\)\\\".*/\\1/\"; }}\n\
              as() {{\n\
