@@ -295,7 +295,8 @@ fn wrong_inputs(install: &Install) {
         0
     );
     refused(&sign("two.bin"), 3, "NODE_CHANGE_TOO_EARLY");
-    draft("old.toml", "issued_at = \"2", "issued_at = \"1");
+    let old = edit.replace("fewer.toml", "old.toml --issued-at 2001-01-01");
+    assert_eq!(install.run(&old).code, 0);
     refused(&agree("old.toml", "escrow-1", "out.bin"), 3, "DRAFT_DATE");
     assert!(!install.folder.join("out.bin").exists());
     // Not signed, not whole, not of this root.

@@ -283,6 +283,7 @@ impl DirectoryService for Relay {
             key_records: vec![logged(tenant.key.record.raw(), 1)],
             share_epochs: vec![logged(tenant.key.epoch.raw(), 2)],
             disclosures: vec![logged(disclosure.raw(), leaf)],
+            ..api::GetTrustResponse::default()
         };
         if let Some(hook) = &mut self.hooks.lock().unwrap().trust {
             hook(&mut answer);

@@ -23,7 +23,8 @@ pub async fn restore(app: &App) -> Result<(), ArchiveError> {
     for (index, statement) in followed::statements(app.db.read(), &app.scope).await? {
         app.trust
             .write()
-            .apply(&statement, index)
+            // The file may name a newer first bundle by now than the ones that were stored.
+            .recall(&statement, index)
             .map_err(|_| ArchiveError::Damaged("a statement of the log is no longer believed"))?;
     }
     Ok(())

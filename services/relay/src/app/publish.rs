@@ -214,7 +214,8 @@ pub(super) fn take_in(trust: &SharedTrust, row: &StatementRow) -> Result<(), Rel
     let kind = kind(&statement)?;
     let mut trust = trust.write();
     trust
-        .apply(&statement, row.log_index)
+        // The file may name a newer first bundle by now than the ones that were stored.
+        .recall(&statement, row.log_index)
         .map(|_| ())
         .map_err(|why| RelayError::Statement(kind, why))
 }

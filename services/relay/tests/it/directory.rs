@@ -11,6 +11,38 @@ use greffe_service_kit::errors::CallError;
 use crate::support::{Device, World, reason};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_superseded_is_served_apart_from_what_is_in_force() {
+    let world = World::new().await;
+    let disclosure = world.tenant.next_disclosure(2);
+    world.publish(disclosure.raw().clone()).await.unwrap();
+    let mut bundle = world.tenant.bundle.message().clone();
+    bundle.version = 2;
+    bundle.previous = world.tenant.bundle.digest().to_vec();
+    bundle.contact.push('!');
+    let bundle = Signed::sign(bundle, &[(ROOT, &world.tenant.root)]);
+    world.publish(bundle.raw().clone()).await.unwrap();
+    let trust = world
+        .directory()
+        .get_trust(api::GetTrustRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    let logged = |of: &[api::LoggedStatement]| {
+        assert_eq!(of.len(), 1);
+        (of[0].statement.clone().unwrap(), of[0].log_index)
+    };
+    assert_eq!(trust.bundle.as_ref(), Some(bundle.raw()));
+    assert_eq!(trust.older_bundles, [world.tenant.bundle.raw().clone()]);
+    assert_eq!(logged(&trust.disclosures), (disclosure.raw().clone(), 4));
+    assert_eq!(
+        logged(&trust.superseded_disclosures),
+        (world.tenant.disclosure.raw().clone(), 3)
+    );
+    // Both name one key.
+    assert_eq!(trust.key_records.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_root_signs_is_logged_and_served() {
     let world = World::new().await;
     let trust = world
@@ -41,6 +73,7 @@ async fn what_the_root_signs_is_logged_and_served() {
         assert_eq!(world.publish(statement).await.unwrap(), index);
     }
     assert_eq!(world.audit.events().len(), 4);
+    assert!(trust.superseded_disclosures.is_empty() && trust.older_bundles.is_empty());
 
     let mut forged = world.tenant.disclosure.message().clone();
     forged.serial = 2;
