@@ -207,7 +207,7 @@ pub(super) fn person(path: &Path) -> Result<pb::Person> {
     };
     let person: Person =
         toml::from_str(&read_text(path)?).map_err(|error| wrong(error.message()))?;
-    person.parse().map_err(|field| wrong(field))
+    person.parse().map_err(wrong)
 }
 
 /// A policy pack of this program.
