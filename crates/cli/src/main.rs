@@ -11,6 +11,7 @@ mod migrate;
 mod operator;
 mod output;
 mod produce;
+mod save;
 mod seal;
 mod serve;
 mod up;

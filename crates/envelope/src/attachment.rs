@@ -425,6 +425,7 @@ mod tests {
             PaddedHasher::new(4).unwrap().finish(),
             Err(AttachmentError::Changed)
         );
+        assert!(PaddedHasher::new(MAX_ATTACHMENT).is_ok());
         assert!(PaddedHasher::new(MAX_ATTACHMENT + 1).is_err());
     }
 }

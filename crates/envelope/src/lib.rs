@@ -100,7 +100,7 @@
 //! **Header**, all of it judged by [`envelope::Header::decode`]: tenants 1 to 16, sorted and unique; mode private, journaled or
 //! supervised; user 1 to 255 bytes; record class 1 to 64 and classification 0 to 64 bytes, no control characters; key ids at
 //! most 16, sorted and unique, none exactly when private; at most 64 attachments, each of a size that a padded plaintext of at
-//! most 4 GiB gives; device counter from 1, `previous` zero exactly at 1; `seen_head` zero exactly when `seen_seq` is 0. At
+//! most 5 GiB gives; device counter from 1, `previous` zero exactly at 1; `seen_head` zero exactly when `seen_seq` is 0. At
 //! most 16 KiB; a body at most 32 KiB, a content at most 1 MiB before padding ([`limits`]). The body's `wraps` are sorted by
 //! tenant and key id and are exactly those of the header's key ids, each of one of the header's tenants.
 //!

@@ -1,13 +1,18 @@
 //! Sizes and counts that everything in this crate keeps to.
 
+use crate::padding::padded_len;
+use crate::stream::ciphertext_len;
+
 /// Tenants of a conversation.
 pub const MAX_TENANTS: usize = 16;
 /// Journaling keys, hence wraps, of an envelope.
 pub const MAX_KEYS: usize = 16;
 /// Attachments of a message.
 pub const MAX_ATTACHMENTS: usize = 64;
-/// Bytes of an attachment before padding: 4 GiB.
-pub const MAX_ATTACHMENT: u64 = 1 << 32;
+/// Bytes of an attachment before padding: 5 GiB.
+pub const MAX_ATTACHMENT: u64 = 5 << 30;
+/// Bytes of an attachment's ciphertext: what [`MAX_ATTACHMENT`] gives once padded and sealed, 5,437,145,088.
+pub const MAX_ATTACHMENT_CIPHERTEXT: u64 = ciphertext_len(padded_len(MAX_ATTACHMENT));
 /// Bytes of the content's protobuf before padding: 1 MiB.
 pub const MAX_CONTENT: u64 = 1 << 20;
 /// Bytes of a header.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use greffe_api::archive as api;
 use greffe_api::archive::put_attachment_request::Part;
+use greffe_envelope::limits::MAX_ATTACHMENT_CIPHERTEXT;
 use greffe_service_kit::errors::{Reason, ServiceError};
 use greffe_types::{ConversationId, Digest};
 use tokio::sync::mpsc;
@@ -15,8 +16,6 @@ use crate::error::{ArchiveError, invalid};
 use crate::objects::ObjectError;
 use crate::store::attachments;
 
-/// Most bytes of an attachment's ciphertext: 5 GiB.
-pub const MAX_ATTACHMENT: u64 = 5 << 30;
 /// Most bytes of one part: 1 MiB.
 const MAX_CHUNK: usize = 1 << 20;
 /// Pieces on their way to a relay.
@@ -164,11 +163,11 @@ async fn complete(app: &App, digest: &Digest, size: u64) -> Result<(), ArchiveEr
 }
 
 fn announced(start: &api::AttachmentStart) -> Result<Announced, ServiceError> {
-    if start.size > MAX_ATTACHMENT {
+    if start.size > MAX_ATTACHMENT_CIPHERTEXT {
         return Err(ServiceError::new(
             Code::InvalidArgument,
             ATTACHMENT_TOO_LARGE,
-            "an attachment's ciphertext has at most 5 GiB",
+            "an attachment has at most 5 GiB: send it in parts",
         ));
     }
     Ok(Announced {

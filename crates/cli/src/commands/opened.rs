@@ -11,9 +11,10 @@ use super::access::AsPerson;
 use super::form::{ContentView, file_name, one_line, time};
 use super::query::RecordView;
 use crate::fail::{Exit, Failure, Result, chain};
-use crate::layout::{private_folder, write};
+use crate::layout::private_folder;
 use crate::output::{Output, narrate, print};
 use crate::produce::produce as write_production;
+use crate::save::Saving;
 
 /// `greffe produce`
 #[derive(Debug, Args)]
@@ -153,9 +154,9 @@ async fn view(
         for (index, attachment) in (0_u32..).zip(&mut content.attachments) {
             let unique = format!("{}-{index}", &opened.digest.to_string()[..16]);
             let path = folder.join(file_name(&unique, &attachment.name));
-            let mut bytes = Vec::new();
-            opening.attachment(&opened, index, &mut bytes).await?;
-            write(&path, &bytes)?;
+            let mut saving = Saving::create(&path)?;
+            opening.attachment(&opened, index, &mut saving).await?;
+            saving.finish()?;
             attachment.saved = Some(path.display().to_string());
         }
     }

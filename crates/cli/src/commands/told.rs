@@ -14,6 +14,7 @@ use super::query::kind_name;
 use crate::fail::{Failure, Result};
 use crate::layout::{private_folder, write};
 use crate::output::narrate;
+use crate::save::Saving;
 
 /// Items read from the database at once.
 const BATCH: u32 = 500;
@@ -160,11 +161,11 @@ async fn view(
                 item.sequence
             );
             let path = folder.join(file_name(&unique, &attachment.name));
-            let mut bytes = Vec::new();
+            let mut saving = Saving::create(&path)?;
             device
-                .attachment(conversation, item.sequence, index, &mut bytes)
+                .attachment(conversation, item.sequence, index, &mut saving)
                 .await?;
-            write(&path, &bytes)?;
+            saving.finish()?;
             attachment.saved = Some(path.display().to_string());
         }
     }

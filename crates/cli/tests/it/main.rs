@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod attachment;
 mod attack_55;
 mod backup;
 mod cluster;

@@ -20,7 +20,16 @@ pub(crate) struct Stores {
 impl Stores {
     /// Fresh ones for one machine; the file is written into `folder`.
     pub(crate) async fn new(postgres: Arc<Postgres>, folder: &Path, replicas: u8) -> Self {
-        let ceph = Ceph::shared();
+        Self::on(postgres, &Ceph::shared(), folder, replicas).await
+    }
+
+    /// As [`Stores::new`], with the buckets in a cluster of one's own.
+    pub(crate) async fn on(
+        postgres: Arc<Postgres>,
+        ceph: &Ceph,
+        folder: &Path,
+        replicas: u8,
+    ) -> Self {
         let mut urls = Vec::new();
         let mut text = format!("replicas = {replicas}\n\n[databases]\n");
         for name in DATABASES {

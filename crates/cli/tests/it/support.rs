@@ -229,6 +229,11 @@ impl Up {
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn terminate(&self) {
         // Only that it has ended already can make this fail.
         let _ = kill(pid(self.child.id()), Signal::SIGTERM);

@@ -203,7 +203,12 @@ fn hash(attachment: &OutgoingAttachment) -> Result<(Digest, u64)> {
     Ok((hasher.finish().map_err(&refused)?, length))
 }
 
-/// Encrypts, giving the ciphertext away piece by piece.
+/// The relay took no more; its answer says why, and comes before this.
+const fn unwanted() -> ClientError {
+    ClientError::Answer("an end of the upload before its end")
+}
+
+/// Encrypts, giving the ciphertext away piece by piece; ends at once when nobody takes it.
 fn encrypt(
     attachment: &OutgoingAttachment,
     place: &KeyPlace,
@@ -230,6 +235,7 @@ fn encrypt(
             wanted = wanted && give(piece);
         }
         out.clear();
+        wanted
     };
     loop {
         let count = reader.read(&mut buffer).map_err(unreadable(attachment))?;
@@ -239,11 +245,16 @@ fn encrypt(
         sealer
             .update(&buffer[..count], &mut out)
             .map_err(&refused)?;
-        flush(&mut out);
+        if !flush(&mut out) {
+            return Err(unwanted());
+        }
     }
     let reference = sealer.finish(&mut out).map_err(&refused)?;
-    flush(&mut out);
-    Ok(reference)
+    if flush(&mut out) {
+        Ok(reference)
+    } else {
+        Err(unwanted())
+    }
 }
 
 fn refused(attachment: &OutgoingAttachment) -> impl Fn(AttachmentError) -> ClientError {

@@ -5,10 +5,10 @@ use prost::Message as _;
 
 use crate::label::hash;
 use crate::limits::{
-    MAX_ATTACHMENT, MAX_ATTACHMENTS, MAX_CLASSIFICATION, MAX_HEADER, MAX_KEYS, MAX_RECORD_CLASS,
-    MAX_TENANTS,
+    MAX_ATTACHMENT_CIPHERTEXT, MAX_ATTACHMENTS, MAX_CLASSIFICATION, MAX_HEADER, MAX_KEYS,
+    MAX_RECORD_CLASS, MAX_TENANTS,
 };
-use crate::padding::{is_padded_len, padded_len};
+use crate::padding::is_padded_len;
 use crate::pb;
 use crate::statement::{StatementError, decode_strict};
 use crate::stream::plaintext_len;
@@ -192,8 +192,8 @@ fn check(h: &pb::Header) -> Result<(), HeaderError> {
 
 fn is_attachment(attachment: &pb::AttachmentRef) -> bool {
     attachment.digest.len() == 32
-        && plaintext_len(attachment.size)
-            .is_some_and(|plain| is_padded_len(plain) && plain <= padded_len(MAX_ATTACHMENT))
+        && attachment.size <= MAX_ATTACHMENT_CIPHERTEXT
+        && plaintext_len(attachment.size).is_some_and(is_padded_len)
 }
 
 fn is_text(text: &str, max: usize) -> bool {
@@ -214,6 +214,9 @@ fn id<'a, T: TryFrom<&'a [u8], Error: core::fmt::Debug>>(bytes: &'a [u8]) -> T {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::limits::MAX_ATTACHMENT;
+    use crate::padding::padded_len;
+    use crate::stream::ciphertext_len;
 
     pub(crate) fn header() -> pb::Header {
         pb::Header {
@@ -259,6 +262,16 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_largest_attachment_is_accepted() {
+        let mut message = header();
+        message.attachments.push(pb::AttachmentRef {
+            digest: vec![0; 32],
+            size: ciphertext_len(padded_len(MAX_ATTACHMENT)),
+        });
+        assert!(Header::build(&message).is_ok());
+    }
+
+    #[test]
     fn each_rule_refuses() {
         type Change = fn(&mut pb::Header);
         let fields: &[(&str, Change)] = &[
@@ -299,7 +312,8 @@ pub(crate) mod tests {
             ("attachments", |h| {
                 h.attachments.push(pb::AttachmentRef {
                     digest: vec![0; 32],
-                    size: 1 << 40,
+                    // The next size that padding gives.
+                    size: ciphertext_len(padded_len(MAX_ATTACHMENT + (64 << 20))),
                 });
             }),
             ("attachments", |h| {

@@ -79,7 +79,7 @@ async fn attack_58_an_attachment_too_large_or_not_as_announced_is_not_there() {
         assert!(!archive.app.objects.contains(&sha256(&bytes)).await.unwrap());
     }
     let huge = api::AttachmentStart {
-        size: (5 << 30) + 1,
+        size: greffe_envelope::limits::MAX_ATTACHMENT_CIPHERTEXT + 1,
         ..whole
     };
     let refused = archive.put_attachment(huge, &[&bytes]).await.unwrap_err();

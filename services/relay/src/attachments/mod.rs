@@ -12,6 +12,7 @@ use greffe_service_kit::db::Connection;
 use std::sync::Arc;
 
 use greffe_api::relay as api;
+use greffe_envelope::limits::MAX_ATTACHMENT_CIPHERTEXT;
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::Database;
 use greffe_types::{ConversationId, Digest};
@@ -28,8 +29,6 @@ use crate::error::RelayError;
 use crate::session::Session;
 use crate::store::{Scope, acknowledgements, attachments, conversations, members};
 
-/// Most bytes of an attachment's ciphertext: 5 GiB.
-pub const MAX_SIZE: u64 = 5 << 30;
 /// Most bytes of a chunk.
 const MAX_CHUNK: usize = 1 << 20;
 /// Bytes of a chunk that we send.
@@ -37,7 +36,8 @@ const CHUNK: usize = 256 << 10;
 /// Transfers at once, each with a few chunks in memory.
 const TRANSFERS: usize = 64;
 
-/// Attachments on their way in and out.
+/// Attachments on their way in and out. Cheap to clone.
+#[derive(Clone)]
 pub struct Attachments {
     db: Database,
     scope: Scope,
@@ -51,6 +51,14 @@ impl std::fmt::Debug for Attachments {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Attachments")
     }
+}
+
+/// Where an attachment's ciphertext is.
+enum Copy {
+    /// In a file of ours.
+    Here(File),
+    /// In the archive only, so many bytes.
+    Archived(u64),
 }
 
 /// What a DownloadAttachment call answers.
@@ -119,28 +127,40 @@ impl Attachments {
     ) -> Result<Chunks, RelayError> {
         self.check_named(session, &conversation, &digest).await?;
         let transfer = self.transfer()?;
-        let mut file = self.open(&conversation, &digest).await?;
+        let copy = self.copy(&conversation, &digest).await?;
         let (sender, receiver) = mpsc::channel(4);
+        let this = self.clone();
         tokio::spawn(async move {
             let _transfer = transfer;
-            loop {
-                let mut chunk = Vec::with_capacity(CHUNK);
-                let read = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await;
-                let part = match read {
-                    Ok(0) => return,
-                    Ok(_) => Ok(api::DownloadAttachmentResponse { chunk }),
-                    Err(error) => {
-                        let error = RelayError::Staging(StagingError::Io("read", error));
-                        Err(Status::from(error))
-                    }
-                };
-                let failed = part.is_err();
-                if sender.send(part).await.is_err() || failed {
-                    return;
-                }
+            // The answer has begun already: fetching a large one takes longer than any call may take to answer.
+            let sent = match this.open(&conversation, &digest, copy).await {
+                Ok(file) => pieces(file, &sender).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = sent {
+                // Nobody is left to tell when the device went away.
+                let _gone = sender.send(Err(Status::from(error))).await;
             }
         });
         Ok(ReceiverStream::new(receiver))
+    }
+
+    /// Where an attachment is.
+    async fn copy(
+        &self,
+        conversation: &ConversationId,
+        digest: &Digest,
+    ) -> Result<Copy, RelayError> {
+        match self.staging.open(conversation, digest).await {
+            Ok(file) => return Ok(Copy::Here(file)),
+            Err(RelayError::NoAttachment) => {}
+            Err(error) => return Err(error),
+        }
+        let (db, scope) = (self.db.read(), &self.scope);
+        match attachments::find(db, scope, conversation, digest).await? {
+            Some((size, true)) => Ok(Copy::Archived(size)),
+            _ => Err(RelayError::NoAttachment),
+        }
     }
 
     /// The copy here; fetched from the archive when another replica took the upload in.
@@ -148,17 +168,15 @@ impl Attachments {
         &self,
         conversation: &ConversationId,
         digest: &Digest,
+        copy: Copy,
     ) -> Result<File, RelayError> {
-        match self.staging.open(conversation, digest).await {
-            Err(RelayError::NoAttachment) => {}
-            opened => return opened,
+        match copy {
+            Copy::Here(file) => Ok(file),
+            Copy::Archived(size) => {
+                fetch::restage(&self.archive, &self.staging, conversation, digest, size).await?;
+                self.staging.open(conversation, digest).await
+            }
         }
-        let (db, scope) = (self.db.read(), &self.scope);
-        let Some((size, true)) = attachments::find(db, scope, conversation, digest).await? else {
-            return Err(RelayError::NoAttachment);
-        };
-        fetch::restage(&self.archive, &self.staging, conversation, digest, size).await?;
-        self.staging.open(conversation, digest).await
     }
 
     fn transfer(&self) -> Result<tokio::sync::OwnedSemaphorePermit, RelayError> {
@@ -213,6 +231,24 @@ impl Attachments {
     }
 }
 
+/// Hands out a file's pieces until nobody takes them.
+async fn pieces(
+    mut file: File,
+    sender: &mpsc::Sender<Result<api::DownloadAttachmentResponse, Status>>,
+) -> Result<(), RelayError> {
+    loop {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let read = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await;
+        if read.map_err(|error| StagingError::Io("read", error))? == 0 {
+            return Ok(());
+        }
+        let piece = api::DownloadAttachmentResponse { chunk };
+        if sender.send(Ok(piece)).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
 async fn announced(
     parts: &mut Streaming<api::UploadAttachmentRequest>,
 ) -> Result<Announced, RelayError> {
@@ -220,7 +256,7 @@ async fn announced(
     let Some(api::upload_attachment_request::Part::Start(start)) = first else {
         return Err(RelayError::Field("start"));
     };
-    if start.size == 0 || start.size > MAX_SIZE {
+    if start.size == 0 || start.size > MAX_ATTACHMENT_CIPHERTEXT {
         return Err(RelayError::Field("start.size"));
     }
     Ok(Announced {
