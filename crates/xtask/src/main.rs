@@ -1,5 +1,6 @@
 //! `cargo xtask`: the chores that every change has to pass, each a command of its own.
 
+mod bench;
 mod buf;
 mod deps;
 mod helm;
@@ -25,6 +26,8 @@ Commands:
   helm       check the chart and deploy/ (readme: write the chart's README.md)
   deps       check licences, bans, sources, advisories and yanked versions of every dependency against deny.toml
              (--advisories FOLDER: take the advisories from a checkout of the RustSec database)
+  bench      measure throughput, growth, orders and cryptography beside limits of the same run, and write deploy/BENCHMARKS.md
+             (--quick: show that everything runs; --runs N, --records N, or names of what to measure: print, write nothing)
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
 
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Some("buf") => buf::run(arguments.get(1..).unwrap_or_default()),
         Some("helm") => helm::run(arguments.get(1..).unwrap_or_default()),
         Some("deps") => deps::run(arguments.get(1..).unwrap_or_default()),
+        Some("bench") => bench::run(arguments.get(1..).unwrap_or_default()),
         Some("structure") => structure::run(),
         Some("help" | "--help" | "-h") => {
             eprintln!("{HELP}");

@@ -1,0 +1,312 @@
+//! A device alone in a conversation of its own, whose messages are sealed before they are sent: what seals is then not part of
+//! what is measured.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use ed25519_dalek::SigningKey;
+use greffe_api::relay as api;
+use greffe_api::relay::relay_service_client::RelayServiceClient;
+use greffe_client::Client;
+use greffe_envelope::derive::Seed;
+use greffe_envelope::message::Draft;
+use greffe_envelope::pb;
+use greffe_envelope::statement::{Signed, Statement};
+use greffe_envelope::trust::{ISSUER, VerifiedDisclosure, device_signer};
+use greffe_mls::{Conversation, PresentedDevices, Trust};
+use greffe_policy::Pack;
+use greffe_relay::disclosures::LoggedDisclosures;
+use greffe_relay::session::METADATA;
+use greffe_service_kit::boot::SharedTrust;
+use greffe_service_kit::clock::{Clock as _, SystemClock};
+use greffe_types::{ConversationId, DeviceId, Digest, MessageId, TenantId};
+use prost::Message as _;
+use tonic::Request;
+use tonic::metadata::{BinaryMetadataValue, MetadataValue};
+use tonic::transport::Channel;
+
+use crate::up::App;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The device and its conversation.
+pub(crate) struct Device {
+    id: DeviceId,
+    user: String,
+    certificate: Digest,
+    key: SigningKey,
+    tenant: TenantId,
+    disclosure: Arc<VerifiedDisclosure>,
+    class: String,
+    conversation: Conversation,
+    session: BinaryMetadataValue,
+    relay: RelayServiceClient<Channel>,
+    counter: u64,
+    previous: Digest,
+}
+
+/// 16, or more, bytes of the system's randomness.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+impl Device {
+    /// Registers one, logs it in, creates its conversation and acknowledges the notice.
+    ///
+    /// # Errors
+    /// When the relay refuses any of it.
+    pub(crate) async fn new(app: &App, number: u8) -> Result<Self> {
+        let client = &app.client;
+        let (id, key) = (
+            {
+                let mut id = random::<16>()?;
+                // Devices are spread over connections by their first byte.
+                id[0] = number;
+                DeviceId::new(id)
+            },
+            SigningKey::from_bytes(&random()?),
+        );
+        let mls_key = greffe_mls::SigningKey::generate()?;
+        let tenant = client.connection().tenant().clone();
+        let user = format!("user-{number}");
+        let now = SystemClock.now();
+        let certificate = Signed::sign(
+            pb::DeviceCert {
+                tenant: tenant.to_string(),
+                user: user.clone(),
+                device: id.to_vec(),
+                mls_key: mls_key.public().to_vec(),
+                envelope_key: key.verifying_key().to_bytes().to_vec(),
+                not_before: now.minus(Duration::from_secs(300)).get(),
+                not_after: now.plus(DAY).get(),
+            },
+            &[(ISSUER, &app.issuer)],
+        );
+        let mut directory = client.connection().directory()?;
+        let register = api::RegisterDeviceRequest {
+            device_cert: Some(certificate.raw().clone()),
+        };
+        directory.register_device(register).await?;
+        let session = log_in(client, &tenant, &id, certificate.digest(), &key).await?;
+
+        let known = Arc::new(PresentedDevices::new());
+        known.present(greffe_mls::Device {
+            tenant: tenant.clone(),
+            device: id,
+            certificate: certificate.digest(),
+            mls_key: mls_key.public(),
+        });
+        let state = client.trust()?;
+        let disclosure = state.current_disclosure(pb::Mode::Journaled);
+        let disclosure = disclosure.context("no disclosure is in force")?.clone();
+        let trust = Trust {
+            disclosures: Arc::new(LoggedDisclosures::new(SharedTrust::new((*state).clone()))),
+            devices: known,
+        };
+        let mls = greffe_mls::Client::new(id, certificate.digest(), mls_key, trust)?;
+        let extension = disclosure.signed().raw().encode_to_vec();
+        let group = ConversationId::new(random()?);
+        let (mut conversation, _) = mls.create(group, &extension, Vec::new(), now)?;
+        conversation.persisted();
+        let policy = disclosure.message().policy_digest.clone();
+        let mut packs = Pack::all_embedded().iter();
+        let pack = packs.find(|pack| pack.digest().as_bytes() == policy.as_slice());
+        let pack = pack.context("the policy pack is none of ours")?;
+        let mut device = Self {
+            relay: client.connection().relay(&id)?,
+            class: pack.message_class().name().to_owned(),
+            certificate: certificate.digest(),
+            id,
+            user,
+            key,
+            tenant,
+            disclosure,
+            conversation,
+            session,
+            counter: 0,
+            previous: Digest::ZERO,
+        };
+        device.open_conversation().await?;
+        Ok(device)
+    }
+
+    async fn open_conversation(&mut self) -> Result<()> {
+        let create = self.request(api::CreateConversationRequest {
+            conversation: self.conversation.id().to_vec(),
+            group_info: self.conversation.group_info()?,
+        });
+        self.relay.create_conversation(create).await?;
+        let notice = self.disclosure.message().notices.first();
+        let notice = notice.context("the disclosure names no notice")?;
+        let acknowledgement = self.sign(pb::Acknowledgement {
+            tenant: self.tenant.to_string(),
+            user: self.user.clone(),
+            device: self.id.to_vec(),
+            conversation: self.conversation.id().to_vec(),
+            disclosure: self.disclosure.digest().to_vec(),
+            language: notice.language.clone(),
+            notice: notice.digest.clone(),
+            at: SystemClock.now().get(),
+        });
+        let acknowledge = self.request(api::AcknowledgeNoticeRequest {
+            acknowledgement: Some(acknowledgement.into_raw()),
+        });
+        self.relay.acknowledge_notice(acknowledge).await?;
+        Ok(())
+    }
+
+    /// Logs in again, through an application that was opened anew: as after a restart of the services.
+    ///
+    /// # Errors
+    /// When the relay refuses.
+    pub(crate) async fn reconnect(&mut self, app: &App) -> Result<()> {
+        let client = &app.client;
+        self.relay = client.connection().relay(&self.id)?;
+        self.session = log_in(client, &self.tenant, &self.id, self.certificate, &self.key).await?;
+        Ok(())
+    }
+
+    /// Seals as much as a message carries inside MLS, and nothing else.
+    ///
+    /// # Errors
+    /// When it cannot be sealed.
+    pub(crate) fn mls_alone(&mut self) -> Result<Vec<u8>> {
+        let seed = Seed::random()?;
+        let (message, _) = self.conversation.seal(seed.as_bytes(), &self.previous)?;
+        self.conversation.persisted();
+        Ok(message)
+    }
+
+    fn sign<M: Statement>(&self, message: M) -> Signed<M> {
+        Signed::sign(message, &[(&device_signer(&self.id), &self.key)])
+    }
+
+    /// A request with the device's session.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let metadata = request.metadata_mut();
+        metadata.insert_bin(METADATA, self.session.clone());
+        request
+    }
+
+    /// Where its calls go.
+    pub(crate) fn relay(&self) -> RelayServiceClient<Channel> {
+        self.relay.clone()
+    }
+
+    /// Seals the next message, of `bytes` bytes of text.
+    ///
+    /// # Errors
+    /// When it cannot be sealed.
+    pub(crate) fn seal(&mut self, bytes: usize) -> Result<api::SendRequest> {
+        let said = self.disclosure.message();
+        let keys: Vec<_> = self.disclosure.keys().iter().collect();
+        let mut key_ids: Vec<Vec<u8>> = keys.iter().map(|key| key.key_id().to_vec()).collect();
+        key_ids.sort();
+        let message = MessageId::new(random()?);
+        let seed = Seed::random()?;
+        let header = pb::Header {
+            tenants: said.tenants.clone(),
+            conversation: self.conversation.id().to_vec(),
+            message_id: message.to_vec(),
+            mode: said.mode,
+            sender_user: self.user.clone(),
+            sender_device: self.id.to_vec(),
+            device_cert: self.certificate.to_vec(),
+            mls_epoch: self.conversation.epoch(),
+            sent_at: SystemClock.now().get(),
+            record_class: self.class.clone(),
+            classification: String::new(),
+            key_ids,
+            policy_digest: said.policy_digest.clone(),
+            attachments: Vec::new(),
+            device_counter: self.counter + 1,
+            previous: self.previous.to_vec(),
+            seen_seq: 0,
+            seen_head: Digest::ZERO.to_vec(),
+        };
+        let content = pb::Content {
+            kind: pb::ContentKind::Text.into(),
+            text: vec![b'a'; bytes],
+            ..Default::default()
+        };
+        let conversation = self.conversation.id();
+        let sealed = Draft::new(
+            &seed,
+            self.tenant.as_str(),
+            &conversation,
+            &message,
+            &self.id,
+        )
+        .seal(&header, &content, &keys, &self.key)?;
+        let digest = sealed.envelope.digest();
+        let (mls_message, _) = self.conversation.seal(seed.as_bytes(), &digest)?;
+        self.conversation.persisted();
+        (self.counter, self.previous) = (self.counter + 1, digest);
+        Ok(api::SendRequest {
+            envelope: Some(sealed.envelope.into_raw()),
+            wraps: sealed.wraps,
+            ciphertext: sealed.ciphertext,
+            mls_message,
+        })
+    }
+}
+
+async fn log_in(
+    client: &Client,
+    tenant: &TenantId,
+    id: &DeviceId,
+    certificate: Digest,
+    key: &SigningKey,
+) -> Result<BinaryMetadataValue> {
+    let mut directory = client.connection().directory()?;
+    let ask = api::CreateChallengeRequest {
+        device: id.to_vec(),
+    };
+    let challenge = directory
+        .create_challenge(ask)
+        .await?
+        .into_inner()
+        .challenge;
+    let login = pb::DeviceLogin {
+        tenant: tenant.to_string(),
+        device: id.to_vec(),
+        device_cert: certificate.to_vec(),
+        audience: greffe_relay::session::SERVICE.into(),
+        challenge,
+        at: SystemClock.now().get(),
+    };
+    let login = Signed::sign(login, &[(&device_signer(id), key)]);
+    let login = api::LoginRequest {
+        login: Some(login.into_raw()),
+    };
+    let session = directory.login(login).await?.into_inner().session;
+    Ok(MetadataValue::from_bytes(&session))
+}
+
+/// Seals `count` messages of each device, on every core; the devices come back with what they sealed.
+///
+/// # Errors
+/// When one cannot be sealed.
+pub(crate) async fn seal_all(
+    devices: Vec<Device>,
+    count: usize,
+    bytes: usize,
+) -> Result<Vec<(Device, Vec<api::SendRequest>)>> {
+    let tasks = devices.into_iter().map(|mut device| {
+        tokio::task::spawn_blocking(move || {
+            let sealed = (0..count)
+                .map(|_| device.seal(bytes))
+                .collect::<Result<_>>()?;
+            Ok::<_, anyhow::Error>((device, sealed))
+        })
+    });
+    let mut all = Vec::new();
+    for done in futures::future::try_join_all(tasks).await? {
+        all.push(done?);
+    }
+    Ok(all)
+}

@@ -1,0 +1,58 @@
+//! `cargo xtask bench`: measures, and writes `deploy/BENCHMARKS.md` when everything was measured.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::shell;
+
+const REPORT: &str = "deploy/BENCHMARKS.md";
+
+/// Builds what is measured and what measures, and runs it with the arguments.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let build = [
+        "build",
+        "--release",
+        "--package=greffe-cli",
+        "--package=greffe-bench",
+    ];
+    shell::run("cargo", &build)?;
+    let target = std::env::current_exe()?;
+    let bench = target.with_file_name("greffe-bench");
+    let revision = shell::read("git", &["rev-parse", "--short", "HEAD"])?;
+    let mut command = Command::new(&bench);
+    command
+        .args(arguments)
+        .arg("--revision")
+        .arg(String::from_utf8_lossy(&revision).trim())
+        .current_dir(shell::root());
+    let whole = is_whole(arguments);
+    if whole {
+        command.args(["--out", REPORT]);
+    }
+    let status = command
+        .status()
+        .with_context(|| format!("{} cannot be started", bench.display()))?;
+    ensure!(status.success(), "greffe-bench ended with {status}");
+    if whole {
+        eprintln!("written: {REPORT}");
+    }
+    Ok(())
+}
+
+/// Only what measured everything, as often as it is by default, replaces the report.
+fn is_whole(arguments: &[String]) -> bool {
+    arguments.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn part_of_it_replaces_no_report() {
+        assert!(is_whole(&[]));
+        assert!(!is_whole(&["--quick".to_owned()]));
+        assert!(!is_whole(&["growth".to_owned()]));
+    }
+}
