@@ -69,6 +69,9 @@ enum Sink {
     },
 }
 
+/// From this line on, a report is written by hand and stays.
+const BY_HAND: &str = "\n## Measured by hand\n";
+
 /// What every measurement is told.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
@@ -151,9 +154,16 @@ async fn run(arguments: Arguments) -> Result<()> {
     }
     std::io::stdout().write_all(text.as_bytes())?;
     if let Some(path) = arguments.out {
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        text.push_str(kept(&before));
         std::fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// What stands at the end of an earlier report and was measured by hand.
+fn kept(before: &str) -> &str {
+    before.find(BY_HAND).map_or("", |start| &before[start..])
 }
 
 fn preface(machine: &[(String, String)], runs: u32) -> String {
@@ -167,4 +177,16 @@ fn preface(machine: &[(String, String)], runs: u32) -> String {
     }
     text.push_str(&format!("- each figure: the median of {runs} runs\n"));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_measured_by_hand_stays() {
+        let before = "# Benchmarks\n\n## Speed\n\n## Measured by hand\n\nOnce.\n";
+        assert_eq!(kept(before), "\n## Measured by hand\n\nOnce.\n");
+        assert_eq!(kept("# Benchmarks\n"), "");
+    }
 }

@@ -15,7 +15,7 @@ use crate::throughput::TEXT;
 use crate::up::App;
 
 /// How long the last exports may take.
-const EXPORTED: Duration = Duration::from_secs(3);
+const EXPORTED: Duration = Duration::from_millis(1500);
 
 /// Measures eight senders that stream, on SQLite and on PostgreSQL.
 ///
