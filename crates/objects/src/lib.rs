@@ -32,6 +32,7 @@ mod read;
 mod scrub;
 mod settings;
 mod store;
+mod turns;
 mod upload;
 
 pub use error::{StoreError, Unfit};

@@ -8,17 +8,15 @@ use futures::future::try_join_all;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use greffe_types::{Digest, Millis};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
 use crate::bucket::{After, Bucket, Part, Version};
 use crate::error::StoreError;
 use crate::probe;
 use crate::settings::BucketSettings;
+use crate::turns::{Turn, Turns};
 
 /// Objects of one call that are worked on at a time.
 const AT_ONCE: usize = 16;
-/// Objects are put, finished and removed one after the other when they share one of these.
-const STRIPES: usize = 64;
 
 /// An object to put.
 #[derive(Debug, Clone)]
@@ -40,7 +38,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     buckets: Vec<Bucket>,
-    stripes: Vec<AsyncMutex<()>>,
+    turns: Turns,
     suspects: Mutex<HashSet<Digest>>,
 }
 
@@ -62,7 +60,7 @@ impl Store {
         Ok(Self {
             inner: Arc::new(Inner {
                 buckets,
-                stripes: (0..STRIPES).map(|_| AsyncMutex::new(())).collect(),
+                turns: Turns::default(),
                 suspects: Mutex::new(HashSet::new()),
             }),
         })
@@ -225,9 +223,10 @@ impl Store {
         &self.inner.buckets
     }
 
-    pub(crate) async fn one_at_a_time(&self, digest: &Digest) -> MutexGuard<'_, ()> {
-        let stripe = usize::from(digest.as_bytes()[0]) % STRIPES;
-        self.inner.stripes[stripe].lock().await
+    /// Puts, finishes and removals of one object follow one another within this process. Others have their own: what they do
+    /// meanwhile is found out by what is read back.
+    pub(crate) async fn one_at_a_time(&self, digest: &Digest) -> Turn<'_> {
+        self.inner.turns.wait(digest).await
     }
 
     /// A copy of it was found rotted: the next reader checks before it hands out anything.
@@ -274,8 +273,9 @@ async fn put_one(store: Store, new: NewObject) -> Result<(), StoreError> {
 async fn put_into(bucket: Bucket, new: NewObject, part: Part) -> Result<(), StoreError> {
     let key = bucket.key(&new.digest);
     let until = new.retain_until;
-    if bucket.newest_is(&key, &new.digest).await? {
-        return bucket.extend(&new.digest, until).await.map(drop);
+    // Another process may have removed it between the two.
+    if bucket.newest_is(&key, &new.digest).await? && bucket.extend(&new.digest, until).await? {
+        return Ok(());
     }
     let version = bucket.put(&key, part, Some(until)).await?;
     bucket.read_back(&new.digest, &version, Some(until)).await

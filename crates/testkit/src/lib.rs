@@ -6,6 +6,7 @@
 pub mod ceph;
 pub mod postgres;
 mod process;
+pub mod proxy;
 pub mod store;
 
 pub use process::{Folder, Server, free_port};

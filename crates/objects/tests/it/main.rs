@@ -7,3 +7,4 @@ mod lifecycle;
 mod start;
 mod streams;
 mod support;
+mod unknown;
