@@ -10,7 +10,7 @@ use core::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use greffe_policy::{AccessRules, Call, Permit};
@@ -83,6 +83,8 @@ pub struct Server {
     services: Vec<&'static str>,
     health: Health,
     stop: CancellationToken,
+    /// One for every way in: what they take on together is limited.
+    gate: OnceLock<AccessLayer>,
 }
 
 impl Server {
@@ -102,7 +104,20 @@ impl Server {
             services: Vec::new(),
             health: Health::new(),
             stop: CancellationToken::new(),
+            gate: OnceLock::new(),
         }
+    }
+
+    fn gate(&self) -> AccessLayer {
+        let new = || {
+            AccessLayer::new(
+                self.access,
+                self.auth.clone(),
+                &self.limits,
+                self.stop.clone(),
+            )
+        };
+        self.gate.get_or_init(new).clone()
     }
 
     /// Says there when it serves and when it drains.
@@ -151,6 +166,7 @@ impl Server {
     ) -> Result<(), ServeError> {
         // However this ends, a listener that was not free included: what runs beside the server ends with it.
         let _stopped = self.stop.clone().drop_guard();
+        let layer = self.gate();
         let tls = TlsAcceptor::from(server_config(&self.identity)?);
         let failed = |source| ServeError::Listen {
             address: listen,
@@ -171,8 +187,6 @@ impl Server {
         // Clients in other languages still ask for the version before.
         let routes = routes.add_service(reflection()?);
         let routes = routes.add_service(older_reflection()?);
-        let layer = AccessLayer::new(self.access, self.auth, &self.limits, self.stop.clone());
-
         let ready = Ready {
             service: self.identity.id().name().to_owned(),
             address,

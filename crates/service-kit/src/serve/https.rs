@@ -8,8 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::stream;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -24,7 +26,6 @@ use tonic::{Code, Status};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use super::access::AccessLayer;
 use super::{ServeError, Server, accept};
 use crate::config::Limits;
 use crate::errors::{Reason, ServiceError};
@@ -48,20 +49,15 @@ pub struct Door(BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>);
 impl Server {
     /// A door into this server, after every service was added.
     pub fn door(&self) -> Door {
-        let layer = AccessLayer::new(
-            self.access,
-            self.auth.clone(),
-            &self.limits,
-            self.stop.clone(),
-        );
         Door(BoxCloneSyncService::new(
-            layer.layer(self.routes.clone().prepare()),
+            self.gate().layer(self.routes.clone().prepare()),
         ))
     }
 }
 
 impl Door {
-    /// A unary call of `peer`, with the credentials among `headers`. Message and answer are protobuf.
+    /// A unary call of `peer`, with the credentials among `headers`. Message and answer are protobuf; the message is waited for
+    /// only once the gate has let the call in.
     ///
     /// # Errors
     /// The status that a caller over gRPC would get.
@@ -70,12 +66,10 @@ impl Door {
         path: &str,
         peer: &tls::Caller,
         headers: &HeaderMap,
-        message: &[u8],
+        message: impl Future<Output = Result<Vec<u8>, Status>> + Send + 'static,
     ) -> Result<Bytes, Status> {
-        let length =
-            u32::try_from(message.len()).map_err(|_| gateway("the message is too large"))?;
-        let framed = [&[0], length.to_be_bytes().as_slice(), message].concat();
-        let mut request = Request::new(Body::new(Full::new(Bytes::from(framed))));
+        let message = async move { framed(&message.await?).map(Frame::data) };
+        let mut request = Request::new(Body::new(StreamBody::new(stream::once(message))));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = path
             .parse::<Uri>()
@@ -95,6 +89,13 @@ impl Door {
         let Ok(response) = self.0.clone().oneshot(request).await;
         answer(response).await
     }
+}
+
+/// A message as gRPC sends it.
+fn framed(message: &[u8]) -> Result<Bytes, Status> {
+    let length = u32::try_from(message.len()).map_err(|_| gateway("the message is too large"))?;
+    let framed = [&[0], length.to_be_bytes().as_slice(), message].concat();
+    Ok(framed.into())
 }
 
 /// The one message of an answer, or its status.

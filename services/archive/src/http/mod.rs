@@ -63,6 +63,7 @@ pub(crate) async fn start(
         None => None,
     };
     let ready = boot.data.join(READY_FILE);
+    let health = boot.health.clone();
     Ok(async move {
         let Some(https) = https else { return };
         let door = Arc::new(door);
@@ -70,8 +71,11 @@ pub(crate) async fn start(
             let door = door.clone();
             async move { answer(&door, request, &peer).await }
         };
-        if let Err(error) = https.run(&ready, handler, stop).await {
+        if let Err(error) = https.run(&ready, handler, stop.clone()).await {
             tracing::error!(causes = %Causes(&error), "HTTP is not served");
+        }
+        if !stop.is_cancelled() {
+            health.stuck("HTTP is no longer served");
         }
     })
 }
@@ -100,12 +104,16 @@ async fn call(
     let matched = route::find(&head.method, head.uri.path())?;
     let mut fields = matched.fields;
     fields.extend(route::query(head.uri.query()));
-    let body = if matched.route.body {
-        Some(read(&head.headers, body).await?)
-    } else {
-        None
+    let input = matched.route.input()?;
+    let (takes_body, kind) = (matched.route.body, head.headers.clone());
+    // Read once the caller is known, allowed and has a place among the calls.
+    let message = async move {
+        let body = match takes_body {
+            true => Some(read(&kind, body).await?),
+            false => None,
+        };
+        json::request(&input, &fields, body.as_deref())
     };
-    let message = json::request(&matched.route.input()?, &fields, body.as_deref())?;
     let mut headers = HeaderMap::new();
     for name in HEADERS {
         for value in head.headers.get_all(name) {
@@ -113,7 +121,7 @@ async fn call(
         }
     }
     let path = matched.route.path_of_rpc();
-    let answer = door.call(&path, peer, &headers, &message).await?;
+    let answer = door.call(&path, peer, &headers, message).await?;
     Ok(json::response(&matched.route.output()?, &answer)?)
 }
 
