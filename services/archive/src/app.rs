@@ -1,7 +1,7 @@
 //! What every use case works with: databases, objects, trust, the log, the key that signs receipts.
 
 use greffe_service_kit::db::Connection;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLockReadGuard};
 
 use greffe_envelope::trust::{Bundle, TrustState};
@@ -23,7 +23,7 @@ use crate::store::{Scope, outbox};
 /// The archive's parts. One for a process; shared by every task.
 #[derive(Debug)]
 pub struct App {
-    /// Tenant and the fencing epoch of this process: what every row carries.
+    /// The tenant: what every row carries.
     pub scope: Scope,
     /// Settings.
     pub config: ArchiveConfig,
@@ -47,12 +47,44 @@ pub struct App {
     pub receipts: ReceiptKey,
     /// Wakes tasks.
     pub signals: Signals,
-    /// Held while a record comes to name attachments, and while unnamed ones are removed: never both at once.
-    pub naming: Mutex<()>,
-    /// Held while objects are removed, and while one is read again and repaired: never both at once. Taken before `naming`.
+    /// Held while objects are removed, and while one is read again and repaired: never both at once. Only the process that
+    /// leads does either; what others may not do meanwhile is in the database (`store::removals`).
     pub removing: Mutex<()>,
+    /// Whether this process has the lease, and does the background work of all.
+    pub leads: AtomicBool,
     /// Time of the newest log entry seen, in milliseconds.
     pub logged_at: AtomicU64,
+}
+
+/// What replicas tell each other by notifications; nothing depends on their coming.
+pub const TOPIC: &str = "archive";
+
+/// Something to be done, or done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// The outbox has new entries.
+    Outbox,
+    /// There are new records.
+    Records,
+    /// Outbox entries were answered.
+    Logged,
+    /// A disposition was decided, or has come further.
+    Disposals,
+}
+
+impl News {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Outbox, Self::Records, Self::Logged, Self::Disposals];
+
+    /// As a notification says it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Outbox => "outbox",
+            Self::Records => "records",
+            Self::Logged => "logged",
+            Self::Disposals => "disposals",
+        }
+    }
 }
 
 /// How tasks wake each other.
@@ -62,8 +94,25 @@ pub struct Signals {
     pub outbox: Notify,
     /// There are new records to put into a batch.
     pub records: Notify,
-    /// Counts how often outbox entries were answered.
+    /// There are dispositions to carry out.
+    pub disposals: Notify,
+    /// Counts how often outbox entries were answered, or a disposition came further.
     pub logged: watch::Sender<u64>,
+}
+
+impl Signals {
+    /// Wakes whom it concerns in this process.
+    pub fn wake(&self, news: News) {
+        match news {
+            News::Outbox => self.outbox.notify_one(),
+            News::Records => self.records.notify_one(),
+            News::Logged => self.logged.send_modify(|count| *count += 1),
+            News::Disposals => {
+                self.disposals.notify_one();
+                self.logged.send_modify(|count| *count += 1);
+            }
+        }
+    }
 }
 
 impl Default for Signals {
@@ -71,6 +120,7 @@ impl Default for Signals {
         Self {
             outbox: Notify::new(),
             records: Notify::new(),
+            disposals: Notify::new(),
             logged: watch::Sender::new(0),
         }
     }
@@ -117,7 +167,8 @@ impl App {
         self.trust.read()
     }
 
-    /// One transaction of the main database: refused when a newer archive process has taken over.
+    /// One transaction of the main database, which no other of any replica runs beside. Refused when this process led and another
+    /// has taken over.
     ///
     /// # Errors
     /// What `body` fails with; nothing is changed then.
@@ -126,6 +177,40 @@ impl App {
         F: AsyncFnOnce(&mut Connection) -> Result<T, ArchiveError>,
     {
         self.db.run_tx(name, body).await
+    }
+
+    /// As [`App::write`], and wakes this process and the others for what the transaction left to do.
+    ///
+    /// # Errors
+    /// What `body` fails with; nothing is changed then.
+    pub async fn write_and_wake<T, F>(
+        &self,
+        name: &'static str,
+        news: &[News],
+        body: F,
+    ) -> Result<T, ArchiveError>
+    where
+        F: AsyncFnOnce(&mut Connection) -> Result<T, ArchiveError>,
+    {
+        let value = self
+            .write(name, async |conn| {
+                let value = body(conn).await?;
+                let words = news.iter().map(|news| news.word().to_owned());
+                self.db
+                    .notify(conn, TOPIC, words.collect::<Vec<_>>())
+                    .await?;
+                Ok(value)
+            })
+            .await?;
+        for news in news {
+            self.signals.wake(*news);
+        }
+        Ok(value)
+    }
+
+    /// Whether this process does the background work of all.
+    pub fn leads(&self) -> bool {
+        self.leads.load(Ordering::Relaxed)
     }
 
     /// Waits until an outbox entry, written before this is called, is in the log.

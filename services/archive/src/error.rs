@@ -27,6 +27,9 @@ pub enum ArchiveError {
     /// The month of a record is not in the database.
     #[error("a month of records is away")]
     Month(#[from] MonthError),
+    /// Another archive has changed, since the entry was planned, what the plan rested on.
+    #[error("another archive came first")]
+    Overtaken,
     /// Another archive process has taken over.
     #[error("a newer archive process has taken over")]
     Fenced,
@@ -124,6 +127,12 @@ impl From<ArchiveError> for ServiceError {
                 "the audit log refused the entry, so the act is not in force",
             )
             .with("reason", reason),
+            ArchiveError::Overtaken => Self::new(
+                Code::Unavailable,
+                STORE_UNAVAILABLE,
+                "another archive came first; nothing was changed, try again",
+            )
+            .retry_after(Duration::from_millis(100)),
             ArchiveError::LogUnavailable => Self::new(
                 Code::Unavailable,
                 STORE_UNAVAILABLE,

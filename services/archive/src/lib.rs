@@ -24,24 +24,23 @@ pub mod store;
 pub mod uploads;
 pub mod verify;
 
-use greffe_service_kit::config::DatabaseConfig;
-use greffe_service_kit::db::lease::{TTL, or_lost};
+use greffe_service_kit::db::lease::or_lost;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use greffe_api::archive::ingest_service_server::IngestServiceServer;
 use greffe_policy::load_folder;
-use greffe_service_kit::boot::{Boot, StartError};
-use greffe_service_kit::db::{Database, DbOptions, Source};
+use greffe_service_kit::boot::{Boot, Leadership, StartError};
+use greffe_service_kit::db::{Database, DbOptions, Source, Writers};
 use greffe_service_kit::errors::Causes;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 
-use app::{App, Packs, Signals};
+use app::{App, News, Packs, Signals};
 use config::ArchiveConfig;
 use error::ArchiveError;
 use ingest::Ingest;
@@ -64,17 +63,18 @@ const DISPOSITION_INTERVAL: Duration = Duration::from_secs(5);
 /// When configuration, data folder, identity, secrets or trust do not allow to start, and when the server fails.
 pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
     let boot = Boot::start(&config.service)?;
-    let app = open(&boot, config.archive).await?;
-    run(&boot, app, config.service.listen, stop).await
+    let (app, leadership) = open(&boot, config.archive).await?;
+    run(&boot, app, leadership, config.service.listen, stop).await
 }
 
-/// Serves an opened archive until `stop`.
+/// Serves an opened archive until `stop`. Several may serve at once; the one that leads also does the background work of all.
 ///
 /// # Errors
 /// When its state cannot be read, and when the server fails.
 pub async fn run(
     boot: &Boot,
     app: Arc<App>,
+    leadership: Leadership,
     listen: SocketAddr,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
@@ -96,21 +96,15 @@ pub async fn run(
     let stopping = server.stopping();
     let listen_http = app.config.http.as_ref().map(|http| http.listen);
     let http = http::start(boot, listen_http, server.door(), stopping.clone()).await?;
+    let months = boot.health.condition("months");
     let tasks = [
         tokio::spawn(http),
         tokio::spawn(jobs::follow::run(app.clone(), follower, stopping.clone())),
-        tokio::spawn(jobs::outbox::run(app.clone(), stopping.clone())),
-        tokio::spawn(jobs::batches::run(app.clone(), stopping.clone())),
-        tokio::spawn(jobs::sweep::run(app.clone(), stopping.clone())),
-        tokio::spawn(jobs::scrub::run(app.clone(), stopping.clone())),
-        tokio::spawn(jobs::months::run(
-            app.clone(),
-            boot.health.condition("months"),
-            stopping.clone(),
-        )),
-        tokio::spawn(dispositions(app.clone(), stopping)),
+        tokio::spawn(jobs::wake::run(app.clone(), stopping.clone())),
+        tokio::spawn(jobs::months::run(app.clone(), months, stopping.clone())),
+        tokio::spawn(lead(app.clone(), leadership, stopping)),
     ];
-    let stop = or_lost(&app.db, or_lost(&app.wraps, stop));
+    let stop = or_lost(&app.db, stop);
     let served = server.run(listen, &boot.ready_file(), stop).await;
     for task in tasks {
         // A task that panicked has said so; what it left undone the next start finds.
@@ -121,11 +115,35 @@ pub async fn run(
     Ok(served?)
 }
 
-/// Opens the data folder and takes over from any process that wrote before.
+/// What one process does for all, from when it leads until the service stops.
+async fn lead(app: Arc<App>, leadership: Leadership, stop: CancellationToken) {
+    tokio::select! {
+        _lease = leadership.gained() => {}
+        () = stop.cancelled() => return,
+    }
+    app.leads.store(true, Ordering::Relaxed);
+    // Whoever waits for another process to lead sees that it is this one.
+    app.signals.wake(News::Disposals);
+    if let Err(error) = jobs::months::ahead(&app, app.now()).await {
+        tracing::error!(causes = %Causes(&error), "months of records were not made ahead");
+    }
+    tokio::join!(
+        jobs::outbox::run(app.clone(), stop.clone()),
+        jobs::batches::run(app.clone(), stop.clone()),
+        jobs::sweep::run(app.clone(), stop.clone()),
+        jobs::scrub::run(app.clone(), stop.clone()),
+        dispositions(app, stop),
+    );
+}
+
+/// Opens the data folder and the stores.
 ///
 /// # Errors
 /// [`StartError`].
-pub async fn open(boot: &Boot, config: ArchiveConfig) -> Result<Arc<App>, StartError> {
+pub async fn open(
+    boot: &Boot,
+    config: ArchiveConfig,
+) -> Result<(Arc<App>, Leadership), StartError> {
     let secret = boot.open_secrets()?.seed("receipt_key")?;
     let packs = config
         .packs
@@ -134,7 +152,7 @@ pub async fn open(boot: &Boot, config: ArchiveConfig) -> Result<Arc<App>, StartE
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| StartError::service("cannot load a policy pack", error))?;
     let options = DbOptions::default();
-    let (db, lease) = boot.database("archive.db", &store::MAIN, options).await?;
+    let (db, leadership) = boot.replicated("archive.db", &store::MAIN, options).await?;
     let wraps = open_wraps(boot, &config).await?;
     if db.is_shared() && !wraps.is_shared() {
         return Err(StartError::service(
@@ -148,7 +166,6 @@ pub async fn open(boot: &Boot, config: ArchiveConfig) -> Result<Arc<App>, StartE
         .map_err(|error| StartError::service("cannot open the object store", error))?;
     let scope = Scope {
         tenant: boot.tenant().clone(),
-        fence: lease.fence(),
     };
     let app = Arc::new(App {
         scope,
@@ -163,14 +180,14 @@ pub async fn open(boot: &Boot, config: ArchiveConfig) -> Result<Arc<App>, StartE
         packs: Packs::new(packs),
         receipts: ReceiptKey::new(&secret),
         signals: Signals::default(),
-        naming: tokio::sync::Mutex::new(()),
         removing: tokio::sync::Mutex::new(()),
+        leads: AtomicBool::new(false),
         logged_at: AtomicU64::new(0),
     });
     jobs::follow::restore(&app)
         .await
         .map_err(failed("cannot take in what the log said before"))?;
-    Ok(app)
+    Ok((app, leadership))
 }
 
 /// The erasable store: a database of its own, whose backups are short.
@@ -182,15 +199,10 @@ async fn open_wraps(boot: &Boot, config: &ArchiveConfig) -> Result<Database, Sta
     let options = DbOptions {
         secure_delete: true,
         migrate: config.wraps.as_ref().is_none_or(|wraps| wraps.migrate),
-        ..DbOptions::default()
+        // It has no lease: whatever is written there again is the same, and what was destroyed never comes back.
+        writers: Writers::Any,
     };
-    let wraps = Database::open(&source, &store::WRAPS, options).await?;
-    // Of its own, since no transaction spans two databases: who lost one writes nothing into the other.
-    let ttl = config.wraps.as_ref().map_or(TTL, DatabaseConfig::lease);
-    wraps
-        .take_lease_for(boot.tenant(), boot.name(), ttl)
-        .await?;
-    Ok(wraps)
+    Ok(Database::open(&source, &store::WRAPS, options).await?)
 }
 
 /// Goes on with interrupted dispositions, until the service stops.
@@ -201,6 +213,7 @@ async fn dispositions(app: Arc<App>, stop: CancellationToken) {
         }
         tokio::select! {
             () = tokio::time::sleep(DISPOSITION_INTERVAL) => {}
+            () = app.signals.disposals.notified() => {}
             () = stop.cancelled() => return,
         }
     }

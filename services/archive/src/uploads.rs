@@ -46,17 +46,9 @@ pub async fn receive(
         return Err(invalid("part: the first one announces the attachment").into());
     };
     let announced = announced(&start)?;
-    let Announced {
-        digest,
-        size,
-        conversation,
-    } = announced;
+    let Announced { digest, size, .. } = announced;
     // The row is there before the object: what an interrupted upload leaves behind is found by it.
-    app.write("begin_attachment", async |conn| {
-        let now = app.now();
-        Ok(attachments::begin(conn, &app.scope, &digest, size, &conversation, now).await?)
-    })
-    .await?;
+    begin(app, &announced).await?;
 
     match store(app, &mut parts, digest, size).await? {
         Ok(()) => {}
@@ -69,7 +61,7 @@ pub async fn receive(
         Err(ObjectError::Digest { .. }) => return Err(mismatch("digest").into()),
         Err(error) => return Err(ArchiveError::from(error).into()),
     }
-    complete(app, &digest, size).await?;
+    complete(app, &announced).await?;
     Ok(digest)
 }
 
@@ -141,25 +133,49 @@ async fn store(
     Ok(upload.finish(size).await)
 }
 
-/// Notes that it is complete, unless the sweep took it between.
-async fn complete(app: &App, digest: &Digest, size: u64) -> Result<(), ArchiveError> {
-    let _naming = app.naming.lock().await;
+/// Notes that it is on its way. One of that name that is being removed has to be gone first.
+async fn begin(app: &App, announced: &Announced) -> Result<(), ArchiveError> {
+    let begun = app
+        .write("begin_attachment", async |conn| {
+            let Announced {
+                digest,
+                size,
+                conversation,
+            } = announced;
+            let now = app.now();
+            Ok(attachments::begin(conn, &app.scope, digest, *size, conversation, now).await?)
+        })
+        .await?;
+    if begun {
+        return Ok(());
+    }
+    Err(again("an attachment of that name is being removed").into())
+}
+
+/// Notes that it is complete, unless it was removed meanwhile.
+async fn complete(app: &App, announced: &Announced) -> Result<(), ArchiveError> {
+    let Announced { digest, size, .. } = announced;
     let noted = app.objects.contains(digest).await?
         && app
             .write("complete_attachment", async |conn| {
-                Ok(attachments::complete(conn, &app.scope, digest, size, app.now()).await?)
+                Ok(attachments::complete(conn, &app.scope, digest, *size, app.now()).await?)
             })
             .await?;
     if noted {
-        Ok(())
-    } else {
-        Err(ServiceError::new(
-            Code::Unavailable,
-            crate::error::STORE_UNAVAILABLE,
-            "the upload took too long and was removed; send it again",
-        )
-        .into())
+        return Ok(());
     }
+    // What was put after the removal has its row again, by which the sweep finds it.
+    begin(app, announced).await?;
+    Err(again("the upload took too long and was removed").into())
+}
+
+fn again(why: &'static str) -> ServiceError {
+    ServiceError::new(
+        Code::Unavailable,
+        crate::error::STORE_UNAVAILABLE,
+        format!("{why}; send it again"),
+    )
+    .retry_after(core::time::Duration::from_secs(1))
 }
 
 fn announced(start: &api::AttachmentStart) -> Result<Announced, ServiceError> {

@@ -225,6 +225,14 @@ CREATE TABLE record_attachments (
 );
 CREATE INDEX record_attachments_by_digest ON record_attachments (tenant, digest);
 
+-- Objects that are nobody's and are being removed: no record comes to name one, and no upload of it begins or ends, meanwhile.
+CREATE TABLE removals (
+    tenant TEXT COLLATE "C" NOT NULL, -- the tenant; fixed
+    object BYTEA NOT NULL,            -- SHA-256 of its bytes: its name; fixed
+    fence BIGINT NOT NULL,            -- epoch of the writer; fixed
+    PRIMARY KEY (tenant, object)
+);
+
 -- ML-KEM ciphertexts that have been used, remembered for ever: a second use would be opened under another order.
 CREATE TABLE kem_uses (
     tenant TEXT COLLATE "C" NOT NULL,       -- the tenant; fixed
@@ -369,7 +377,7 @@ CREATE TABLE approvals (
     PRIMARY KEY (tenant, id, person)
 );
 
--- Which process writes: every transaction checks that its own epoch is still the one here.
+-- Which process does the background work of all: its transactions check that its epoch is still the one here.
 CREATE TABLE lease (
     tenant  TEXT COLLATE "C" NOT NULL PRIMARY KEY, -- The tenant.
     fence   BIGINT NOT NULL,                       -- Epoch of the process that writes. Grows with every take-over.

@@ -1,7 +1,8 @@
 //! How a planned batch becomes durable: objects, then the erasable store, then one transaction of the main database.
 //!
 //! A crash between them leaves objects or wraps that no row names; the relay's retry plans the same entry again and finds
-//! them. A receipt leaves the process only after the last of the three.
+//! them. A receipt leaves the process only after the last of the three. Several archives may do this at once: the transaction
+//! begins by looking whether what the batch was planned on is still so, and the batch is planned again when it is not.
 
 use greffe_envelope::label::sha256;
 use greffe_envelope::pb::{self, log_entry::Event};
@@ -10,10 +11,10 @@ use greffe_service_kit::telemetry::metrics;
 use greffe_types::Digest;
 
 use super::plan::Planned;
-use crate::app::App;
+use crate::app::{App, News};
 use crate::error::ArchiveError;
-use crate::objects::NewObject;
-use crate::store::{attachments, conversations, kem_uses, outbox, records, wraps};
+use crate::objects::{NewObject, ObjectError};
+use crate::store::{attachments, conversations, kem_uses, keys, outbox, records, removals, wraps};
 
 /// Stores a batch. The planned entries come back, for their answers.
 ///
@@ -23,11 +24,14 @@ pub(super) async fn keep(
     app: &App,
     mut planned: Vec<Planned>,
 ) -> Result<Vec<Planned>, ArchiveError> {
-    let _naming = app.naming.lock().await;
     put_objects(app, &mut planned).await?;
     put_wraps(app, &planned).await?;
-    app.write("ingest", async |conn| put_rows(app, conn, &planned).await)
-        .await?;
+    let news = [News::Records, News::Outbox];
+    app.write_and_wake("ingest", &news, async |conn| {
+        still_so(app, conn, &planned).await?;
+        put_rows(app, conn, &planned).await
+    })
+    .await?;
     Ok(planned)
 }
 
@@ -46,9 +50,20 @@ async fn put_objects(app: &App, planned: &mut [Planned]) -> Result<(), ArchiveEr
     for p in planned {
         for attachment in &p.attachments {
             let until = p.record.retain_until;
-            if let Err(error) = app.objects.lock(*attachment, until).await {
-                metrics::ARCHIVE_RETENTION_ERRORS.add(1);
-                return Err(error.into());
+            match app.objects.lock(*attachment, until).await {
+                Ok(()) => {}
+                // Gone since it was complete: its row was, or has to be, taken back, and it is uploaded again.
+                Err(ObjectError::Missing(_)) => {
+                    app.write("attachment_lost", async |conn| {
+                        Ok(attachments::lost(conn, &app.scope, attachment).await?)
+                    })
+                    .await?;
+                    return Err(ArchiveError::Overtaken);
+                }
+                Err(error) => {
+                    metrics::ARCHIVE_RETENTION_ERRORS.add(1);
+                    return Err(error.into());
+                }
             }
         }
     }
@@ -97,6 +112,39 @@ fn digests(sealed: &[pb::Wrap]) -> Vec<(&str, &[u8], Option<Digest>)> {
         .iter()
         .map(|wrap| (wrap.tenant.as_str(), wrap.key_id.as_slice(), digest(wrap)))
         .collect()
+}
+
+/// Whether the database still is what the batch was planned on. No transaction of another replica runs beside this one. While
+/// the last record is the same, so is everything that records decide: the chain of every conversation, what was used or
+/// archived before, the relay's epoch.
+async fn still_so(
+    app: &App,
+    conn: &mut greffe_service_kit::db::Connection,
+    planned: &[Planned],
+) -> Result<(), ArchiveError> {
+    let scope = &app.scope;
+    let last = keys::last(&mut *conn, scope).await?;
+    if planned.first().is_some_and(|p| p.record.record != last + 1) {
+        return Err(ArchiveError::Overtaken);
+    }
+    for p in planned {
+        for attachment in &p.attachments {
+            if attachments::size(&mut *conn, scope, attachment)
+                .await?
+                .is_none()
+            {
+                return Err(ArchiveError::Overtaken);
+            }
+        }
+    }
+    if removals::any(conn, scope).await? {
+        for p in planned {
+            if removals::under_way(conn, scope, &p.record.content).await? {
+                return Err(ArchiveError::Overtaken);
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn put_rows(

@@ -1,7 +1,7 @@
 //! Ingest: one task takes entries of all conversations, archives up to 512 of them at a time, and answers in order.
 //!
-//! It is the only writer of records, so it judges a batch before it opens a transaction and holds the database only for
-//! the rows. Another archive process that took over is found out by the fence, inside the transaction.
+//! It judges a batch before it opens a transaction, and holds the database only for the rows. Other archives may write records
+//! too: what a batch was planned on is compared inside the transaction, and a batch that was overtaken is planned again.
 
 pub mod entry;
 pub mod judge;
@@ -160,7 +160,7 @@ impl Worker {
             tracing::error!(error = %Causes(error), "nothing was archived");
             matches!(error, ArchiveError::Fenced)
         };
-        let planned = match self.plan(entries).await {
+        let planned = match self.plan_anew(entries).await {
             Ok(planned) => planned,
             Err(error) => {
                 let fenced = failed(&error);
@@ -198,8 +198,6 @@ impl Worker {
             match keep::keep(&self.app, store).await {
                 Ok(kept) => {
                     self.settle(planned.conversations, planned.next_record);
-                    self.app.signals.records.notify_one();
-                    self.app.signals.outbox.notify_one();
                     for (index, planned) in indices.into_iter().zip(&kept) {
                         if let Some(job) = jobs.get_mut(index) {
                             give(job, Ok(Planned::answer(planned)));
@@ -209,7 +207,10 @@ impl Worker {
                 Err(error) => {
                     self.conversations.clear();
                     let mended = self.mended(&error).await;
-                    let fenced = failed(&error);
+                    let fenced = matches!(error, ArchiveError::Fenced);
+                    if !mended {
+                        failed(&error);
+                    }
                     for index in indices {
                         if let (true, Some(Some(job))) = (mended, jobs.get_mut(index))
                             && job.tries < TRIES
@@ -230,6 +231,7 @@ impl Worker {
     /// Whether the same may be planned again at once, after what was in its way was put right.
     async fn mended(&self, error: &ArchiveError) -> bool {
         match error {
+            ArchiveError::Overtaken => true,
             ArchiveError::Month(MonthError::Missing) => months::make(&self.app, self.app.now())
                 .await
                 .inspect_err(
@@ -248,6 +250,19 @@ impl Worker {
         self.conversations
             .extend(after.into_iter().filter(|(_, c)| c.chain.sequence > 0));
         self.next_record = next_record;
+    }
+
+    /// Forgets what is remembered when another archive has written records since, then plans.
+    async fn plan_anew(&mut self, entries: Vec<Entry>) -> Result<Done, ArchiveError> {
+        let (db, scope) = (self.app.db.read(), &self.app.scope);
+        let next = keys::last(db, scope).await? + 1;
+        if next != self.next_record {
+            self.conversations.clear();
+            let seen = conversations::relay_fence(db, scope).await?;
+            self.relay_fence = self.relay_fence.max(seen);
+            self.next_record = next;
+        }
+        self.plan(entries).await
     }
 
     async fn plan(&self, entries: Vec<Entry>) -> Result<Done, ArchiveError> {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::proofs::{self, Checked, Unchecked};
-use crate::app::App;
+use crate::app::{App, News};
 use crate::error::ArchiveError;
 use crate::store::batches::{self, Unbatched};
 use crate::store::records::{self, Proof};
@@ -78,7 +78,7 @@ pub async fn make_batch(app: &Arc<App>) -> Result<usize, ArchiveError> {
         proofs_verified: count - (failed.len() + before) as u64,
     };
     let id = outbox::append_id("receipts", &[&first.to_be_bytes()]);
-    app.write("batch", async |conn| {
+    app.write_and_wake("batch", &[News::Outbox], async |conn| {
         for c in &checked {
             records::set_proof(conn, scope, c.record, c.proof).await?;
         }
@@ -97,7 +97,6 @@ pub async fn make_batch(app: &Arc<App>) -> Result<usize, ArchiveError> {
         Ok(())
     })
     .await?;
-    app.signals.outbox.notify_one();
     Ok(receipts.len())
 }
 

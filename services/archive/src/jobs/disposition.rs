@@ -10,14 +10,16 @@ use core::time::Duration;
 
 use greffe_envelope::pb::Tombstone;
 use greffe_envelope::pb::log_entry::Event;
+use greffe_service_kit::db::Connection;
 use greffe_service_kit::errors::Causes;
 use greffe_service_kit::telemetry::metrics;
 use greffe_types::{Digest, Millis};
+use prost::Message as _;
 
-use crate::app::App;
+use crate::app::{App, News};
 use crate::error::ArchiveError;
 use crate::store::dispositions::{self, Disposition, Step};
-use crate::store::{decode, outbox, wraps};
+use crate::store::{decode, keys, outbox, removals, wraps};
 
 /// How often emptying the journal is tried while readers are in the way, and how long between.
 const TRIES: u32 = 50;
@@ -49,6 +51,27 @@ pub async fn carry_out(app: &App, record: u64) -> Result<(), ArchiveError> {
     Ok(())
 }
 
+/// Waits until a decided disposition is over: here, when this process leads, or by the one that does.
+///
+/// # Errors
+/// As [`carry_out`], when this process leads.
+pub async fn finished(app: &App, record: u64) -> Result<(), ArchiveError> {
+    let mut moved = app.signals.logged.subscribe();
+    loop {
+        if app.leads() {
+            return carry_out(app, record).await;
+        }
+        moved.borrow_and_update();
+        let mut conn = app.db.read().acquire().await?;
+        let found = dispositions::get(&mut conn, &app.scope, record).await?;
+        drop(conn);
+        if found.is_none_or(|found| matches!(found.step, Step::Live | Step::Gone)) {
+            return Ok(());
+        }
+        moved.changed().await.map_err(|_| ArchiveError::Stopping)?;
+    }
+}
+
 /// Takes the next step; false when none is left.
 ///
 /// # Errors
@@ -69,20 +92,60 @@ pub async fn step(app: &App, record: u64) -> Result<bool, ArchiveError> {
     Ok(true)
 }
 
-async fn destroy_wraps(app: &App, disposition: &Disposition) -> Result<(), ArchiveError> {
-    let digest = name(&disposition.digest)?;
+/// Takes in from the log that a record was disposed of: a database that was restored from before goes the same way again. One
+/// that knows of it is left alone.
+///
+/// # Errors
+/// [`ArchiveError`].
+pub async fn again(
+    app: &App,
+    conn: &mut Connection,
+    tombstone: &Tombstone,
+    at: u64,
+) -> Result<(), ArchiveError> {
+    let Ok(envelope) = Digest::try_from(tombstone.envelope.as_slice()) else {
+        return Ok(());
+    };
+    let Some(key) = keys::by_digest(&mut *conn, &app.scope, &envelope).await? else {
+        return Ok(());
+    };
+    let decided = dispositions::New {
+        record: key.record,
+        decided_at: at,
+        backups_expire_at: tombstone.backups_expire_at,
+        append: &outbox::append_id("tombstone", &[envelope.as_bytes()]),
+        tombstone: &tombstone.encode_to_vec(),
+    };
+    if dispositions::decide(conn, &app.scope, &decided).await? {
+        tracing::warn!(
+            record = key.record,
+            "the log has a record's tombstone: it is disposed of again"
+        );
+    }
+    Ok(())
+}
+
+/// Destroys an envelope's wraps, and leaves no trace of them where the database can overwrite it.
+///
+/// # Errors
+/// [`ArchiveError`]; again is safe.
+pub async fn destroy(app: &App, envelope: &Digest) -> Result<(), ArchiveError> {
     let at = app.now();
     app.wraps
         .run_tx("destroy_wraps", async |conn| {
-            wraps::destroy(conn, &app.scope, &digest, at)
+            wraps::destroy(conn, &app.scope, envelope, at)
                 .await
                 .map_err(ArchiveError::from)
         })
         .await?;
-    empty_journal(app).await?;
+    empty_journal(app).await
+}
+
+async fn destroy_wraps(app: &App, disposition: &Disposition) -> Result<(), ArchiveError> {
+    destroy(app, &name(&disposition.digest)?).await?;
     let tombstone: Tombstone = decode(&disposition.tombstone)?;
     let append = append(disposition)?;
-    app.write("disposition_wraps", async |conn| {
+    app.write_and_wake("disposition_wraps", &[News::Outbox], async |conn| {
         let (from, to) = (Step::Decided, Step::WrapsDestroyed);
         if dispositions::advance(conn, &app.scope, disposition.record, from, to).await? {
             let event = Event::Tombstone(tombstone);
@@ -116,25 +179,21 @@ async fn await_tombstone(app: &App, disposition: &Disposition) -> Result<(), Arc
 
 async fn remove_objects(app: &App, disposition: &Disposition) -> Result<(), ArchiveError> {
     let _removing = app.removing.lock().await;
-    // No record may come to name an attachment while it is found to be nobody's and removed.
-    let naming = app.naming.lock().await;
     let free = app
         .write("disposition_objects", async |conn| {
             Ok(dispositions::release_objects(conn, &app.scope, disposition).await?)
         })
         .await?;
-    let free = free
-        .iter()
-        .map(|d| name(d))
-        .collect::<Result<Vec<_>, _>>()?;
     // The decision was made by a trusted time; every record that named the object has been decided on.
     let now = app.now().max(Millis::new(disposition.decided_at));
-    for object in free {
-        app.objects.remove(object, now).await?;
+    for object in &free {
+        app.objects.remove(*object, now).await?;
     }
-    drop(naming);
-    app.write("disposition_gone", async |conn| {
+    app.write_and_wake("disposition_gone", &[News::Disposals], async |conn| {
         let (from, to) = (Step::Logged, Step::Gone);
+        for object in &free {
+            removals::over(conn, &app.scope, object).await?;
+        }
         dispositions::advance(conn, &app.scope, disposition.record, from, to).await?;
         Ok(())
     })

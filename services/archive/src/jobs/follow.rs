@@ -6,28 +6,32 @@ use std::sync::Arc;
 use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_envelope::trust::Applied;
 use greffe_service_kit::errors::Causes;
-use greffe_service_kit::follow::{self, FollowError, Followed, Follower};
+use greffe_service_kit::follow::{self, FollowError, FollowState, Followed, Follower};
 use greffe_service_kit::health::Condition;
 use greffe_types::{ConversationId, Digest};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::error::ArchiveError;
+use crate::jobs::disposition;
 use crate::store::{conversations, followed};
 
-/// Takes in again what was followed before a restart.
+/// Takes in again what was followed before a restart, by this process or another, and gives how far that was.
 ///
 /// # Errors
 /// [`ArchiveError`]; [`ArchiveError::Damaged`] when a statement that was once believed no longer is.
-pub async fn restore(app: &App) -> Result<(), ArchiveError> {
-    for (index, statement) in followed::statements(app.db.read(), &app.scope).await? {
+pub async fn restore(app: &App) -> Result<FollowState, ArchiveError> {
+    // Of one moment: another replica may be moving on.
+    let mut tx = app.db.read().begin().await?;
+    let state = followed::state(&mut *tx, &app.scope).await?;
+    for (index, statement) in followed::statements(&mut *tx, &app.scope).await? {
         app.trust
             .write()
             // The file may name a newer first bundle by now than the ones that were stored.
             .recall(&statement, index)
             .map_err(|_| ArchiveError::Damaged("a statement of the log is no longer believed"))?;
     }
-    Ok(())
+    Ok(state)
 }
 
 /// Where following goes on.
@@ -35,7 +39,7 @@ pub async fn restore(app: &App) -> Result<(), ArchiveError> {
 /// # Errors
 /// When the stored state cannot be one.
 pub async fn follower(app: &App, log: Condition) -> Result<Follower, ArchiveError> {
-    let state = followed::state(app.db.read(), &app.scope).await?;
+    let state = restore(app).await?;
     Follower::new(
         app.audit.clone(),
         app.trust.clone(),
@@ -66,7 +70,7 @@ pub async fn take_in(app: &App, leaves: &Followed) -> Result<(), ArchiveError> {
     if leaves.leaves.is_empty() {
         return Ok(());
     }
-    let (mut kept, mut created) = (Vec::new(), Vec::new());
+    let (mut kept, mut created, mut gone) = (Vec::new(), Vec::new(), Vec::new());
     for (index, (_, entry)) in (leaves.start..).zip(&leaves.leaves) {
         match &entry.event {
             Some(Event::Statement(statement)) if apply(app, index, statement) => {
@@ -74,6 +78,9 @@ pub async fn take_in(app: &App, leaves: &Followed) -> Result<(), ArchiveError> {
             }
             Some(Event::Conversation(conversation)) if entry.recorded_by == "relay" => {
                 created.extend(parse(conversation));
+            }
+            Some(Event::Tombstone(tombstone)) if entry.recorded_by == "archive" => {
+                gone.push((tombstone, entry.at));
             }
             _ => {}
         }
@@ -85,6 +92,9 @@ pub async fn take_in(app: &App, leaves: &Followed) -> Result<(), ArchiveError> {
         }
         for (conversation, disclosure) in &created {
             conversations::create(conn, &app.scope, conversation, disclosure).await?;
+        }
+        for (tombstone, at) in &gone {
+            disposition::again(app, conn, tombstone, *at).await?;
         }
         Ok(followed::save_state(conn, &app.scope, &leaves.state).await?)
     })

@@ -9,3 +9,4 @@ pub mod proofs;
 pub mod scrub;
 pub mod sweep;
 pub mod trusted_time;
+pub mod wake;

@@ -18,10 +18,14 @@ pub const AHEAD: u32 = 4;
 /// How often it is looked whether there are enough.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Keeps months ahead and says whether this one is there, until the service stops.
+/// Keeps months ahead, in the process that leads, and says whether this one is there, until the service stops.
 pub async fn run(app: Arc<App>, condition: Condition, stop: CancellationToken) {
     loop {
-        match ahead(&app, app.now()).await {
+        let found = match app.leads() {
+            true => ahead(&app, app.now()).await,
+            false => there(&app, app.now()).await,
+        };
+        match found {
             Ok(0) => condition.fail("this month's records have no partition"),
             Ok(_) => condition.hold_for(3 * EVERY),
             Err(error) => {
@@ -41,18 +45,23 @@ pub async fn run(app: Arc<App>, condition: Condition, stop: CancellationToken) {
 /// # Errors
 /// [`ArchiveError::Database`]: the database refuses them, or fails. Months that are there stay.
 pub async fn ahead(app: &App, at: Millis) -> Result<u64, ArchiveError> {
+    let mut found = there(app, at).await?;
+    if found < u64::from(AHEAD) {
+        let made = make(app, at).await;
+        found = there(app, at).await?;
+        made?;
+    }
+    Ok(found)
+}
+
+/// How many months from an instant's on are there.
+async fn there(app: &App, at: Millis) -> Result<u64, ArchiveError> {
     if !app.db.is_shared() {
         return Ok(u64::from(AHEAD));
     }
-    let mut there = months::ahead(&months::all(app.db.read()).await?, at);
-    if there < u64::from(AHEAD) {
-        let made = make(app, at).await;
-        there = months::ahead(&months::all(app.db.read()).await?, at);
-        metrics::ARCHIVE_MONTHS_AHEAD.set(there);
-        made?;
-    }
-    metrics::ARCHIVE_MONTHS_AHEAD.set(there);
-    Ok(there)
+    let found = months::ahead(&months::all(app.db.read()).await?, at);
+    metrics::ARCHIVE_MONTHS_AHEAD.set(found);
+    Ok(found)
 }
 
 /// Makes what is missing from an instant's month on.

@@ -10,7 +10,7 @@ use greffe_service_kit::clock::CLOCK_BEHIND_LOG;
 use greffe_service_kit::errors::Causes;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::app::{App, News};
 use crate::error::ArchiveError;
 use crate::store::keys;
 use crate::store::outbox::{self, Logged, Waiting};
@@ -60,14 +60,13 @@ pub async fn send_waiting(app: &App) -> Result<usize, ArchiveError> {
     if outcomes.is_empty() {
         return Err(ArchiveError::LogUnavailable);
     }
-    app.write("outbox_answers", async |conn| {
+    app.write_and_wake("outbox_answers", &[News::Logged], async |conn| {
         for (number, outcome) in &outcomes {
             outbox::answer(conn, &app.scope, *number, outcome).await?;
         }
         Ok(())
     })
     .await?;
-    app.signals.logged.send_modify(|count| *count += 1);
     Ok(outcomes.len())
 }
 

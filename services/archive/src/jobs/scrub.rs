@@ -13,8 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::error::ArchiveError;
+use crate::jobs::disposition;
+use crate::store::dispositions::Step;
 use crate::store::months::MonthError;
-use crate::store::{attachments, holds, keys, reads};
+use crate::store::reads::Record;
+use crate::store::{attachments, holds, keys, reads, wraps};
 
 /// Longest pause between two records: a small archive is read again more often than it has to be.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -86,7 +89,7 @@ async fn record_or_warn(app: &App, record: u64) -> Round {
 
 async fn scrub(app: &App, record: u64, round: &mut Round) -> Result<(), ArchiveError> {
     let Some((names, until, held)) = expected(app, record).await? else {
-        return Ok(());
+        return stay_destroyed(app, record).await;
     };
     for name in names {
         // An object that is removed meanwhile would be put back by the repair.
@@ -116,6 +119,32 @@ async fn scrub(app: &App, record: u64, round: &mut Round) -> Result<(), ArchiveE
             round.held += 1;
         }
         drop(removing);
+    }
+    Ok(())
+}
+
+/// Wraps that were destroyed and are back, with an older copy of the erasable store, are destroyed again.
+async fn stay_destroyed(app: &App, record: u64) -> Result<(), ArchiveError> {
+    let mut conn = app.db.read().acquire().await?;
+    let found = reads::by_number(&mut conn, &app.scope, record).await?;
+    drop(conn);
+    let destroyed = |found: &Record| found.summary.disposal >= Step::WrapsDestroyed as i64;
+    let Some(found) = found.filter(destroyed) else {
+        return Ok(());
+    };
+    let envelope = found.summary.digest;
+    let back = !wraps::load(app.wraps.read(), &app.scope, &envelope)
+        .await?
+        .is_empty()
+        || wraps::mls_message(app.wraps.read(), &app.scope, &envelope)
+            .await?
+            .is_some();
+    if back {
+        tracing::error!(
+            record,
+            "wraps that were destroyed are back: they are destroyed again"
+        );
+        disposition::destroy(app, &envelope).await?;
     }
     Ok(())
 }

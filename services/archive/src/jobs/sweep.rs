@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use greffe_service_kit::errors::Causes;
+use greffe_types::{Digest, Millis};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::error::ArchiveError;
 use crate::objects::ObjectError;
-use crate::store::attachments;
+use crate::store::{attachments, removals};
 
-/// Most attachments of one round.
-const ROUND: u32 = 256;
+/// Most attachments that are looked at in one query.
+const PAGE: u32 = 256;
 
 /// Runs until the service stops.
 pub async fn run(app: Arc<App>, stop: CancellationToken) {
@@ -28,36 +29,56 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
-/// Removes complete and interrupted uploads that no record names and whose time has run out.
+/// Removes complete and interrupted uploads that no record names and whose time has run out; gives how many.
 ///
 /// # Errors
 /// [`ArchiveError`].
 pub async fn remove_unnamed(app: &App) -> Result<usize, ArchiveError> {
     let before = app.now().minus(app.config.attachment_life());
-    let _removing = app.removing.lock().await;
-    // No record may come to name one of them meanwhile.
-    let _naming = app.naming.lock().await;
-    let unnamed = attachments::unnamed_before(app.db.read(), &app.scope, before, ROUND).await?;
-    if unnamed.is_empty() {
-        return Ok(0);
-    }
-    let now = app.now();
-    // Objects first: a row without its object is found again, an object without its row never.
-    let mut removed = Vec::new();
-    for name in unnamed {
-        match app.objects.remove(name, now).await {
-            Ok(()) => removed.push(name),
-            // Locked for a record that did not come to be: it stays until the lock has run out.
-            Err(ObjectError::Locked { .. }) => {}
-            Err(error) => return Err(error.into()),
+    let (mut removed, mut last) = (0, None);
+    loop {
+        let (db, scope) = (app.db.read(), &app.scope);
+        let page = attachments::unnamed_before(db, scope, before, last.as_ref(), PAGE).await?;
+        let Some(end) = page.last() else {
+            return Ok(removed);
+        };
+        last = Some(*end);
+        for name in &page {
+            removed += usize::from(remove(app, name, before).await?);
         }
     }
-    app.write("sweep_attachments", async |conn| {
-        for name in &removed {
+}
+
+/// Decides, removes, forgets; false when it is not to be removed now.
+async fn remove(app: &App, name: &Digest, before: Millis) -> Result<bool, ArchiveError> {
+    let _removing = app.removing.lock().await;
+    let now = app.now();
+    // Locked for a record that did not come to be: it stays until the lock has run out.
+    match app.objects.locked_until(name).await {
+        Ok(Some(until)) if now < until => return Ok(false),
+        Ok(_) | Err(ObjectError::Missing(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let decided = app
+        .write("sweep_decide", async |conn| {
+            Ok(attachments::abandon(conn, &app.scope, name, before).await?)
+        })
+        .await?;
+    if !decided {
+        return Ok(false);
+    }
+    // Objects first: a row without its object is found again, an object without its row never.
+    let removed = match app.objects.remove(*name, now).await {
+        Ok(()) => true,
+        Err(ObjectError::Locked { .. }) => false,
+        Err(error) => return Err(error.into()),
+    };
+    app.write("sweep_forget", async |conn| {
+        if removed {
             attachments::forget(conn, &app.scope, name).await?;
         }
-        Ok(())
+        Ok(removals::over(conn, &app.scope, name).await?)
     })
     .await?;
-    Ok(removed.len())
+    Ok(removed)
 }

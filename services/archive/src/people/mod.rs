@@ -27,7 +27,7 @@ pub use auth::{AUDIENCE, ArchiveAuth, MAX_TOKEN_LIFE, PERSON_TOKEN};
 pub(crate) use refusal::clock as clock_refusal;
 pub use rpc::People;
 
-use crate::app::App;
+use crate::app::{App, News};
 use crate::error::ArchiveError;
 use crate::store::access;
 
@@ -63,11 +63,10 @@ impl App {
             count,
             subject: subject.to_vec(),
         };
-        self.write("note_read", async |conn| {
+        self.write_and_wake("note_read", &[News::Outbox], async |conn| {
             Ok(access::read(conn, &self.scope, &id, access).await?)
         })
         .await?;
-        self.signals.outbox.notify_one();
         Ok(id)
     }
 
@@ -92,16 +91,13 @@ impl App {
         };
         let written = async {
             let id = fresh()?;
-            self.write("note_refusal", async |conn| {
+            self.write_and_wake("note_refusal", &[News::Outbox], async |conn| {
                 Ok(access::refused(conn, &self.scope, &id, refusal).await?)
             })
             .await
         };
-        match written.await {
-            Ok(()) => self.signals.outbox.notify_one(),
-            Err(error) => {
-                tracing::error!(causes = %Causes(&error), "a refusal could not be written down");
-            }
+        if let Err(error) = written.await {
+            tracing::error!(causes = %Causes(&error), "a refusal could not be written down");
         }
     }
 }

@@ -4,7 +4,7 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql;
 use greffe_types::{ActId, Digest};
 
-use super::Scope;
+use super::{Scope, int};
 
 /// The statement digest of an act that was done, and the append that answers it.
 pub async fn done(
@@ -35,7 +35,7 @@ pub async fn remember(
     .bind(nonce.as_bytes().as_slice())
     .bind(digest.as_bytes().as_slice())
     .bind(append)
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)

@@ -4,9 +4,10 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::{ConversationId, Digest, Millis};
 
-use super::{Scope, digest, int, uint};
+use super::{Scope, digest, int, removals, uint};
 
-/// Notes that an upload has begun. One that was complete stays complete and lives on from now.
+/// Notes that an upload has begun; false while the object is being removed. One that was complete stays complete and lives on
+/// from now.
 pub async fn begin(
     conn: &mut Connection,
     scope: &Scope,
@@ -14,7 +15,10 @@ pub async fn begin(
     size: u64,
     conversation: &ConversationId,
     now: Millis,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<bool> {
+    if removals::under_way(&mut *conn, scope, attachment).await? {
+        return Ok(false);
+    }
     sql::query(
         "INSERT INTO attachments (tenant, digest, size, conversation, stored_at, complete, fence)
          VALUES ($1, $2, $3, $4, $5, 0, $6)
@@ -25,13 +29,13 @@ pub async fn begin(
     .bind(int(size))
     .bind(conversation.as_bytes().as_slice())
     .bind(int(now.get()))
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(true)
 }
 
-/// Notes that an upload is durable and was read back.
+/// Notes that an upload is durable and was read back; false when it was removed meanwhile, or is being so.
 pub async fn complete(
     conn: &mut Connection,
     scope: &Scope,
@@ -41,26 +45,39 @@ pub async fn complete(
 ) -> sqlx::Result<bool> {
     let done = sql::query(
         "UPDATE attachments SET complete = 1, size = $3, stored_at = $4, fence = $5
-         WHERE tenant = $1 AND digest = $2",
+         WHERE tenant = $1 AND digest = $2
+         AND NOT EXISTS (SELECT 1 FROM removals m WHERE m.tenant = $1 AND m.object = $2)",
     )
     .bind(scope.tenant())
     .bind(attachment.as_bytes().as_slice())
     .bind(int(size))
     .bind(int(now.get()))
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
 }
 
-/// Size of a complete attachment; none when it is not there or not complete.
+/// Notes that an attachment which was complete is not there: it has to be uploaded again.
+pub async fn lost(conn: &mut Connection, scope: &Scope, attachment: &Digest) -> sqlx::Result<()> {
+    sql::query("UPDATE attachments SET complete = 0, fence = $3 WHERE tenant = $1 AND digest = $2")
+        .bind(scope.tenant())
+        .bind(attachment.as_bytes().as_slice())
+        .bind(int(conn.epoch()))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Size of a complete attachment; none when it is not there, not complete, or being removed.
 pub async fn size(
     conn: impl Executor<'_>,
     scope: &Scope,
     attachment: &Digest,
 ) -> sqlx::Result<Option<u64>> {
     let size: Option<i64> = sql::query_scalar(
-        "SELECT size FROM attachments WHERE tenant = $1 AND digest = $2 AND complete = 1",
+        "SELECT size FROM attachments WHERE tenant = $1 AND digest = $2 AND complete = 1
+         AND NOT EXISTS (SELECT 1 FROM removals m WHERE m.tenant = $1 AND m.object = $2)",
     )
     .bind(scope.tenant())
     .bind(attachment.as_bytes().as_slice())
@@ -84,7 +101,7 @@ pub async fn name(
     .bind(int(record))
     .bind(int(position))
     .bind(attachment.as_bytes().as_slice())
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())
@@ -106,24 +123,48 @@ pub async fn of_record(
     rows.iter().map(|row| digest(row)).collect()
 }
 
-/// Attachments that no record names and whose upload is older than an instant.
+/// Attachments after one, in the order of their names, that no record names and whose upload is older than an instant.
 pub async fn unnamed_before(
     conn: impl Executor<'_>,
     scope: &Scope,
     before: Millis,
+    after: Option<&Digest>,
     limit: u32,
 ) -> sqlx::Result<Vec<Digest>> {
     let rows: Vec<Vec<u8>> = sql::query_scalar(
-        "SELECT digest FROM attachments a WHERE tenant = $1 AND stored_at < $2
+        "SELECT digest FROM attachments a WHERE tenant = $1 AND stored_at < $2 AND digest > $3
          AND NOT EXISTS (SELECT 1 FROM record_attachments r WHERE r.tenant = a.tenant AND r.digest = a.digest)
-         LIMIT $3",
+         ORDER BY digest LIMIT $4",
     )
     .bind(scope.tenant())
     .bind(int(before.get()))
+    .bind(after.map_or(&[][..], |after| after.as_bytes().as_slice()))
     .bind(i64::from(limit))
     .fetch_all(conn)
     .await?;
     rows.iter().map(|row| digest(row)).collect()
+}
+
+/// Decides that an attachment is nobody's; false when a record has come to name it, or an upload has begun, since an instant.
+pub async fn abandon(
+    conn: &mut Connection,
+    scope: &Scope,
+    attachment: &Digest,
+    before: Millis,
+) -> sqlx::Result<bool> {
+    let unnamed: i64 = sql::query_scalar(
+        "SELECT COUNT(*) FROM attachments a WHERE tenant = $1 AND digest = $2 AND stored_at < $3
+         AND NOT EXISTS (SELECT 1 FROM record_attachments r WHERE r.tenant = a.tenant AND r.digest = a.digest)",
+    )
+    .bind(scope.tenant())
+    .bind(attachment.as_bytes().as_slice())
+    .bind(int(before.get()))
+    .fetch_one(&mut *conn)
+    .await?;
+    if unnamed > 0 {
+        removals::decide(conn, scope, attachment).await?;
+    }
+    Ok(unnamed > 0)
 }
 
 /// Forgets an attachment that no record names.

@@ -91,7 +91,7 @@ pub async fn insert(
     .bind(int(first))
     .bind(int(count))
     .bind(append.as_slice())
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())
@@ -113,7 +113,7 @@ pub async fn keep_path(
     .bind(int(record))
     .bind(int(first))
     .bind(path)
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())

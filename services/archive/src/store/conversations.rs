@@ -78,7 +78,7 @@ pub async fn save(
     .bind(conversation.chain.head.as_bytes().as_slice())
     .bind(disclosure.as_ref().map(|d| d.as_bytes().as_slice()))
     .bind(int(conversation.relay_fence))
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())
@@ -99,7 +99,7 @@ pub async fn create(
     .bind(conversation.as_bytes().as_slice())
     .bind(Digest::ZERO.as_bytes().as_slice())
     .bind(disclosure.as_bytes().as_slice())
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())

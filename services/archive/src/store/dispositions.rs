@@ -1,7 +1,9 @@
 //! Decided dispositions and how far they have come; a step is only ever taken from the one before it.
 
+use greffe_types::Digest;
+
 use super::keys::by_record;
-use super::{Scope, int, uint};
+use super::{Scope, int, removals, uint};
 use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Row};
 
@@ -105,7 +107,7 @@ pub async fn decide(conn: &mut Connection, scope: &Scope, new: &New<'_>) -> sqlx
     .bind(int(new.backups_expire_at))
     .bind(new.append)
     .bind(new.tombstone)
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(true)
@@ -127,7 +129,7 @@ pub async fn advance(
     .bind(int(record))
     .bind(from as i64)
     .bind(to as i64)
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -160,13 +162,13 @@ pub async fn unfinished(conn: &mut Connection, scope: &Scope) -> sqlx::Result<Ve
     Ok(found.into_iter().map(uint).collect())
 }
 
-/// Forgets what only the record needed, and names the objects that no other record needs: they may be removed.
+/// Forgets what only the record needed, and decides on the removal of the objects that no other record needs: these are given.
 pub async fn release_objects(
     conn: &mut Connection,
     scope: &Scope,
     disposition: &Disposition,
-) -> sqlx::Result<Vec<Vec<u8>>> {
-    let mut free = Vec::new();
+) -> sqlx::Result<Vec<Digest>> {
+    let mut free: Vec<Vec<u8>> = Vec::new();
     if let Some(content) = &disposition.content {
         let others: i64 = sql::query_scalar(
             "SELECT COUNT(*) FROM records
@@ -200,13 +202,20 @@ pub async fn release_objects(
             .await?;
         free.push(digest);
     }
+    let free = free
+        .iter()
+        .map(|name| super::digest(name))
+        .collect::<sqlx::Result<Vec<_>>>()?;
+    for name in &free {
+        removals::decide(&mut *conn, scope, name).await?;
+    }
     sql::query(by_record!(
         "UPDATE records SET body = NULL, signature = NULL, fence = $3",
         ""
     ))
     .bind(scope.tenant())
     .bind(int(disposition.record))
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(free)

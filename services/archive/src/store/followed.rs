@@ -22,7 +22,7 @@ pub async fn state(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<Follo
         .ok_or_else(|| sqlx::Error::Decode("a frontier that does not belong to its size".into()))
 }
 
-/// Moves on.
+/// Moves on, never back: replicas follow each by itself, and one may be behind.
 pub async fn save_state(
     conn: &mut Connection,
     scope: &Scope,
@@ -30,12 +30,13 @@ pub async fn save_state(
 ) -> sqlx::Result<()> {
     sql::query(
         "INSERT INTO followed (tenant, size, frontier, fence) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, frontier = excluded.frontier, fence = excluded.fence",
+         ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, frontier = excluded.frontier, fence = excluded.fence
+         WHERE excluded.size > followed.size",
     )
     .bind(scope.tenant())
     .bind(int(state.size))
     .bind(state.frontier_bytes())
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())
@@ -55,7 +56,7 @@ pub async fn keep(
     .bind(scope.tenant())
     .bind(int(log_index))
     .bind(statement.encode_to_vec())
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())

@@ -81,7 +81,7 @@ pub async fn place(conn: &mut Connection, scope: &Scope, new: &Hold) -> sqlx::Re
     .bind(&new.reason)
     .bind(&new.placed_by)
     .bind(int(new.placed_at.get()))
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -112,7 +112,7 @@ pub async fn release(
     .bind(scope.tenant())
     .bind(id.as_bytes().as_slice())
     .bind(int(free_from.get()))
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())

@@ -4,7 +4,7 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Executor};
 use greffe_types::Digest;
 
-use super::{Scope, digest};
+use super::{Scope, digest, int};
 
 /// A ciphertext under a journaling key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,7 +52,7 @@ pub async fn insert(
     .bind(&used.key_id)
     .bind(used.ciphertext.as_bytes().as_slice())
     .bind(envelope.as_bytes().as_slice())
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())

@@ -88,7 +88,7 @@ pub async fn create(
     .bind(name)
     .bind(opened_by)
     .bind(int(opened_at))
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -108,7 +108,7 @@ pub async fn close(
     .bind(scope.tenant())
     .bind(matter.as_bytes().as_slice())
     .bind(int(at))
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)

@@ -18,6 +18,7 @@ pub mod orders;
 pub mod outbox;
 pub mod reads;
 pub mod records;
+pub mod removals;
 pub mod search;
 pub mod verify;
 pub mod wraps;
@@ -41,24 +42,17 @@ pub const WRAPS: Migrations = Migrations {
 static WRAPS_SQLITE: Migrator = sqlx::migrate!("./migrations/wraps/sqlite");
 static WRAPS_POSTGRES: Migrator = sqlx::migrate!("./migrations/wraps/postgres");
 
-/// Whose rows, and which fencing epoch writes them.
+/// Whose rows. Each says of what fencing epoch its writer was: that of the lease while the transaction ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     /// The tenant.
     pub tenant: TenantId,
-    /// Fencing epoch of this archive process.
-    pub fence: u64,
 }
 
 impl Scope {
     /// As SQL keeps it.
     pub fn tenant(&self) -> &str {
         self.tenant.as_str()
-    }
-
-    /// As SQL keeps it.
-    pub fn fence(&self) -> i64 {
-        int(self.fence)
     }
 }
 

@@ -73,7 +73,7 @@ pub async fn file(conn: &mut Connection, scope: &Scope, new: &New<'_>) -> sqlx::
     .bind(new.statement)
     .bind(int(new.filed_at))
     .bind(int(new.expiry))
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(&mut *conn)
     .await?;
     if done.rows_affected() == 0 {
@@ -87,7 +87,7 @@ pub async fn file(conn: &mut Connection, scope: &Scope, new: &New<'_>) -> sqlx::
         .bind(new.id.as_bytes().as_slice())
         .bind(position)
         .bind(record.as_bytes().as_slice())
-        .bind(scope.fence())
+        .bind(int(conn.epoch()))
         .execute(&mut *conn)
         .await?;
     }
@@ -225,7 +225,7 @@ pub async fn approve(
     .bind(id)
     .bind(person)
     .bind(statement)
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -263,7 +263,7 @@ pub async fn release(
     .bind(id)
     .bind(append)
     .bind(salt)
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())

@@ -76,7 +76,7 @@ pub async fn put(
     .bind(id.as_slice())
     .bind(entry.encode_to_vec())
     .bind(not_after.map_or(0, |at| int(at.get())))
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())

@@ -152,7 +152,7 @@ pub async fn extend(
         .bind(int(record))
         .bind(int(from))
         .bind(int(to))
-        .bind(scope.fence())
+        .bind(int(conn.epoch()))
         .execute(conn)
         .await?;
     Ok(done.rows_affected() == 1)

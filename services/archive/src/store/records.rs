@@ -102,7 +102,7 @@ pub async fn insert(conn: &mut Connection, scope: &Scope, new: &NewRecord) -> sq
     .bind(new.receipt.encode_to_vec())
     .bind(new.void.as_ref().map(prost::Message::encode_to_vec))
     .bind(new.proof as i64)
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())
@@ -171,7 +171,7 @@ pub async fn set_proof(
     .bind(scope.tenant())
     .bind(int(record))
     .bind(proof as i64)
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())
@@ -191,7 +191,7 @@ pub async fn keep_certificate(
     .bind(scope.tenant())
     .bind(certificate.as_bytes().as_slice())
     .bind(statement.encode_to_vec())
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(())
@@ -213,7 +213,7 @@ pub async fn keep_member_set(
         .bind(member_set.as_bytes().as_slice())
         .bind(member)
         .bind(device.as_bytes().as_slice())
-        .bind(scope.fence())
+        .bind(int(conn.epoch()))
         .execute(&mut *conn)
         .await?;
     }

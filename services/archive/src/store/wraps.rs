@@ -30,7 +30,7 @@ pub async fn insert(
         .bind(&wrap.tenant)
         .bind(&wrap.key_id)
         .bind(&wrap.sealed)
-        .bind(scope.fence())
+        .bind(int(conn.epoch()))
         .execute(&mut *conn)
         .await?;
     }
@@ -41,7 +41,7 @@ pub async fn insert(
     .bind(scope.tenant())
     .bind(envelope.as_bytes().as_slice())
     .bind(mls_message)
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
     Ok(true)
@@ -111,7 +111,7 @@ pub async fn destroy(
     .bind(scope.tenant())
     .bind(envelope.as_bytes().as_slice())
     .bind(int(at.get()))
-    .bind(scope.fence())
+    .bind(int(conn.epoch()))
     .execute(&mut *conn)
     .await?;
     for sql in [

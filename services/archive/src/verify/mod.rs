@@ -115,7 +115,6 @@ pub async fn verify(mut config: Config) -> Result<Report, StartError> {
     let stores = Arc::new(Stores {
         scope: Scope {
             tenant: boot.tenant().clone(),
-            fence: 0,
         },
         db: Database::open(&source, &store::MAIN, options).await?,
         wraps: Database::open(&wraps, &store::WRAPS, options).await?,

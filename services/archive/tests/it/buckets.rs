@@ -10,10 +10,12 @@ use greffe_archive::app::App;
 use greffe_archive::config::{BucketConfig, ObjectsConfig};
 use greffe_archive::jobs::scrub::{self, Round};
 use greffe_archive::jobs::{disposition, sweep};
+use greffe_archive::objects::ObjectError;
 use greffe_archive::store::dispositions::Step;
 use greffe_envelope::label::sha256;
 use greffe_envelope::pb;
 use greffe_service_kit::boot::Boot;
+use greffe_service_kit::clock::Clock as _;
 use greffe_service_kit::config::Secret;
 use greffe_service_kit::db::sql;
 use greffe_testkit::ceph::s3::Client;
@@ -21,6 +23,7 @@ use greffe_testkit::ceph::s3::error::ProvideErrorMetadata as _;
 use greffe_testkit::ceph::s3::primitives::{ByteStream, DateTime};
 use greffe_testkit::ceph::s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
 use greffe_testkit::ceph::{Ceph, OWNER, REGION};
+use greffe_testkit::proxy::{Mode, Proxy};
 use greffe_types::{Digest, Millis};
 
 use crate::people::{approval, by, order, query};
@@ -332,6 +335,114 @@ async fn attack_46_50_what_the_buckets_credentials_do_to_records_is_refused_or_f
     for content in &contents {
         assert!(app.objects.locked_until(content).await.unwrap().is_some());
     }
+    archive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_47_no_clock_of_ours_removes_an_object_early_or_shortens_its_lock() {
+    const TEN_YEARS: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+    let buckets = Buckets::at(real_now).await;
+    let world = &buckets.world;
+    let archive = world.start().await;
+    let app = archive.app.clone();
+    let (mut talk, now) = (Talk::new(1), world.clock.now());
+    world.log.witness_at(Some(now));
+    let bytes = attachment_ciphertext(1);
+    let name = sha256(&bytes);
+    let reference = attachment(&archive, &talk, &bytes).await;
+    let naming = |talk: &mut Talk, text: &str| {
+        let reference = reference.clone();
+        talk.message_with(text, |h| h.attachments.push(reference))
+    };
+    let first = archive.archive(naming(&mut talk, "1")).await;
+    let objects = [name, content_of(&app, 1).await];
+    let locks = async || {
+        let mut locks = Vec::new();
+        for object in &objects {
+            locks.push(app.objects.locked_until(object).await.unwrap().unwrap());
+            for bucket in &buckets.names {
+                assert_eq!(buckets.versions(bucket, object).await.len(), 1);
+            }
+        }
+        locks
+    };
+    let before = locks().await;
+    assert!(
+        before
+            .iter()
+            .all(|lock| *lock >= Millis::new(first.retain_until))
+    );
+    let act = api::DisposeAct {
+        record: first.entry_digest.clone(),
+        reason: "its time has come".into(),
+    };
+    // Backwards by less than clocks may differ: the attachment's lock stays at the later date.
+    world.clock.set(now.minus(Duration::from_secs(240)));
+    let second = archive.archive(naming(&mut talk, "2")).await;
+    assert!(second.retain_until < first.retain_until);
+    assert_eq!(locks().await, before);
+    // And once more with the clock right again.
+    world.clock.set(now.plus(Duration::from_secs(60)));
+    archive.archive(naming(&mut talk, "3")).await;
+    let after = locks().await;
+    assert!(
+        after[0] > before[0] && after[1] == before[1],
+        "{after:?} {before:?}"
+    );
+    let before = after;
+    // Ahead: no disposition, by the witnesses' clocks; the sweep and the scrub leave what is locked.
+    world.clock.set(now.plus(TEN_YEARS));
+    let refused = archive
+        .act(world, &PEOPLE, "record.dispose", &act, 11)
+        .await;
+    assert_eq!(refused.unwrap_err().1, "CLOCK_DISAGREEMENT");
+    sweep::remove_unnamed(&app).await.unwrap();
+    assert_eq!(scrub::round(&app).await.unwrap().failed, 0);
+    for object in objects {
+        let refused = app.objects.remove(object, now).await.unwrap_err();
+        assert!(matches!(refused, ObjectError::Locked { .. }), "{refused}");
+    }
+    assert_eq!(locks().await, before);
+    // Behind: the log is newer, and nothing is archived under a date in the past.
+    world.clock.set(now.minus(TEN_YEARS));
+    let answers = archive.send(vec![naming(&mut talk, "4")]).await.unwrap();
+    assert_eq!(answers[0].retry_reason, "CLOCK_BEHIND_LOG");
+    assert_eq!(locks().await, before);
+    drop(app);
+    archive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_51_nothing_is_acknowledged_while_a_put_fails_or_its_outcome_is_unknown() {
+    let mut buckets = Buckets::new().await;
+    let ceph = tokio::task::spawn_blocking(Ceph::shared).await.unwrap();
+    let proxy = Proxy::start(&ceph.endpoint()).await;
+    if let Some(ObjectsConfig::S3(primary)) = &mut buckets.world.objects {
+        primary.endpoint = proxy.endpoint();
+    }
+    let world = &buckets.world;
+    let archive = world.start().await;
+    let app = archive.app.clone();
+    let mut talk = Talk::new(1);
+    for (mode, record) in [Mode::Away, Mode::CutAnswer, Mode::Forge]
+        .into_iter()
+        .zip(1..)
+    {
+        let message = talk.message(&format!("{mode:?}"));
+        proxy.set(mode);
+        let answers = archive.send(vec![message.clone()]).await.unwrap();
+        assert_eq!(answers[0].retry_reason, "STORE_UNAVAILABLE", "{mode:?}");
+        assert!(archive.search(world, query(|_| ())).await.len() < record);
+        proxy.set(Mode::Pass);
+        let receipt = archive.archive(message.clone()).await;
+        assert_eq!(archive.archive(message).await, receipt, "{mode:?}");
+        let content = content_of(&app, record as i64).await;
+        assert!(app.objects.locked_until(&content).await.unwrap().is_some());
+        app.object(content).await.unwrap();
+    }
+    let round = scrub::round(&app).await.unwrap();
+    assert_eq!((round.checked, round.failed), (3, 0));
+    drop(app);
     archive.stop().await;
 }
 

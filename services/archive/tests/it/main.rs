@@ -18,5 +18,7 @@ mod people_disposition;
 mod people_orders;
 mod people_reads;
 mod receipts;
+mod replicas;
+mod shred;
 mod support;
 mod world;

@@ -142,6 +142,7 @@ async fn a_record_is_looked_for_in_its_month_alone() {
     let archive = world.start().await;
     let mut talk = Talk::new(1);
     over_the_end(&world, &archive, &mut talk).await;
+    job::ahead(&archive.app, ENDING).await.unwrap();
     let made = months::all(archive.app.db.read()).await.unwrap();
     assert!(made.len() >= 5, "{made:?}");
     for (record, at, month) in [

@@ -125,7 +125,10 @@ impl World {
     }
 
     pub fn service_config(&self) -> ServiceConfig {
-        let data = self.data();
+        self.service_config_in(self.data())
+    }
+
+    fn service_config_in(&self, data: PathBuf) -> ServiceConfig {
         ServiceConfig {
             tenant: tenant(),
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -167,23 +170,39 @@ impl World {
 
     /// Starts the archive, and waits until it has followed the log to the disclosure.
     pub async fn start(&self) -> Archive {
-        let archive = self.start_behind().await;
-        while archive
-            .app
-            .trust()
-            .current_disclosure(pb::Mode::Journaled)
-            .is_none()
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        followed(self.start_behind().await).await
+    }
+
+    /// Starts one more archive over the same databases and objects, with a data folder of its own.
+    pub async fn start_another(&self, name: &str) -> Archive {
+        let data = self.folder.path().join(name);
+        std::fs::create_dir(&data).unwrap();
+        for entry in std::fs::read_dir(self.data()).unwrap() {
+            let entry = entry.unwrap();
+            let file = entry.file_name();
+            let shared = file == "objects";
+            if shared {
+                std::os::unix::fs::symlink(entry.path(), data.join(file)).unwrap();
+            } else if file != "ready.json" {
+                let copied = std::process::Command::new("cp")
+                    .args(["-a", "--no-target-directory"])
+                    .args([entry.path(), data.join(file)])
+                    .status();
+                assert!(copied.unwrap().success());
+            }
         }
-        archive
+        followed(self.start_in(data).await).await
     }
 
     /// Starts the archive.
     pub async fn start_behind(&self) -> Archive {
-        let mut boot = Boot::start(&self.service_config()).unwrap();
+        self.start_in(self.data()).await
+    }
+
+    async fn start_in(&self, data: PathBuf) -> Archive {
+        let mut boot = Boot::start(&self.service_config_in(data)).unwrap();
         boot.clock = Arc::new(self.clock.clone());
-        let app = greffe_archive::open(&boot, self.archive_config())
+        let (app, leadership) = greffe_archive::open(&boot, self.archive_config())
             .await
             .unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -195,7 +214,7 @@ impl World {
             let stopped = async {
                 let _ = stopped.await;
             };
-            greffe_archive::run(&boot, running, listen, stopped).await
+            greffe_archive::run(&boot, running, leadership, listen, stopped).await
         });
         let address = listening(&ready).await;
         Archive {
@@ -232,6 +251,11 @@ impl Archive {
     pub async fn stop(self) {
         let _ = self.stop.send(());
         self.task.await.unwrap().unwrap();
+    }
+
+    /// Ends as a process does that is killed: nothing is closed, given up or answered any more.
+    pub fn kill(self) {
+        self.task.abort();
     }
 
     /// Waits until it has ended by itself, and gives why.
@@ -299,6 +323,19 @@ impl Archive {
             .await?;
         Ok(answer.into_inner())
     }
+}
+
+/// Waits until an archive has followed the log to the disclosure.
+async fn followed(archive: Archive) -> Archive {
+    while archive
+        .app
+        .trust()
+        .current_disclosure(pb::Mode::Journaled)
+        .is_none()
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    archive
 }
 
 /// An open ingest stream.

@@ -12,7 +12,7 @@ use super::super::records::message;
 use super::super::refusal::{self, PACK_UNKNOWN, RECORD_DISPOSED, RECORD_UNKNOWN, field};
 use super::super::signers::{Acts, signers};
 use super::{reason, remember, retried};
-use crate::app::App;
+use crate::app::{App, News};
 use crate::error::ArchiveError;
 use crate::jobs::{disposition, trusted_time};
 use crate::store::reads::{self, Record};
@@ -39,13 +39,13 @@ pub(super) async fn dispose(app: &App, acts: &Acts) -> Result<[u8; 16], ArchiveE
             let read = app.note_read(&asker, "get", 1, digest.as_bytes()).await?;
             let heard = app.logged(&read).await?;
             let now = trusted_time::now(app, heard.index + 1).await?;
-            app.write("dispose", async |conn| {
+            app.write_and_wake("dispose", &[News::Disposals], async |conn| {
                 decide_one(app, conn, acts, &digest, now).await
             })
             .await?
         }
     };
-    disposition::carry_out(app, record.summary.record).await?;
+    disposition::finished(app, record.summary.record).await?;
     Ok(append)
 }
 

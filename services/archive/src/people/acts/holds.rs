@@ -8,7 +8,7 @@ use greffe_types::ActId;
 use super::super::refusal::{self, HOLD_DIFFERS, HOLD_EXISTS, HOLD_UNKNOWN, field};
 use super::super::signers::{Acts, signers};
 use super::{done, matter_id, open_matter, reason, retried, tenant_packs};
-use crate::app::App;
+use crate::app::{App, News};
 use crate::error::ArchiveError;
 use crate::store::holds::{self, Hold};
 use crate::store::search::Filter;
@@ -29,7 +29,7 @@ pub(super) async fn place(app: &App, acts: &Acts) -> Result<[u8; 16], ArchiveErr
         placed_at: app.now(),
         free_from: None,
     };
-    app.write("hold_place", async |conn| {
+    app.write_and_wake("hold_place", &[News::Outbox], async |conn| {
         if let Some(append) = retried(app, conn, acts).await? {
             return Ok(append);
         }
@@ -49,7 +49,7 @@ pub(super) async fn release(app: &App, acts: &Acts) -> Result<[u8; 16], ArchiveE
     let id = hold_id(&about.hold)?;
     let packs = tenant_packs(app)?;
     let people = signers(acts.all());
-    app.write("hold_release", async |conn| {
+    app.write_and_wake("hold_release", &[News::Outbox], async |conn| {
         if let Some(append) = retried(app, conn, acts).await? {
             return Ok(append);
         }

@@ -20,7 +20,7 @@ use super::refusal::{
     PACK_UNKNOWN, field, require,
 };
 use super::signers::{Acts, SignedAct};
-use crate::app::App;
+use crate::app::{App, News};
 use crate::error::ArchiveError;
 use crate::store::matters::{self, Matter};
 use crate::store::{acts, outbox};
@@ -64,7 +64,7 @@ async fn create_matter(app: &App, acts: &Acts) -> Result<[u8; 16], ArchiveError>
         (1..=MAX_NAME).contains(&about.name.len()) && !about.name.contains(char::is_control),
         "act.name",
     )?;
-    app.write("matter_create", async |conn| {
+    app.write_and_wake("matter_create", &[News::Outbox], async |conn| {
         if let Some(append) = retried(app, conn, acts).await? {
             return Ok(append);
         }
@@ -81,7 +81,7 @@ async fn close_matter(app: &App, acts: &Acts) -> Result<[u8; 16], ArchiveError> 
     acts.only()?;
     let about: api::MatterAct = acts.about()?;
     let matter = matter_id(&about.matter)?;
-    app.write("matter_close", async |conn| {
+    app.write_and_wake("matter_close", &[News::Outbox], async |conn| {
         if let Some(append) = retried(app, conn, acts).await? {
             return Ok(append);
         }

@@ -14,7 +14,7 @@ use super::super::refusal::{
 };
 use super::super::signers::{Acts, signers};
 use super::{done, reason, retried};
-use crate::app::App;
+use crate::app::{App, News};
 use crate::error::ArchiveError;
 use crate::store::attachments;
 use crate::store::reads::{self, Record};
@@ -42,7 +42,7 @@ pub(super) async fn extend(app: &App, acts: &Acts) -> Result<[u8; 16], ArchiveEr
     )?;
     let to = Millis::new(about.retain_until);
     let append = app
-        .write("retention_extend", async |conn| {
+        .write_and_wake("retention_extend", &[News::Outbox], async |conn| {
             if let Some(append) = retried(app, conn, acts).await? {
                 return Ok(append);
             }

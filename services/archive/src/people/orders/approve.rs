@@ -20,7 +20,7 @@ use super::super::refusal::{
 use super::super::signers::signer;
 use super::super::{Person, fresh, stored};
 use super::{check_reader, decoded, status, window};
-use crate::app::App;
+use crate::app::{App, News};
 use crate::error::ArchiveError;
 use crate::store::orders::{self, Stored};
 use crate::store::outbox;
@@ -50,7 +50,7 @@ pub(crate) async fn approve(
     let new = verified(&approval, &bundle, now)?;
 
     let (id, append) = app
-        .write("order_approve", async |conn| {
+        .write_and_wake("order_approve", &[News::Outbox], async |conn| {
             approve_in(app, conn, &approval, new, &bundle).await
         })
         .await?;

@@ -23,7 +23,7 @@ use super::refusal::{
     ORDER_WINDOW, field, require,
 };
 use super::{Person, stored};
-use crate::app::App;
+use crate::app::{App, News};
 use crate::error::ArchiveError;
 use crate::store::orders::{self, Stored};
 use crate::store::reads;
@@ -57,7 +57,7 @@ pub(crate) async fn file(
         .map_err(refusal::records)?;
 
     let statement = order.raw().encode_to_vec();
-    app.write("order_file", async |conn| {
+    app.write_and_wake("order_file", &[News::Outbox], async |conn| {
         if let Some(known) = orders::by_id(conn, &app.scope, fields.id.as_bytes()).await? {
             let same = known.digest == order.digest().as_bytes();
             return if same {
