@@ -3,6 +3,7 @@
 mod bench;
 mod buf;
 mod deps;
+mod fuzz;
 mod helm;
 mod life;
 mod oracle;
@@ -28,6 +29,8 @@ Commands:
              (--advisories FOLDER: take the advisories from a checkout of the RustSec database)
   bench      measure throughput, growth, orders and cryptography beside limits of the same run, and write deploy/BENCHMARKS.md
              (--quick: show that everything runs; --runs N, --records N, or names of what to measure: print, write nothing)
+  fuzz       run every decoder that meets foreign bytes under libFuzzer; wants a nightly compiler
+             (--seconds N: that long each, 20 unless given; TARGET…: these alone)
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
 
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Some("helm") => helm::run(arguments.get(1..).unwrap_or_default()),
         Some("deps") => deps::run(arguments.get(1..).unwrap_or_default()),
         Some("bench") => bench::run(arguments.get(1..).unwrap_or_default()),
+        Some("fuzz") => fuzz::run(arguments.get(1..).unwrap_or_default()),
         Some("structure") => structure::run(),
         Some("help" | "--help" | "-h") => {
             eprintln!("{HELP}");

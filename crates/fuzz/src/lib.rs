@@ -1,0 +1,42 @@
+//! What every decoder that meets foreign bytes has to keep, whatever the bytes: it ends, it does not panic, and what it takes
+//! it gives back the same.
+//!
+//! [`TARGETS`] is the list. `cargo xtask fuzz` runs each under libFuzzer with the address sanitizer, on a nightly compiler;
+//! `tests/short.rs` runs each on the stable one, over the published vectors with bytes flipped, cut, doubled and spliced.
+//! A finding is a panic: of the decoder, or of the property here.
+
+mod corpus;
+mod log;
+mod messages;
+mod settings;
+
+pub use corpus::corpus;
+
+/// A decoder and its property.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name, sorted.
+pub const TARGETS: [(&str, Target); 13] = [
+    ("access_rules", settings::access_rules),
+    ("envelope", messages::envelope),
+    ("header", messages::header),
+    ("log_entry", log::entry),
+    ("log_note", log::note),
+    ("log_tile", log::tile),
+    ("mls", messages::mls),
+    ("node_share", messages::node_share),
+    ("pack", settings::pack),
+    ("proof", log::proof),
+    ("service_settings", settings::service),
+    ("statement", messages::statement),
+    ("wrap", messages::wrap),
+];
+
+/// The target of a name.
+#[must_use]
+pub fn target(name: &str) -> Option<Target> {
+    TARGETS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, target)| *target)
+}

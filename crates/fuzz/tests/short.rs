@@ -1,0 +1,95 @@
+//! Every target for a short while: the published vectors, flipped, cut, doubled, spliced into each other.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests are outside test functions"
+)]
+
+use greffe_fuzz::{TARGETS, corpus};
+
+/// Inputs of each target.
+const ROUNDS: u32 = 50_000;
+/// Longest input.
+const LONGEST: usize = 8192;
+
+/// A generator whose numbers are the same at every run (xorshift64*): a finding is found again.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        let limit = u64::try_from(limit.max(1)).unwrap();
+        usize::try_from(self.next() % limit).unwrap()
+    }
+}
+
+fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], numbers: &mut Numbers) {
+    let at = numbers.below(input.len());
+    match numbers.below(7) {
+        0 if !input.is_empty() => input[at] ^= 1 << numbers.below(8),
+        1 if !input.is_empty() => input[at] = [0, 1, 0x7f, 0x80, 0xff][numbers.below(5)],
+        2 => input.truncate(at),
+        3 => {
+            let part = input[at..].to_vec();
+            input.extend(part);
+        }
+        4 => {
+            let other = &corpus[numbers.below(corpus.len())];
+            let from = numbers.below(other.len());
+            input.truncate(at);
+            input.extend(&other[from..]);
+        }
+        5 => input.insert(at, u8::try_from(numbers.below(256)).unwrap()),
+        _ if !input.is_empty() => drop(input.remove(at)),
+        _ => {}
+    }
+    input.truncate(LONGEST);
+}
+
+#[test]
+fn no_bytes_break_a_decoder_and_what_it_takes_it_gives_back() {
+    let kinds = corpus().unwrap();
+    for (name, target) in TARGETS {
+        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+        for seed in kinds.iter().flatten() {
+            target(seed);
+        }
+        for round in 0..ROUNDS {
+            let corpus = &kinds[numbers.below(kinds.len())];
+            let mut input = corpus[numbers.below(corpus.len())].clone();
+            for _ in 0..=numbers.below(4) {
+                change(&mut input, corpus, &mut numbers);
+            }
+            let outcome = std::panic::catch_unwind(|| target(&input));
+            assert!(
+                outcome.is_ok(),
+                "{name}, round {round}: {:?}",
+                input.escape_ascii().to_string()
+            );
+        }
+    }
+}
+
+#[test]
+fn vectors_reach_what_they_are_of() {
+    let corpus = corpus().unwrap().concat();
+    let taken = |accepts: fn(&[u8]) -> bool| corpus.iter().filter(|bytes| accepts(bytes)).count();
+    use greffe_envelope::envelope::Header;
+    use greffe_envelope::wrap::WrapView;
+    assert!(taken(|bytes| Header::decode(bytes).is_ok()) > 0, "headers");
+    assert!(taken(|bytes| WrapView::parse(bytes).is_ok()) > 0, "wraps");
+    assert!(
+        taken(|bytes| greffe_tlog::Note::parse(bytes).is_ok()) > 0,
+        "notes"
+    );
+    assert!(
+        taken(|bytes| greffe_policy::Pack::from_canonical(bytes).is_ok()) > 0,
+        "packs"
+    );
+}
