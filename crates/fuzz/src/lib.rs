@@ -15,8 +15,9 @@ pub use corpus::corpus;
 /// A decoder and its property.
 pub type Target = fn(&[u8]);
 
-/// Every target by its name, sorted.
-pub const TARGETS: [(&str, Target); 13] = [
+/// Every target by its name, sorted. Settings of services have one more in `tests/short.rs`: with it, all that a service needs
+/// would have to be built for the sanitizer.
+pub const TARGETS: [(&str, Target); 12] = [
     ("access_rules", settings::access_rules),
     ("envelope", messages::envelope),
     ("header", messages::header),
@@ -27,7 +28,6 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("node_share", messages::node_share),
     ("pack", settings::pack),
     ("proof", log::proof),
-    ("service_settings", settings::service),
     ("statement", messages::statement),
     ("wrap", messages::wrap),
 ];

@@ -5,7 +5,8 @@
     reason = "helpers of tests are outside test functions"
 )]
 
-use greffe_fuzz::{TARGETS, corpus};
+use greffe_fuzz::{TARGETS, Target, corpus};
+use greffe_service_kit::config::{ServiceConfig, Settings};
 
 /// Inputs of each target.
 const ROUNDS: u32 = 50_000;
@@ -52,10 +53,34 @@ fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], numbers: &mut Numbers) {
     input.truncate(LONGEST);
 }
 
+/// A service's settings; the last line is one given over them. An error never repeats the value of a setting.
+fn service_settings(bytes: &[u8]) {
+    const SECRET: &str = "tulip-and-anvil";
+    let Ok(text) = core::str::from_utf8(bytes) else {
+        return;
+    };
+    let (file, flag) = text.rsplit_once('\n').unwrap_or((text, ""));
+    let flags = [flag.to_owned(), format!("service.database={SECRET}")];
+    let Ok(settings) = Settings::parse(file, None, "GREFFE", [], &flags) else {
+        return;
+    };
+    if let Err(error) = settings.read::<Anything>() {
+        assert!(!error.to_string().contains(SECRET));
+    }
+}
+
+/// What every service has; its own table is its own.
+#[derive(serde::Deserialize)]
+struct Anything {
+    #[expect(dead_code, reason = "that it is read is what is tried")]
+    service: ServiceConfig,
+}
+
 #[test]
 fn no_bytes_break_a_decoder_and_what_it_takes_it_gives_back() {
     let kinds = corpus().unwrap();
-    for (name, target) in TARGETS {
+    let settings: (&str, Target) = ("service_settings", service_settings);
+    for (name, target) in TARGETS.into_iter().chain([settings]) {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
         for seed in kinds.iter().flatten() {
             target(seed);
