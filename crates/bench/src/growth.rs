@@ -341,9 +341,9 @@ fn row(
             statement: receipt.encode_to_vec(),
             signatures: vec![pb::Signature {
                 signer: "receipts".into(),
+                algorithm: 1,
                 signature: vec![1; 64],
             }],
-            ..Default::default()
         },
         void: None,
         proof: Proof::Verified,
