@@ -14,12 +14,13 @@ Installs relay, archive and audit of one tenant, or one escrow node, on Kubernet
 A production release with an escrow node is that node and nothing else, in a namespace (better: cluster, account, operator) of
 its own. `escrow.singleTrustDomain` admits another layout, and says what it gives up.
 
-- **Replicas**: every relay serves, and one of them, the leader, carries messages to the archive and releases them. Of archive and
-  audit one is active, the others stand by and open no port for callers. Callers know every replica's address. A relay is Ready when
-  it serves, another pod when it runs and can take over, so rollouts, `helm --wait` and evictions replace one pod at a time and
-  always find a successor. Whether a pod serves is what its gRPC health service `readiness` says, and the metrics.
+- **Replicas**: every relay serves, and one of them, the leader, carries messages to the archive and releases them. Every archive
+  serves, and its leader writes to the log, scrubs and disposes. Of audit one is active, the others stand by and open no port for
+  callers. Callers know every replica's address. A relay or an archive is Ready when it serves, another pod when it runs and can
+  take over, so rollouts, `helm --wait` and evictions replace one pod at a time and always find a successor. Whether a pod serves is what its gRPC health service `readiness` says, and the metrics.
 - **Autoscaling** is off. It is for the relay, whose checks and proofs take most of its time and are shared by its replicas; numbers
-  are given by one transaction after the other. More archives and logs add standbys, not throughput.
+  are given by one transaction after the other. More archives share what people read; more logs
+  add standbys, not throughput.
 - **TLS** is mutual and ends at the service. Gateways and Ingresses pass it through, one host name a replica.
 - **Secrets** are existing ones, by name. The chart makes none.
 - **Network**: everything is closed but the flows of the architecture. `clients`, `database.to` and the like say who is meant.

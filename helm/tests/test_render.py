@@ -86,8 +86,8 @@ def test_replicas_stand_by_and_are_replaced_one_at_a_time(name):
         # With an autoscaler the count is its; the addresses that callers know are those of the most there may be.
         several = spec.get("replicas", 2) > 1
         assert container["livenessProbe"]["grpc"] == {"port": 7480, "service": "liveness"}
-        # Of several relays each serves; of the others one does, and a pod is ready to take over.
-        stands_by = several and document["metadata"]["labels"]["app.kubernetes.io/component"] != "relay"
+        # Of several relays and archives each serves; of the others one does, and a pod is ready to take over.
+        stands_by = several and document["metadata"]["labels"]["app.kubernetes.io/component"] not in {"relay", "archive"}
         assert container["readinessProbe"]["grpc"]["service"] == ("liveness" if stands_by else "readiness")
         assert spec["podManagementPolicy"] == "Parallel"
         budget = budgets.get(document["metadata"]["name"])
