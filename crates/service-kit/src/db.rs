@@ -323,8 +323,10 @@ impl Database {
                 Ok(())
             }
             Err(error) => {
-                // Whoever keeps state in memory beside the database has to begin anew.
+                // The only writer keeps state in memory beside the database and has to begin anew. One of several looks at the
+                // database each time.
                 if matches!(self.writer, Pool::Postgres(_))
+                    && self.writers == Writers::Leader
                     && !errors::is_rolled_back(&error)
                     && let Some(lease) = self.lease.get()
                 {

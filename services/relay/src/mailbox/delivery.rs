@@ -175,8 +175,14 @@ impl Delivery {
                 () = self.subscriber.woken() => {}
                 () = incoming.notify.notified() => {}
                 () = self.sender.closed() => return Ok(()),
-                // What another replica did for the device may not have been told.
-                () = tokio::time::sleep(IDLE) => waiting.extend(self.reload().await?),
+                () = tokio::time::sleep(IDLE) => {
+                    if self.mailbox.db.is_shared() {
+                        // What another replica did for the device may not have been told.
+                        waiting.extend(self.reload().await?);
+                    } else {
+                        waiting.extend(self.places.keys().copied());
+                    }
+                }
             }
         }
     }

@@ -126,6 +126,28 @@ async fn attack_52_a_stale_leader_among_replicas_is_fenced() {
     assert_eq!(count(&second).await, 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_52_a_commit_of_unknown_outcome_ends_no_replica() {
+    let (postgres, url) = shared().await;
+    let db = replica(&url).await;
+    let lease = db.candidate(&tenant(), "1", LONG).await.unwrap();
+    let lease = lease.gained().await.unwrap();
+    let name = url.rsplit('/').next().unwrap();
+    postgres.psql(
+        name,
+        "CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+           BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER gone AFTER INSERT ON item DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+           WHEN (NEW.n = 2) EXECUTE FUNCTION gone()",
+    );
+    assert_eq!(add_one(&db).await.unwrap(), 1);
+    assert_eq!(add_one(&db).await.unwrap_err().code(), Code::Unavailable);
+    // It decides by the database, which has what it has.
+    postgres.psql(name, "DROP TRIGGER gone ON item");
+    assert_eq!(add_one(&db).await.unwrap(), 2);
+    assert!(!lease.lost().is_cancelled());
+}
+
 async fn tell(db: &Database, word: &str) {
     db.run_tx("tell", async |tx: &mut Connection| {
         db.notify(tx, "news", [word.to_owned()]).await?;
