@@ -220,7 +220,6 @@ impl Filling {
         let database = Database::open(&source, &MAIN, DbOptions::default()).await?;
         let scope = Scope {
             tenant: self.tenant.clone(),
-            fence: 0,
         };
         let first = keys::last(database.read(), &scope).await? + 1;
         let mut next = first;
