@@ -205,17 +205,23 @@ async fn open_wraps(boot: &Boot, config: &ArchiveConfig) -> Result<Database, Sta
     Ok(Database::open(&source, &store::WRAPS, options).await?)
 }
 
-/// Goes on with interrupted dispositions, until the service stops.
+/// Goes on with interrupted dispositions, until the service stops: also while one waits for the log, which nothing is sent to
+/// any more by then. What it leaves the next process finds.
 async fn dispositions(app: Arc<App>, stop: CancellationToken) {
-    loop {
-        if let Err(error) = jobs::disposition::sweep(&app).await {
-            tracing::error!(causes = %Causes(&error), "dispositions wait");
+    let work = async {
+        loop {
+            if let Err(error) = jobs::disposition::sweep(&app).await {
+                tracing::error!(causes = %Causes(&error), "dispositions wait");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(DISPOSITION_INTERVAL) => {}
+                () = app.signals.disposals.notified() => {}
+            }
         }
-        tokio::select! {
-            () = tokio::time::sleep(DISPOSITION_INTERVAL) => {}
-            () = app.signals.disposals.notified() => {}
-            () = stop.cancelled() => return,
-        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = stop.cancelled() => {}
     }
 }
 

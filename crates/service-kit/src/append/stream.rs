@@ -1,6 +1,5 @@
 //! The task behind an appender: what is unanswered, the stream it was sent on, and beginning again when that breaks.
 
-use core::time::Duration;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use greffe_api::audit::audit_service_client::AuditServiceClient;
@@ -8,7 +7,6 @@ use greffe_api::audit::{AppendRequest, AppendResponse};
 use greffe_envelope::pb;
 use greffe_envelope::statement::decode_strict;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -19,8 +17,6 @@ use crate::errors::{CallError, Causes};
 
 /// Entries sent and unanswered at once.
 const WINDOW: usize = 1024;
-/// How long a log may answer nothing of what it was sent before everything is sent again on another stream.
-const QUIET: Duration = Duration::from_secs(30);
 
 type Answer = oneshot::Sender<Result<Appended, AppendError>>;
 
@@ -128,13 +124,12 @@ pub(super) async fn run(channel: Channel, mut jobs: mpsc::Receiver<Job>) {
             }
         }
         let (requests, sent) = mpsc::channel(WINDOW);
-        let outcome = match timeout(QUIET, client.append(ReceiverStream::new(sent))).await {
-            Ok(Ok(responses)) => {
+        let outcome = match client.append(ReceiverStream::new(sent)).await {
+            Ok(responses) => {
                 let responses = responses.into_inner();
                 pump(&mut ledger, &mut jobs, &requests, responses, &mut backoff).await
             }
-            Ok(Err(status)) => Err(status),
-            Err(_) => Err(quiet()),
+            Err(status) => Err(status),
         };
         match outcome {
             Ok(()) => return,
@@ -147,10 +142,6 @@ pub(super) async fn run(channel: Channel, mut jobs: mpsc::Receiver<Job>) {
     }
 }
 
-fn quiet() -> Status {
-    Status::deadline_exceeded("the log answers nothing")
-}
-
 /// Sends and receives on one stream until it breaks (an error) or there is nothing left to do (none).
 async fn pump(
     ledger: &mut Ledger,
@@ -161,11 +152,8 @@ async fn pump(
 ) -> Result<(), Status> {
     let mut unsent: VecDeque<[u8; 16]> = ledger.turns.values().copied().collect();
     let mut more = true;
-    // Since when an answer is due.
-    let mut due = Instant::now();
     while more || !ledger.open.is_empty() {
         tokio::select! {
-            () = sleep_until(due + QUIET), if !ledger.open.is_empty() => return Err(quiet()),
             place = requests.reserve(), if !unsent.is_empty() => {
                 let place = place.map_err(|_| Status::unavailable("the stream ended"))?;
                 if let Some(request) = unsent.pop_front().and_then(|id| ledger.request(&id)) {
@@ -175,16 +163,10 @@ async fn pump(
             response = responses.message() => {
                 let response = response?.ok_or_else(|| Status::unavailable("the stream ended"))?;
                 backoff.reset();
-                due = Instant::now();
                 ledger.answer(response);
             }
             job = jobs.recv(), if more && !ledger.is_full() => match job {
-                Some(job) => {
-                    if ledger.open.is_empty() {
-                        due = Instant::now();
-                    }
-                    unsent.extend(ledger.add(job));
-                }
+                Some(job) => unsent.extend(ledger.add(job)),
                 None => more = false,
             },
         }

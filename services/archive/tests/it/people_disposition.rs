@@ -339,7 +339,6 @@ async fn attack_57_the_record_stays_while_one_hold_stands() {
 
 /// However far a disposition had come when the process died, the next one brings it to its end, once.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "on PostgreSQL it may wait for ever for the log beside a leader that takes the same steps: to be found out"]
 async fn a_disposition_survives_a_crash_at_every_step() {
     for steps in 0..=3 {
         let world = World::new().await;
