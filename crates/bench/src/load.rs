@@ -135,12 +135,12 @@ pub(crate) async fn stream<T: Send + 'static>(
         waits.push(at.elapsed().as_secs_f64() * 1000.0);
         room.add_permits(1);
     }
+    if waits.len() != count {
+        // It waits for room that nobody makes any more.
+        sending.abort();
+        bail!("{} of {count} were answered", waits.len());
+    }
     sending.await?;
-    ensure!(
-        waits.len() == count,
-        "{} of {count} were answered",
-        waits.len()
-    );
     Ok((waits, last))
 }
 

@@ -169,13 +169,17 @@ fn kept(before: &str) -> &str {
 fn preface(machine: &[(String, String)], runs: u32) -> String {
     let mut text = String::from(
         "# Benchmarks\n\nMade by `cargo xtask bench`; run it again on your machine. Every service is a process of its own, \
-         as in production, and everything shares the one machine: senders, services, databases and buckets. Hence each figure \
-         stands beside a limit that was measured in the same run, in turns with it, and what counts is the ratio.\n\n",
+         as in production, and everything shares the one machine: senders, services, databases and buckets. Hence throughput \
+         and cryptography stand beside limits that were measured in the same run, in turns with them, and what counts is the ratio; \
+         growth, stages and orders are absolute.\n\n",
     );
     for (name, value) in machine {
         text.push_str(&format!("- {name}: {value}\n"));
     }
-    text.push_str(&format!("- each figure: the median of {runs} runs\n"));
+    text.push_str(&format!(
+        "- throughput and cryptography: the median of {runs} runs; stages and orders: one run; growth: one run, reads the median of \
+         15\n"
+    ));
     text
 }
 

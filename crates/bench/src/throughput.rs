@@ -82,8 +82,8 @@ pub(crate) async fn measure(options: &Options) -> Result<Vec<Section>> {
     let mut rates = Section::new(
         "Throughput",
         format!(
-            "Messages of {TEXT} bytes, sealed beforehand; each sender has a connection, a device and a conversation of its own, \
-             and waits for the archive's receipt. The relay has no unary call: \"1\" on their way is one message after the \
+            "Messages of {TEXT} bytes, sealed beforehand; each sender has a device, a stream and a conversation of its own, \
+             eight connections serve them all, as in the client library, and each waits for the archive's receipt. The relay has no unary call: \"1\" on their way is one message after the \
              other on a stream. \"Archived\" counts until the last receipt, \"logged\" until every receipt is in the log. The \
              sink is the same bytes over the same gRPC and mutual TLS into one SQLite table, nothing checked, up to 512 rows a \
              commit (WAL, synchronous=FULL)."
@@ -124,7 +124,7 @@ pub(crate) async fn measure(options: &Options) -> Result<Vec<Section>> {
     );
     let mut sizes = Section::new(
         "Bytes a message",
-        "On the wire from sender to relay, and on the disks of the services after all messages of the run, what SQLite has not \
+        "A request before gRPC and TLS, and on the disks of the services after all messages of the run, what SQLite has not \
          yet checkpointed included.",
         &["what", "bytes", "of the text"],
     );
@@ -188,7 +188,7 @@ async fn one(
         let rest = (after.saturating_sub(before)) as f64 / messages as f64;
         for (what, bytes) in [
             ("text", TEXT as f64),
-            ("on the wire", wire as f64),
+            ("a request, before gRPC and TLS", wire as f64),
             ("at rest, all services", rest),
         ] {
             sizes.row(vec![what.into(), figure(bytes), ratio(bytes, TEXT as f64)]);

@@ -100,7 +100,11 @@ impl Up {
         Ok(())
     }
 
-    fn terminate(&self) {
+    fn terminate(&mut self) {
+        // Once it has ended, its number may be somebody else's.
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         if let Ok(id) = i32::try_from(self.child.id()) {
             // Only that it has ended already can make this fail.
             let _ = kill(Pid::from_raw(id), Signal::SIGTERM);

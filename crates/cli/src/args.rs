@@ -131,7 +131,8 @@ pub(crate) struct IdentityArguments {
     )]
     pub(crate) contact: String,
     /// File that says where services keep what they write, on a first start: PostgreSQL databases, an S3 store with Object Lock,
-    /// a second process of each to take over. Without it, SQLite and folders.
+    /// and whether relay, archive and audit run twice: both relays and both archives serve, the second audit waits to take over.
+    /// Without it, SQLite and folders.
     #[arg(long, value_name = "FILE", env = "GREFFE_STORES")]
     pub(crate) stores: Option<PathBuf>,
 }
@@ -184,8 +185,8 @@ pub(crate) struct VerifyArguments {
     /// The tenant root's public key: one line, `greffe-root-v1 TENANT HEX`.
     #[arg(long)]
     pub(crate) root: Option<PathBuf>,
-    /// Instead of a production, everything an archive holds, against the log: the settings of `greffe serve archive`. The archive
-    /// itself must not run on these settings; the audit service has to.
+    /// Instead of a production, everything an archive holds, against the log: the settings of `greffe serve archive`. No
+    /// archive may run over the same databases and data folder; the audit service has to.
     #[arg(long, value_name = "CONFIG", conflicts_with = "root")]
     pub(crate) archive: Option<PathBuf>,
     /// A setting over file and variables, such as `service.data=/restored`; may be repeated.

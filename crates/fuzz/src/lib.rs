@@ -1,5 +1,5 @@
-//! What every decoder that meets foreign bytes has to keep, whatever the bytes: it ends, it does not panic, and what it takes
-//! it gives back the same.
+//! What the decoders of messages, log and policy have to keep, whatever the bytes: they end, they do not panic, and what they
+//! take they give back the same. Productions, mail and chat are not among them yet.
 //!
 //! [`TARGETS`] is the list. `cargo xtask fuzz` runs each under libFuzzer with the address sanitizer, on a nightly compiler;
 //! `tests/short.rs` runs each on the stable one, over the published vectors with bytes flipped, cut, doubled and spliced.

@@ -105,13 +105,36 @@ fn no_bytes_break_a_decoder_and_what_it_takes_it_gives_back() {
 fn vectors_reach_what_they_are_of() {
     let corpus = corpus().unwrap().concat();
     let taken = |accepts: fn(&[u8]) -> bool| corpus.iter().filter(|bytes| accepts(bytes)).count();
-    use greffe_envelope::envelope::Header;
+    use greffe_envelope::ceremony::NodeShare;
+    use greffe_envelope::envelope::{Envelope, Header};
+    use greffe_envelope::pb;
+    use greffe_envelope::statement::Signed;
     use greffe_envelope::wrap::WrapView;
+    use prost::Message as _;
     assert!(taken(|bytes| Header::decode(bytes).is_ok()) > 0, "headers");
     assert!(taken(|bytes| WrapView::parse(bytes).is_ok()) > 0, "wraps");
     assert!(
         taken(|bytes| greffe_tlog::Note::parse(bytes).is_ok()) > 0,
         "notes"
+    );
+    assert!(
+        taken(|bytes| NodeShare::from_bytes(bytes).is_ok()) > 0,
+        "shares"
+    );
+    assert!(
+        taken(|bytes| Signed::<pb::Receipt>::decode_bytes(bytes).is_ok()) > 0,
+        "statements"
+    );
+    assert!(
+        taken(|bytes| {
+            pb::SealedEnvelope::decode(bytes).is_ok_and(|raw| Envelope::decode(raw).is_ok())
+                || Envelope::decode(pb::SealedEnvelope {
+                    body: bytes.to_vec(),
+                    signature: vec![1; 64],
+                })
+                .is_ok()
+        }) > 0,
+        "envelopes"
     );
     assert!(
         taken(|bytes| greffe_policy::Pack::from_canonical(bytes).is_ok()) > 0,

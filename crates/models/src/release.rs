@@ -63,6 +63,8 @@ pub struct Node {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
     log: Vec<Entry>,
+    /// Leaves that two of the three nodes have cosigned: signatures that are out do not come back.
+    witnessed: u8,
     /// Checkpoints of fewer leaves are older than five minutes.
     recent: u8,
     /// Who has approved this order.
@@ -73,6 +75,8 @@ pub struct State {
     restored: bool,
     /// What a judge who sees everything says of the answers so far.
     wrong: Option<Wrong>,
+    /// Whether the node that came back from its copy gave one that is wrong.
+    wrong_from_copy: bool,
 }
 
 /// What an answer should not have been given for.
@@ -191,11 +195,12 @@ impl Default for Orders {
 }
 
 impl State {
-    /// Leaves that two of the three nodes have cosigned.
-    fn witnessed(&self) -> u8 {
+    /// Two of the three nodes cosign what they have followed.
+    fn cosign(&mut self) {
         let mut followed = self.nodes.map(|node| node.followed);
         followed.sort_unstable();
-        followed.into_iter().nth(1).unwrap_or(0)
+        let second = followed.into_iter().nth(1).unwrap_or(0);
+        self.witnessed = self.witnessed.max(second);
     }
 
     fn answers(&self) -> usize {
@@ -230,12 +235,14 @@ impl Model for Orders {
         };
         vec![State {
             log: Vec::new(),
+            witnessed: 0,
             recent: 0,
             approved: [false; PEOPLE.len()],
             nodes: [node; 3],
             copy: 0,
             restored: false,
             wrong: None,
+            wrong_from_copy: false,
         }]
     }
 
@@ -261,7 +268,7 @@ impl Model for Orders {
                 if !has {
                     continue;
                 }
-                for checkpoint in 1..=state.witnessed() {
+                for checkpoint in 1..=state.witnessed {
                     actions.extend([false, true].map(|replayed| Action::Ask {
                         node,
                         approvals,
@@ -280,13 +287,14 @@ impl Model for Orders {
             Action::Append(entry) => state.log.push(entry),
             Action::Follow(node) => {
                 state.nodes.get_mut(node)?.followed = u8::try_from(state.log.len()).ok()?;
+                state.cosign();
             }
             Action::Copy => state.copy = state.nodes.get(RESTORED)?.followed,
             Action::Restore => {
                 state.nodes.get_mut(RESTORED)?.followed = state.copy;
                 state.restored = true;
             }
-            Action::Wait => state.recent = state.witnessed(),
+            Action::Wait => state.recent = state.witnessed,
             Action::Ask {
                 node,
                 approvals,
@@ -300,8 +308,11 @@ impl Model for Orders {
                 let followed = asked.followed;
                 if self.opens(last, followed, checkpoint, &approvals, replayed) {
                     asked.answered = true;
-                    state.wrong = state.wrong.or_else(|| last.judge(checkpoint));
+                    let wrong = last.judge(checkpoint);
+                    state.wrong = state.wrong.or(wrong);
+                    state.wrong_from_copy |= node == RESTORED && last.restored && wrong.is_some();
                 }
+                state.cosign();
             }
         }
         (state != *last).then_some(state)
@@ -316,6 +327,10 @@ impl Model for Orders {
             Property::always("every answer has its approvals", |_, state: &State| {
                 state.wrong != Some(Wrong::NotApproved)
             }),
+            Property::always(
+                "a node that came back answers nothing that it should not",
+                |_, state: &State| !state.wrong_from_copy,
+            ),
             Property::sometimes("an approved, logged order is opened", |_, state: &State| {
                 state.answers() >= THRESHOLD
             }),

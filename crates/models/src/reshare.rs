@@ -280,12 +280,6 @@ impl Model for Resharing {
                 "nobody answers by an epoch that was left",
                 |_, state: &State| !state.answered_stale,
             ),
-            Property::always("whoever has moved has no old share", |_, state: &State| {
-                state
-                    .nodes
-                    .iter()
-                    .all(|node| !node.disk.moved || !node.disk.old)
-            }),
             Property::sometimes("the key moves", |_, state: &State| {
                 state.all(NEW, |node| node.disk.moved && node.disk.new != 0)
                     && state.nodes.iter().all(|node| !node.disk.old)

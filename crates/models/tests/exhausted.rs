@@ -6,6 +6,7 @@
 
 use core::fmt::Debug;
 use core::hash::Hash;
+use std::collections::BTreeSet;
 
 use greffe_models::hold::Holds;
 use greffe_models::release::Orders;
@@ -38,7 +39,7 @@ where
 {
     let checker = model
         .checker()
-        .finish_when(HasDiscoveries::AnyFailures)
+        .finish_when(HasDiscoveries::AllOf(BTreeSet::from([property])))
         .threads(2)
         .spawn_bfs()
         .join();
@@ -57,6 +58,13 @@ fn attack_48_a_hold_and_a_disposition_are_one_after_the_other() {
 }
 
 #[test]
+fn attack_47_a_clock_that_is_ahead_destroys_too_early() {
+    let mut model = Holds::new();
+    model.has_the_time = false;
+    breaks(model, "nothing is destroyed before its time");
+}
+
+#[test]
 fn attack_21_no_coordinator_opens_what_was_not_approved() {
     holds("release of an order", Orders::new());
     let mut model = Orders::new();
@@ -71,7 +79,10 @@ fn attack_21_no_coordinator_opens_what_was_not_approved() {
 fn attack_31_a_node_from_an_old_copy_catches_up_before_it_answers() {
     let mut model = Orders::new();
     model.catches_up = false;
-    breaks(model, "every answer has its approvals");
+    breaks(
+        model,
+        "a node that came back answers nothing that it should not",
+    );
     let mut model = Orders::new();
     model.wants_recent = false;
     breaks(model, "every answer has its approvals");

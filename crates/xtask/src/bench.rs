@@ -10,16 +10,10 @@ const REPORT: &str = "deploy/BENCHMARKS.md";
 
 /// Builds what is measured and what measures, and runs it with the arguments.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let build = [
-        "build",
-        "--release",
-        "--package=greffe-cli",
-        "--package=greffe-bench",
-    ];
-    shell::run("cargo", &build)?;
+    shell::build()?;
     let target = std::env::current_exe()?;
     let bench = target.with_file_name("greffe-bench");
-    let revision = shell::read("git", &["rev-parse", "--short", "HEAD"])?;
+    let revision = shell::read("git", &["describe", "--always", "--dirty"])?;
     let mut command = Command::new(&bench);
     command
         .args(arguments)

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: every decoder that meets foreign bytes, under libFuzzer and the address sanitizer.
+//! `cargo xtask fuzz`: the decoders of messages, log and policy that meet foreign bytes, under libFuzzer and the address sanitizer.
 //!
 //! Needs a nightly compiler, which `rustup toolchain install nightly` brings. The inputs that were found to reach new code stay
 //! in fuzz/corpus/, which is not committed: it begins anew from the published vectors.
@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::shell::{self, root};
 
 const CARGO_FUZZ: &str = "0.13.1";
+/// Another version, another folder.
 const SECONDS: u32 = 20;
-const TOOL: &str = "target/fuzz-tool";
+const TOOL: &str = "target/fuzz-tool-0.13.1";
 
 /// Runs the targets named, or all, each for `--seconds N`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {

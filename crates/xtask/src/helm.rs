@@ -60,8 +60,7 @@ fn binary() -> Result<PathBuf> {
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| OsString::from("target"));
     let path = root().join(Path::new(&target)).join("release/greffe");
-    // The build that the tests make too: a program chosen by itself would have other features, and be another build.
-    shell::run("cargo", &["test", "--release", "--workspace", "--no-run"])?;
+    shell::build()?;
     path.canonicalize()
         .with_context(|| format!("{} is not there", path.display()))
 }

@@ -27,9 +27,10 @@ Commands:
   helm       check the chart and deploy/ (readme: write the chart's README.md)
   deps       check licences, bans, sources, advisories and yanked versions of every dependency against deny.toml
              (--advisories FOLDER: take the advisories from a checkout of the RustSec database)
-  bench      measure throughput, growth, orders and cryptography beside limits of the same run, and write deploy/BENCHMARKS.md
+  bench      measure throughput and cryptography beside limits of the same run, growth, stages and orders, for about an hour, and
+             write deploy/BENCHMARKS.md; wants the parts, and openssl
              (--quick: show that everything runs; --runs N, --records N, or names of what to measure: print, write nothing)
-  fuzz       run every decoder that meets foreign bytes under libFuzzer; wants a nightly compiler
+  fuzz       run the decoders of messages, log and policy under libFuzzer; wants a nightly compiler
              (--seconds N: that long each, 20 unless given; TARGET…: these alone)
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";

@@ -28,6 +28,11 @@ pub(crate) fn run(program: impl AsRef<Path>, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Builds every program as the tests do: one chosen by itself would have other features, and be another build.
+pub(crate) fn build() -> Result<()> {
+    run("cargo", &["test", "--release", "--workspace", "--no-run"])
+}
+
 /// Runs a program and takes what it prints.
 pub(crate) fn read(program: &str, arguments: &[&str]) -> Result<Vec<u8>> {
     let output = Command::new(program)

@@ -19,7 +19,7 @@ pub(crate) const SECONDS: [&str; 3] = ["audit-2", "archive-2", "relay-2"];
 #[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Stores {
-    /// Processes of relay, archive and audit: 1, or 2. Both relays serve; of the others one waits to take over.
+    /// Processes of relay, archive and audit: 1, or 2. Both relays and both archives serve; of audit one waits to take over.
     #[serde(default = "one")]
     pub(crate) replicas: u8,
     /// PostgreSQL addresses by service; `wraps` is the archive's erasable store. Empty databases, one each.

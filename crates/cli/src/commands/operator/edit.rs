@@ -53,8 +53,8 @@ pub(super) struct Edit {
     /// Whom notices tell members to ask.
     #[arg(long)]
     contact: Option<String>,
-    /// Date of the bundle; now without it. A bundle that changes the nodes is agreed to by their operators before an hour after
-    /// this date, and signed 24 hours after it.
+    /// Date of the bundle; now without it. Operators countersign a bundle that changes the nodes within an hour of this date; the
+    /// root signs it no sooner than 24 hours after it.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     issued_at: Option<Millis>,
     /// File for the draft, `.toml`.
