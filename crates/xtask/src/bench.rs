@@ -34,9 +34,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Only what measured everything, as often as it is by default, replaces the report.
+/// Only what measured everything replaces the report; how often is said in it.
 fn is_whole(arguments: &[String]) -> bool {
-    arguments.is_empty()
+    match arguments {
+        [] => true,
+        [runs, _number] => runs == "--runs",
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -45,8 +49,19 @@ mod tests {
 
     #[test]
     fn part_of_it_replaces_no_report() {
-        assert!(is_whole(&[]));
-        assert!(!is_whole(&["--quick".to_owned()]));
-        assert!(!is_whole(&["growth".to_owned()]));
+        let whole = |arguments: &[&str]| {
+            is_whole(
+                &arguments
+                    .iter()
+                    .map(|a| (*a).to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert!(whole(&[]));
+        assert!(whole(&["--runs", "1"]));
+        assert!(!whole(&["--quick"]));
+        assert!(!whole(&["growth"]));
+        assert!(!whole(&["--runs", "1", "growth"]));
+        assert!(!whole(&["--records", "1000"]));
     }
 }

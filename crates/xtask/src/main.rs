@@ -5,6 +5,7 @@ mod buf;
 mod deps;
 mod fuzz;
 mod helm;
+mod kill;
 mod life;
 mod oracle;
 mod parts;
@@ -29,9 +30,12 @@ Commands:
              (--advisories FOLDER: take the advisories from a checkout of the RustSec database)
   bench      measure throughput and cryptography beside limits of the same run, growth, stages and orders, for about an hour, and
              write deploy/BENCHMARKS.md; wants the parts, and openssl
-             (--quick: show that everything runs; --runs N, --records N, or names of what to measure: print, write nothing)
+             (--runs N: each figure so often, 3 unless given; --quick: show that everything runs; --records N, or names of what to
+             measure: print, write nothing)
   fuzz       run the decoders of messages, log and policy under libFuzzer; wants a nightly compiler
              (--seconds N: that long each, 20 unless given; TARGET…: these alone)
+  kill       kill services under load, one at random or all at once: nothing acknowledged is lost or doubled
+             (--rounds N of each, 100 unless given; --seed N: the victims of an earlier run)
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
 
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         Some("deps") => deps::run(arguments.get(1..).unwrap_or_default()),
         Some("bench") => bench::run(arguments.get(1..).unwrap_or_default()),
         Some("fuzz") => fuzz::run(arguments.get(1..).unwrap_or_default()),
+        Some("kill") => kill::run(arguments.get(1..).unwrap_or_default()),
         Some("structure") => structure::run(),
         Some("help" | "--help" | "-h") => {
             eprintln!("{HELP}");

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that has to pass.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -24,32 +25,10 @@ pub(crate) fn run() -> Result<()> {
 /// The services' integration tests once more, their tables in PostgreSQL. The programs are those that have just run: another
 /// choice of packages would be another build.
 fn on_postgres() -> Result<()> {
-    let built = shell::read(
-        "cargo",
-        &[
-            "test",
-            "--release",
-            "--workspace",
-            "--test=it",
-            "--no-run",
-            "--message-format=json",
-        ],
-    )?;
-    let messages: Vec<Value> = built
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| serde_json::from_slice(line).ok())
-        .collect();
+    let built = programs()?;
     for service in SERVICES {
         let folder = shell::root().join("services").join(service);
-        let manifest = folder.join("Cargo.toml").canonicalize()?;
-        let program = messages
-            .iter()
-            .filter(|message| {
-                message["manifest_path"].as_str().map(AsRef::as_ref) == Some(&*manifest)
-            })
-            .filter(|message| message["target"]["name"] == "it")
-            .find_map(|message| message["executable"].as_str())
-            .with_context(|| format!("cargo did not say where the tests of {service} are"))?;
+        let program = built.of(&folder)?;
         eprintln!("$ GREFFE_TEST_STORE=postgres {program}");
         let status = Command::new(program)
             .env("GREFFE_TEST_STORE", "postgres")
@@ -63,4 +42,48 @@ fn on_postgres() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The integration tests of every package, built as [`run`] builds them.
+pub(crate) struct Programs(Vec<Value>);
+
+/// Asks cargo where they are.
+pub(crate) fn programs() -> Result<Programs> {
+    let built = shell::read(
+        "cargo",
+        &[
+            "test",
+            "--release",
+            "--workspace",
+            "--test=it",
+            "--no-run",
+            "--message-format=json",
+        ],
+    )?;
+    let lines = built.split(|byte| *byte == b'\n');
+    Ok(Programs(
+        lines
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect(),
+    ))
+}
+
+impl Programs {
+    /// The one of the package in a folder.
+    pub(crate) fn of(&self, folder: &Path) -> Result<&str> {
+        let manifest = folder.join("Cargo.toml").canonicalize()?;
+        self.0
+            .iter()
+            .filter(|message| {
+                message["manifest_path"].as_str().map(AsRef::as_ref) == Some(&*manifest)
+            })
+            .filter(|message| message["target"]["name"] == "it")
+            .find_map(|message| message["executable"].as_str())
+            .with_context(|| {
+                format!(
+                    "cargo did not say where the tests of {} are",
+                    folder.display()
+                )
+            })
+    }
 }

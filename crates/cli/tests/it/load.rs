@@ -202,6 +202,18 @@ impl Load {
         let digests: BTreeSet<Vec<u8>> =
             records.iter().map(|record| record.digest.clone()).collect();
         assert_eq!(digests.len(), records.len());
+        // every number is given once, the archive's own and those of the conversation
+        for (what, mut numbers) in [
+            (
+                "record",
+                records.iter().map(|r| r.record).collect::<Vec<_>>(),
+            ),
+            ("sequence", records.iter().map(|r| r.sequence).collect()),
+        ] {
+            numbers.sort_unstable();
+            let dense: Vec<u64> = (1..).take(records.len()).collect();
+            assert_eq!(numbers, dense, "{what}");
+        }
         for (text, digest) in self
             .acked
             .iter()

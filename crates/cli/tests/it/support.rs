@@ -234,6 +234,11 @@ impl Up {
         self.child.id()
     }
 
+    /// Waits for the end of one that was killed.
+    pub(crate) fn gone(mut self) {
+        assert_eq!(self.child.wait().unwrap().code(), None);
+    }
+
     fn terminate(&self) {
         // Only that it has ended already can make this fail.
         let _ = kill(pid(self.child.id()), Signal::SIGTERM);

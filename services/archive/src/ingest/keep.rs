@@ -1,6 +1,6 @@
-//! How a planned batch becomes durable: objects, then the erasable store, then one transaction of the main database.
+//! How a planned batch becomes durable: objects and the erasable store, side by side, then one transaction of the main database.
 //!
-//! A crash between them leaves objects or wraps that no row names; the relay's retry plans the same entry again and finds
+//! A crash before the last leaves objects or wraps that no row names; the relay's retry plans the same entry again and finds
 //! them. A receipt leaves the process only after the last of the three. Several archives may do this at once: the transaction
 //! begins by looking whether what the batch was planned on is still so, and the batch is planned again when it is not.
 
@@ -24,8 +24,11 @@ pub(super) async fn keep(
     app: &App,
     mut planned: Vec<Planned>,
 ) -> Result<Vec<Planned>, ArchiveError> {
-    put_objects(app, &mut planned).await?;
-    put_wraps(app, &planned).await?;
+    let contents = contents(&mut planned);
+    tokio::try_join!(
+        put_objects(app, contents, &planned),
+        put_wraps(app, &planned)
+    )?;
     let news = [News::Records, News::Outbox];
     app.write_and_wake("ingest", &news, async |conn| {
         still_so(app, conn, &planned).await?;
@@ -35,18 +38,25 @@ pub(super) async fn keep(
     Ok(planned)
 }
 
-/// Content in write-once storage, durable and read back; attachments locked as long as the record that names them.
-async fn put_objects(app: &App, planned: &mut [Planned]) -> Result<(), ArchiveError> {
-    let new = planned
+/// What goes into write-once storage. Nobody needs it afterwards.
+fn contents(planned: &mut [Planned]) -> Vec<NewObject> {
+    planned
         .iter_mut()
         .map(|p| NewObject {
             digest: p.record.content,
-            // Nobody needs it afterwards.
             bytes: core::mem::take(&mut p.object),
             retain_until: p.record.retain_until,
         })
-        .collect();
-    app.objects.put(new).await?;
+        .collect()
+}
+
+/// Content in write-once storage, durable and read back; attachments locked as long as the record that names them.
+async fn put_objects(
+    app: &App,
+    contents: Vec<NewObject>,
+    planned: &[Planned],
+) -> Result<(), ArchiveError> {
+    app.objects.put(contents).await?;
     for p in planned {
         for attachment in &p.attachments {
             let until = p.record.retain_until;

@@ -8,6 +8,7 @@
 //! write until the process is started anew ([`FolderError::Poisoned`]).
 
 mod file;
+mod many;
 mod upload;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,8 @@ use std::sync::{Arc, Mutex};
 use greffe_objects::{CHUNK, Finding, NewObject, Scrubbed};
 use greffe_types::{Digest, Millis};
 use sha2::{Digest as _, Sha256};
+
+use many::side_by_side;
 
 pub(super) use upload::Upload;
 
@@ -148,21 +151,17 @@ impl Folder {
     /// [`FolderError`]; after [`FolderError::Poisoned`] nothing more is written. Folder of a failed call may or may not be
     /// there; writing them again is safe.
     pub fn put(&self, new: &[NewObject]) -> Result<(), FolderError> {
-        let mut shards = BTreeSet::new();
-        for object in new {
+        side_by_side(new, |object| {
             check(object.digest, &object.bytes)?;
-            let path = self.path(&object.digest);
             if self.verify(&object.digest).is_err() {
-                self.write_file(&object.bytes, &path)?;
+                self.write_file(&object.bytes, &self.path(&object.digest))?;
             }
-            self.write_lock(&object.digest, object.retain_until)?;
-            shards.insert(self.shard(&object.digest));
-        }
-        for shard in &shards {
-            self.sync_directory(shard)?;
-        }
-        new.iter()
-            .try_for_each(|object| self.verify(&object.digest).map(drop))
+            self.write_lock(&object.digest, object.retain_until)
+        })?;
+        let shards: BTreeSet<_> = new.iter().map(|new| self.shard(&new.digest)).collect();
+        let shards: Vec<_> = shards.into_iter().collect();
+        side_by_side(&shards, |shard| self.sync_directory(shard))?;
+        side_by_side(new, |new| self.verify(&new.digest).map(drop))
     }
 
     /// Begins an object that comes in parts.
