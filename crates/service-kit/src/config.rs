@@ -22,7 +22,7 @@ pub use service::{
     DatabaseConfig, HealthConfig, Limits, Mode, Pkcs11Config, SealConfig, ServiceConfig,
     TelemetryConfig, TlsFiles,
 };
-pub use settings::{Settings, Source, load, parse};
+pub use settings::{Settings, Source, load, parse, without_values};
 
 /// Why a service does not start with its configuration.
 #[derive(Debug, thiserror::Error)]

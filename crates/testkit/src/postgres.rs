@@ -5,11 +5,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::process::{Folder, Server, free_port, run};
 
@@ -19,6 +19,8 @@ pub const OWNER: &str = "greffe_owner";
 pub const RUNTIME: &str = "greffe_runtime";
 
 const START: Duration = Duration::from_secs(30);
+/// Longest that sessions may outlive their postmaster.
+const END: Duration = Duration::from_secs(30);
 
 /// A cluster. It is stopped when the test process ends.
 #[derive(Debug)]
@@ -237,12 +239,21 @@ impl Postgres {
     }
 
     /// As a power cut would: SIGKILL, nothing written any more, its sessions gone with it.
+    ///
+    /// # Panics
+    /// When a session does not end.
     pub fn kill(&self) {
         if let Some(server) = self.slot().take() {
             let sessions = children(server.pid());
             server.end("KILL");
             // Each notices by itself that the postmaster is gone, and may have answered once more before.
-            while sessions.iter().any(|session| session.exists()) {
+            let killed = Instant::now();
+            while let Some(session) = sessions.iter().find(|session| runs(session)) {
+                assert!(
+                    killed.elapsed() < END,
+                    "{} still runs {END:?} after its postmaster was killed",
+                    session.display()
+                );
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
@@ -359,9 +370,30 @@ fn children(parent: i32) -> Vec<PathBuf> {
     all.map(|entry| entry.path()).filter(begun_by).collect()
 }
 
+/// Whether a process of `/proc` still does anything: a zombie, whose new parent has not looked yet, does not.
+fn runs(process: &Path) -> bool {
+    fs::read_to_string(process.join("status"))
+        .is_ok_and(|status| !status.lines().any(|line| line.starts_with("State:\tZ")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_ended_and_was_not_waited_for_does_not_run() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = PathBuf::from(format!("/proc/{}", child.id()));
+        assert!(runs(&process));
+        child.kill().unwrap();
+        let killed = Instant::now();
+        while runs(&process) {
+            assert!(killed.elapsed() < END);
+        }
+        assert!(process.exists(), "nobody has waited for it");
+        child.wait().unwrap();
+        assert!(!runs(&process));
+    }
 
     #[tokio::test]
     async fn roles_may_do_what_they_are_for_and_a_killed_cluster_comes_back() {

@@ -10,6 +10,7 @@ use core::time::Duration;
 use greffe_service_kit::db::Connection;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use greffe_envelope::pb;
 use greffe_envelope::trust::VerifiedDisclosure;
@@ -93,8 +94,10 @@ pub struct App {
     pub attachments: Attachments,
     /// Sequencing, archiving, release.
     pub pipeline: Pipeline,
-    /// Statements are published one after the other; how many of the stored ones were taken in.
-    publishing: tokio::sync::Mutex<u64>,
+    /// Statements are published one after the other. Held while the log is waited for, so nothing else may take it.
+    publishing: tokio::sync::Mutex<()>,
+    /// How many of the stored statements were taken in, at least.
+    known: AtomicU64,
 }
 
 impl App {
@@ -204,7 +207,8 @@ impl App {
             mailbox,
             attachments,
             pipeline,
-            publishing: tokio::sync::Mutex::new(statements.len() as u64),
+            publishing: tokio::sync::Mutex::default(),
+            known: AtomicU64::new(statements.len() as u64),
             config,
         }))
     }

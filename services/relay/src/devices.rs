@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
-use greffe_mls::{Device, DeviceDirectory};
+use greffe_mls::{Device, DeviceDirectory, Refusal};
 use greffe_service_kit::boot::SharedTrust;
 use greffe_service_kit::db::Database;
 use greffe_types::{DeviceId, Digest, Millis, TenantId};
@@ -76,6 +76,22 @@ impl Devices {
         };
         self.insert(decode(&bytes)?);
         Ok(self.known(certificate))
+    }
+
+    /// What MLS refused, once it is sure that it was not refused for a database that did not answer: MLS asks for
+    /// certificates without a way to be told so.
+    ///
+    /// # Errors
+    /// [`RelayError::Busy`]: the same is to be asked again.
+    pub async fn confirm(&self, refusal: Refusal) -> Result<Refusal, RelayError> {
+        if let Refusal::UnknownCertificate(certificate) = &refusal
+            && !matches!(self.find(certificate).await, Ok(None))
+        {
+            return Err(RelayError::Busy(
+                "a certificate could not be looked up in the database",
+            ));
+        }
+        Ok(refusal)
     }
 
     fn known(&self, certificate: &Digest) -> Option<Cert> {

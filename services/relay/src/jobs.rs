@@ -14,9 +14,11 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// Between two looks at what waits.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Counts what waits, and says how much it is and since when, for as long as it is polled.
+/// Counts what waits, says how much it is and since when, and stores what could not be stored before, for as long as it is
+/// polled.
 pub(crate) async fn measure(app: Arc<App>) {
     loop {
+        app.pipeline.tell_stalled().await;
         if let Err(error) = app.pipeline.look().await {
             tracing::warn!(causes = %Causes(&error), "what waits could not be counted");
         }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use greffe_service_kit::config::without_values;
 use serde::{Deserialize, Serialize};
 
 use crate::fail::{Exit, Failure, Result};
@@ -54,8 +55,9 @@ impl Stores {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let stores: Self =
             // What the parser quotes of the file may be an address with its password.
-            toml::from_str(&read_text(path)?)
-                .map_err(|error: toml::de::Error| refused(path, error.message()))?;
+            toml::from_str(&read_text(path)?).map_err(|error: toml::de::Error| {
+                refused(path, &without_values(error.message()))
+            })?;
         let known = |name: &str| SERVICES.contains(&name) || name == "wraps";
         if let Some(name) = stores.databases.keys().find(|name| !known(name)) {
             return Err(refused(path, &format!("there is no service {name:?}")));
@@ -166,6 +168,11 @@ mod tests {
                 "STORES_REFUSED",
             ),
             ("[databases]\nrelais = \"postgres://u:hush@h/d\"", "relais"),
+            (
+                "databases = \"postgres://u:hush@h/d\"",
+                "a string, expected",
+            ),
+            ("replicas = \"hush\"", "a string, expected"),
             ("replicas = 3", "1 or 2"),
             (
                 "replicas = 2\n[databases]\nrelay = \"postgres://u:hush@h/d\"",

@@ -19,7 +19,7 @@ enum Fault {
     Kill(&'static str),
     /// It stands still until another has taken over, and then goes on as if nothing had been.
     Pause(&'static str),
-    /// The process that does not is killed: of the relay one that serves as well, of the others the one that waits.
+    /// The process that does not is killed: of relay and archive one that serves as well, of audit the one that waits.
     KillStandby(&'static str),
     /// The database is killed, and started again.
     Database,

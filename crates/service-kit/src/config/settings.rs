@@ -122,7 +122,9 @@ impl Settings {
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         T::deserialize(self.table.clone()).map_err(|source| ConfigError::Invalid {
             path: self.path.clone(),
-            source: Box::new(without_values(&source)),
+            source: Box::new(serde::de::Error::custom(without_values(
+                source.to_string().trim_end(),
+            ))),
         })
     }
 
@@ -169,15 +171,12 @@ pub fn parse<T: DeserializeOwned>(
     Settings::parse(text, path, prefix, variables, &[])?.read()
 }
 
-/// The same without what was given: a secret may have been set one level too high.
-fn without_values(error: &toml::de::Error) -> toml::de::Error {
-    let message = error.to_string();
-    let message = message.trim_end();
-    let told = match (message.find("string \""), message.rfind("\", expected")) {
+/// What the reader of a setting says, without the text that was given: a secret may have been set one level too high.
+pub fn without_values(message: &str) -> String {
+    match (message.find("string \""), message.rfind("\", expected")) {
         (Some(start), Some(end)) if start < end => {
             format!("{}a string{}", &message[..start], &message[end + 1..])
         }
         _ => message.to_owned(),
-    };
-    serde::de::Error::custom(told)
+    }
 }

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,7 +25,7 @@ use crate::ready::Ready;
 const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// Where to connect, found out anew each time. Of several places the one that answered last is tried first. Where a channel
-/// begins is another place for each channel of this process, and for the first ones of different processes, so that replicas
+/// begins is another place for each channel of this process, and at random for the first one of a process, so that replicas
 /// share the work.
 #[derive(Clone)]
 pub(super) struct Places {
@@ -94,12 +95,13 @@ impl Places {
     }
 }
 
-/// Which place a channel begins with: one after the other, the first by this process's number.
+/// Which place a channel begins with: one after the other, the first at random.
 fn turn(places: String) -> usize {
     static TURNS: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
     let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-    let first = std::process::id() as usize;
-    let turn = turns.entry(places).or_insert(first);
+    // Not by the process's number, which in a container is 1.
+    let first = || RandomState::new().hash_one(()) as usize;
+    let turn = turns.entry(places).or_insert_with(first);
     *turn = turn.wrapping_add(1);
     *turn
 }

@@ -93,10 +93,11 @@ impl App {
         })
         .await
         .map_err(|_| RelayError::Damaged("a task stopped"))??;
-        let committed = committed.map_err(|refusal| match refusal {
-            Refusal::Epoch { current, .. } => RelayError::EpochStale { current },
-            other => RelayError::Commit(other),
-        })?;
+        let committed = match committed {
+            Ok(committed) => committed,
+            Err(Refusal::Epoch { current, .. }) => return Err(RelayError::EpochStale { current }),
+            Err(refusal) => return Err(RelayError::Commit(self.devices.confirm(refusal).await?)),
+        };
         if committed.committer.device != session.device {
             return Err(RelayError::Committer);
         }

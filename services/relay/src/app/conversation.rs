@@ -52,8 +52,13 @@ impl App {
         let trust = self.mls.clone();
         let observer = tokio::task::spawn_blocking(move || Observer::start(trust, &group_info))
             .await
-            .map_err(|_| RelayError::Damaged("a task stopped"))?
-            .map_err(RelayError::GroupInfo)?;
+            .map_err(|_| RelayError::Damaged("a task stopped"))?;
+        let observer = match observer {
+            Ok(observer) => observer,
+            Err(refusal) => {
+                return Err(RelayError::GroupInfo(self.devices.confirm(refusal).await?));
+            }
+        };
         if observer.id() != id {
             return Err(RelayError::Field("conversation"));
         }

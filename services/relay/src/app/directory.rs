@@ -5,7 +5,7 @@ use core::time::Duration;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{TrustError, verify_by_device};
-use greffe_mls::{KeyPackageInfo, check_key_package};
+use greffe_mls::{KeyPackageInfo, Refusal, check_key_package};
 use greffe_types::{DeviceId, Digest, Millis, UserId};
 
 use super::App;
@@ -156,17 +156,23 @@ impl App {
         let trust = self.mls.clone();
         let checked = tokio::task::spawn_blocking(move || {
             let check = |(index, bytes): (usize, Vec<u8>)| {
-                let info = check_key_package(&trust, &bytes, now)
-                    .map_err(|why| RelayError::KeyPackage { index, why })?;
+                let info = check_key_package(&trust, &bytes, now).map_err(|why| (index, why))?;
                 Ok((info, bytes))
             };
             all.into_iter()
                 .enumerate()
                 .map(check)
-                .collect::<Result<Vec<_>, RelayError>>()
+                .collect::<Result<Vec<_>, (usize, Refusal)>>()
         })
         .await
-        .map_err(|_| RelayError::Damaged("a task stopped"))??;
+        .map_err(|_| RelayError::Damaged("a task stopped"))?;
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err((index, why)) => {
+                let why = self.devices.confirm(why).await?;
+                return Err(RelayError::KeyPackage { index, why });
+            }
+        };
         let cert = self.devices.valid(&session.certificate, now).await?;
         let rows = checked
             .into_iter()

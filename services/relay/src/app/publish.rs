@@ -1,6 +1,7 @@
 //! Root-signed statements: into the log, into the database, into force.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use greffe_envelope::label::sha256;
 use greffe_envelope::pb;
@@ -102,7 +103,8 @@ impl App {
         Ok(index)
     }
 
-    /// A statement found in the log. What is not validly signed changes nothing.
+    /// A statement found in the log. What is not validly signed changes nothing; what is being published at the same time is
+    /// stored once, and taken in twice is taken in.
     ///
     /// # Errors
     /// The database's.
@@ -114,7 +116,6 @@ impl App {
         if kind(statement).is_err() {
             return Ok(());
         }
-        let _one = self.publishing.lock().await;
         let checked = {
             let trust = self.trust.read();
             let known = trust.log_index(&sha256(&statement.statement)).is_some();
@@ -160,8 +161,8 @@ impl App {
         if !self.db.is_shared() {
             return Ok(());
         }
-        let mut known = self.publishing.lock().await;
-        if statements::count(self.db.read(), &self.scope).await? == *known {
+        let stored = statements::count(self.db.read(), &self.scope).await?;
+        if stored == self.known.load(Ordering::Relaxed) {
             return Ok(());
         }
         let stored = statements::all(self.db.read(), &self.scope).await?;
@@ -169,7 +170,7 @@ impl App {
             // Verified by whoever stored it, and again here.
             take_in(&self.trust, row)?;
         }
-        *known = stored.len() as u64;
+        self.known.fetch_max(stored.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 

@@ -192,7 +192,7 @@ impl Stream<'_> {
                 if checked.insert(id) {
                     self.compare(&id).await?;
                 }
-                if self.core.stalled(&id).is_some() || lock(&self.again).contains(&id) {
+                if self.core.is_stalled(&id) || lock(&self.again).contains(&id) {
                     continue;
                 }
                 let kib = u32::try_from(row.payload.len() / 1024 + 1).unwrap_or(u32::MAX);

@@ -73,7 +73,7 @@ pub(super) async fn check(
         return Err(MessageRefusal::Size.into());
     }
     let row = membership(core, session, &conversation, &header.device_cert()).await?;
-    if row.stalled {
+    if row.stalled || core.is_stalled(&conversation) {
         return Err(RelayError::Stalled);
     }
     let message_id = header.message_id();

@@ -1,4 +1,7 @@
 //! What the leader has released, as the other replicas learn it: read in the order of release, nothing twice, nothing left out.
+//!
+//! The leader, which has answered already, reads the same once more as it looks now and then: it cannot know here that it was
+//! the one that released.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

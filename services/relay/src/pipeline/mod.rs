@@ -118,9 +118,17 @@ pub(crate) struct Core {
     sequenced: Notify,
     /// Answers were lost on our side: ask the archive again.
     resume: Notify,
-    /// Conversations whose archive and relay contradict each other, and how, as the leader found out since it leads. The
-    /// database tells the others.
-    stalled: Mutex<HashMap<ConversationId, &'static str>>,
+    /// Conversations whose archive and relay contradict each other, as the leader found out since it leads. The database
+    /// tells the others.
+    stalled: Mutex<HashMap<ConversationId, Stall>>,
+}
+
+/// Why a conversation is stopped.
+#[derive(Clone, Copy)]
+struct Stall {
+    why: &'static str,
+    /// Whether the database has it.
+    told: bool,
 }
 
 /// The hot path; dropping it does not stop it, [`Pipeline::stop`] does.
@@ -217,6 +225,18 @@ impl Pipeline {
         let waiting = items::backlog(self.core.db.read(), &self.core.scope).await?;
         self.core.load.looked(waiting, self.core.clock.now());
         Ok(())
+    }
+
+    /// Tells the other replicas of conversations that this one stopped while the database could not be written.
+    pub async fn tell_stalled(&self) {
+        let untold: Vec<_> = lock(&self.core.stalled)
+            .iter()
+            .filter(|(_, stall)| !stall.told)
+            .map(|(conversation, stall)| (*conversation, stall.why))
+            .collect();
+        for (conversation, why) in untold {
+            self.core.tell_stall(conversation, why).await;
+        }
     }
 
     /// Takes one message of a device as far as the proof of knowledge; what comes back gives its answer. Messages of one
@@ -408,13 +428,17 @@ impl Core {
         Ok(())
     }
 
-    fn stalled(&self, conversation: &ConversationId) -> Option<&'static str> {
-        lock(&self.stalled).get(conversation).copied()
+    fn is_stalled(&self, conversation: &ConversationId) -> bool {
+        lock(&self.stalled).contains_key(conversation)
     }
 
     /// Nothing of this conversation moves any more until somebody has looked at it.
     async fn stall(&self, conversation: ConversationId, why: &'static str) {
-        self.stop_here(conversation, why);
+        self.stop_here(conversation, why, false);
+        self.tell_stall(conversation, why).await;
+    }
+
+    async fn tell_stall(&self, conversation: ConversationId, why: &'static str) {
         let scope = &self.scope;
         let told = self
             .db
@@ -422,16 +446,22 @@ impl Core {
                 Ok::<_, RelayError>(conversations::stall(conn, scope, &conversation, why).await?)
             })
             .await;
-        if let Err(error) = told {
-            // Nothing of it is released here all the same.
-            tracing::error!(%conversation, %error, "other replicas could not be told that it is stopped");
+        match told {
+            Ok(()) => {
+                if let Some(stall) = lock(&self.stalled).get_mut(&conversation) {
+                    stall.told = true;
+                }
+            }
+            // Here it stands still all the same.
+            Err(error) => {
+                tracing::error!(%conversation, %error, "other replicas are told later that it is stopped");
+            }
         }
     }
 
-    /// The same once the database says so.
-    fn stop_here(&self, conversation: ConversationId, why: &'static str) {
+    fn stop_here(&self, conversation: ConversationId, why: &'static str, told: bool) {
         tracing::error!(%conversation, why, "relay and archive contradict each other: the conversation is stopped");
-        lock(&self.stalled).insert(conversation, why);
+        lock(&self.stalled).insert(conversation, Stall { why, told });
     }
 
     /// Tells the other replicas with the transaction's commit.

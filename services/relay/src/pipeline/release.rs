@@ -233,7 +233,7 @@ impl Batch {
     /// After the transaction: answers and wakes.
     fn tell(self, core: &Core) {
         for (id, why) in self.stalled {
-            core.stop_here(id, why);
+            core.stop_here(id, why, true);
         }
         for released in &self.released {
             core.load.released(released.size);

@@ -342,7 +342,7 @@ impl Batch<'_> {
         }
         let found = self.conversations.get_mut(id).and_then(Option::as_mut);
         let conversation = found.ok_or(RelayError::NoConversation)?;
-        if conversation.row.stalled {
+        if conversation.row.stalled || self.core.is_stalled(id) {
             return Err(RelayError::Stalled);
         }
         Ok(conversation)

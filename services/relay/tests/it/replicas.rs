@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use greffe_api::relay as api;
 use greffe_envelope::label::sha256;
 use greffe_envelope::pb;
+use greffe_envelope::pb::log_entry::Event;
 use greffe_mls::KeyPackageKind;
+use greffe_service_kit::errors::CallError;
 
 use crate::support::{Mail, Member, Outgoing, Talk, World, check_chain, now, numbers, reason};
 use crate::transfers::{ciphertext, download, upload};
@@ -239,6 +241,115 @@ async fn attack_20_a_conversation_that_the_leader_stopped_stands_still_everywher
     let request = Talk::new().next(&world, &mut bob, "after");
     let mut there = Outgoing::open(&bob).await;
     assert_eq!(there.send(request).await.reason, "CONVERSATION_STALLED");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_20_a_stop_that_cannot_be_stored_holds_at_once_and_is_stored_later() {
+    let world = World::of_two(true).await;
+    let (mut alice, mut bob) = apart(&world).await;
+    let store = world.store.as_ref().unwrap();
+    store.psql(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'disk full'; END $$;
+         CREATE TRIGGER full_disk BEFORE UPDATE OF stalled ON conversation FOR EACH ROW
+           WHEN (NEW.stalled <> '') EXECUTE FUNCTION full_disk()",
+    );
+    let mut talk = Talk::new();
+    let mut out = Outgoing::open(&alice).await;
+    world.archive.forge_next();
+    out.push(talk.next(&world, &mut alice, "lost")).await;
+    out.silent().await;
+    // At the relay that knows, nothing more gets a number.
+    let next = talk.next(&world, &mut alice, "after");
+    let mut here = Outgoing::open(&alice).await;
+    assert_eq!(here.send(next).await.reason, "CONVERSATION_STALLED");
+    store.psql("DROP TRIGGER full_disk ON conversation");
+    let waited = Instant::now();
+    while store
+        .psql("SELECT stalled FROM conversation")
+        .trim()
+        .is_empty()
+    {
+        assert!(waited.elapsed() < Duration::from_secs(20), "never stored");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let request = Talk::new().next(&world, &mut bob, "after");
+    let mut there = Outgoing::open(&bob).await;
+    assert_eq!(there.send(request).await.reason, "CONVERSATION_STALLED");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publication_that_waits_for_the_log_holds_nobody_up() {
+    let world = World::of_two(true).await;
+    let (mut alice, bob) = apart(&world).await;
+    let next = world.tenant.next_disclosure(2);
+    world.audit.stall(true);
+    let publishing = world.publish(next.raw().clone());
+    let meanwhile = async {
+        world.audit.holds_up().await;
+        let at_once = Duration::from_secs(10);
+        // What a client believes, a commit, a message: each of them takes in first what the other relay has stored.
+        let mut directory = world.directory();
+        let trust = directory.get_trust(api::GetTrustRequest {});
+        let trust = tokio::time::timeout(at_once, trust).await;
+        assert!(trust.expect("GetTrust waits").is_ok());
+        let commit = tokio::time::timeout(at_once, update(&mut alice)).await;
+        assert_eq!(commit.expect("a commit waits").unwrap().sequence, 2);
+        let request = Talk::new().next(&world, &mut alice, "meanwhile");
+        let mut out = Outgoing::open(&alice).await;
+        let sent = tokio::time::timeout(at_once, out.send(request)).await;
+        assert_eq!(sent.expect("a message waits").sequence, 3);
+        let mut mail = Mail::open(&bob, 100).await;
+        assert_eq!(numbers(&mail.all().await), [1, 2, 3]);
+        // The same statement, found in the log, comes into force before its own answer comes back.
+        world.audit.add(Event::Statement(next.raw().clone()));
+        let waited = Instant::now();
+        loop {
+            let trust = directory.get_trust(api::GetTrustRequest {}).await.unwrap();
+            let now = &trust.get_ref().disclosures[0].statement;
+            if now.as_ref() == Some(next.raw()) {
+                break;
+            }
+            assert!(waited.elapsed() < at_once, "the log is not followed");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        world.audit.stall(false);
+    };
+    let (published, ()) = tokio::join!(publishing, meanwhile);
+    published.unwrap();
+}
+
+/// Renews the member's own keys.
+async fn update(member: &mut Member) -> Result<api::SubmitCommitResponse, CallError> {
+    let (handshake, change) = member.conversation.update(now()).unwrap();
+    member.device.write(&change);
+    let answer = member.submit(&handshake).await?;
+    member.apply();
+    Ok(answer)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_the_database_does_not_give_is_no_fault_of_the_caller() {
+    let world = World::of_two(true).await;
+    let mut carol = world.device("carol", 3).await;
+    carol.publish_key_packages(1).await.unwrap();
+    let mut alice = world.device("alice", 1).await.create(6).await.unwrap();
+    alice.acknowledge().await.unwrap();
+    // The second relay has not seen carol yet.
+    world.move_over(&mut alice.device);
+    let (handshake, _) = alice.prepare_add(&["carol"]).await;
+    alice.view().await.unwrap();
+    let store = world.store.as_ref().unwrap();
+    let rights = |what: &str, of: &str| {
+        store.psql(&format!("{what} SELECT ON device_cert {of} greffe_runtime"));
+    };
+    rights("REVOKE", "FROM");
+    let refused = alice.submit(&handshake).await;
+    assert_eq!(reason(refused), "BUSY");
+    rights("GRANT", "TO");
+    assert_eq!(alice.submit(&handshake).await.unwrap().sequence, 1);
+    let blamed =
+        |event: &Event| matches!(event, Event::Refusal(r) if r.operation == "SubmitCommit");
+    assert!(!world.audit.events().iter().any(blamed));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

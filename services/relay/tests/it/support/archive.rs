@@ -31,6 +31,7 @@ struct State {
     void_next: Option<&'static str>,
     lose_next: bool,
     fork_next: bool,
+    forge_next: bool,
     not_yet: Option<Vec<u8>>,
     attachments: HashMap<Digest, Vec<u8>>,
 }
@@ -73,6 +74,11 @@ impl Archive {
     /// The next entry is answered with a receipt of another chain.
     pub(crate) fn fork_next(&self) {
         self.state.lock().unwrap().fork_next = true;
+    }
+
+    /// The next entry is answered with a receipt that somebody else signed.
+    pub(crate) fn forge_next(&self) {
+        self.state.lock().unwrap().forge_next = true;
     }
 
     /// New entries of a conversation are not taken for the time being.
@@ -162,10 +168,14 @@ impl Archive {
             retain_until: FAR,
             bundle_version: 1,
         };
+        let key = match std::mem::take(&mut state.forge_next) {
+            false => (*self.key).clone(),
+            true => SigningKey::from_bytes(&[66; 32]),
+        };
         let answer = IngestResponse {
             conversation: request.conversation.clone(),
             sequence: request.sequence,
-            receipt: Some(Signed::sign(receipt, &[("archive", &self.key)]).into_raw()),
+            receipt: Some(Signed::sign(receipt, &[("archive", &key)]).into_raw()),
             void,
             retry_reason: String::new(),
         };

@@ -33,6 +33,9 @@ struct State {
 pub(crate) struct Audit {
     state: Arc<Mutex<State>>,
     grown: watch::Sender<()>,
+    stalled: watch::Sender<bool>,
+    /// Entries that wait while stalled.
+    waiting: watch::Sender<u32>,
 }
 
 impl Audit {
@@ -40,7 +43,20 @@ impl Audit {
         Self {
             state: Arc::default(),
             grown: watch::Sender::new(()),
+            stalled: watch::Sender::new(false),
+            waiting: watch::Sender::new(0),
         }
+    }
+
+    /// While stalled no entry is taken in.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
+    }
+
+    /// Waits until an entry waits.
+    pub(crate) async fn holds_up(&self) {
+        let mut waiting = self.waiting.subscribe();
+        waiting.wait_for(|waiting| *waiting > 0).await.unwrap();
     }
 
     pub(crate) fn serve(&self, server: Server) -> Server {
@@ -155,19 +171,26 @@ impl AuditService for Audit {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let by = caller(&request)?.to_string();
         let log = self.clone();
-        let answers = request.into_inner().map(move |asked| {
-            let asked = asked?;
-            let event = asked.entry.and_then(|entry| entry.event).unwrap();
-            Ok(log
-                .take(asked.id.clone(), event, &by)
-                .unwrap_or_else(|reason| AppendResponse {
-                    id: asked.id,
-                    error: Some(EntryError {
-                        message: reason.clone(),
-                        reason,
-                    }),
-                    ..AppendResponse::default()
-                }))
+        let answers = request.into_inner().then(move |asked| {
+            let (log, by) = (log.clone(), by.clone());
+            async move {
+                let asked = asked?;
+                log.waiting.send_modify(|waiting| *waiting += 1);
+                let mut stalled = log.stalled.subscribe();
+                let _ = stalled.wait_for(|stalled| !*stalled).await;
+                log.waiting.send_modify(|waiting| *waiting -= 1);
+                let event = asked.entry.and_then(|entry| entry.event).unwrap();
+                Ok(log
+                    .take(asked.id.clone(), event, &by)
+                    .unwrap_or_else(|reason| AppendResponse {
+                        id: asked.id,
+                        error: Some(EntryError {
+                            message: reason.clone(),
+                            reason,
+                        }),
+                        ..AppendResponse::default()
+                    }))
+            }
         });
         Ok(Response::new(answers.boxed()))
     }
