@@ -19,6 +19,7 @@ mod people_orders;
 mod people_reads;
 mod receipts;
 mod replicas;
+mod searches;
 mod shred;
 mod support;
 mod world;
