@@ -8,6 +8,7 @@
 
 mod attachments;
 mod buckets;
+mod detached;
 mod ingest;
 mod ingest_refusals;
 mod log;
