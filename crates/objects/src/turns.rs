@@ -12,7 +12,7 @@ pub(crate) struct Turns {
     names: Mutex<HashMap<Digest, Weak<AsyncMutex<()>>>>,
 }
 
-/// The turn of one who works on a name. Dropping it lets the next one in.
+/// The turn of one who works on a name, or waits to. Dropping it lets the next one in.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     turns: &'a Turns,
@@ -32,11 +32,14 @@ impl Turns {
                 lock
             })
         };
-        Turn {
+        // Before the wait: one that is given up has to forget the name too.
+        let mut turn = Turn {
             turns: self,
             name: *name,
-            held: Some(lock.lock_owned().await),
-        }
+            held: None,
+        };
+        turn.held = Some(lock.lock_owned().await);
+        turn
     }
 
     fn names(&self) -> MutexGuard<'_, HashMap<Digest, Weak<AsyncMutex<()>>>> {
@@ -77,6 +80,25 @@ mod tests {
         drop(first);
         waiting.await.unwrap();
         drop(other);
+        assert!(turns.names().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_given_up_leaves_no_name_behind() {
+        let turns = Arc::new(Turns::default());
+        let name = Digest::new([1; 32]);
+        let first = turns.wait(&name).await;
+        let waiting = {
+            let turns = turns.clone();
+            tokio::spawn(async move { drop(turns.wait(&name).await) })
+        };
+        tokio::task::yield_now().await;
+        // Whoever waited is the last to let go of the lock.
+        let lock = turns.names()[&name].upgrade().unwrap();
+        drop(first);
+        waiting.abort();
+        drop(lock);
+        assert!(waiting.await.unwrap_err().is_cancelled());
         assert!(turns.names().is_empty());
     }
 }

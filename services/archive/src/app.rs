@@ -96,6 +96,8 @@ pub struct Signals {
     pub records: Notify,
     /// There are dispositions to carry out.
     pub disposals: Notify,
+    /// It is time to look at the months of records.
+    pub months: Notify,
     /// Counts how often outbox entries were answered, or a disposition came further.
     pub logged: watch::Sender<u64>,
 }
@@ -121,6 +123,7 @@ impl Default for Signals {
             outbox: Notify::new(),
             records: Notify::new(),
             disposals: Notify::new(),
+            months: Notify::new(),
             logged: watch::Sender::new(0),
         }
     }

@@ -124,9 +124,7 @@ async fn lead(app: Arc<App>, leadership: Leadership, stop: CancellationToken) {
     app.leads.store(true, Ordering::Relaxed);
     // Whoever waits for another process to lead sees that it is this one.
     app.signals.wake(News::Disposals);
-    if let Err(error) = jobs::months::ahead(&app, app.now()).await {
-        tracing::error!(causes = %Causes(&error), "months of records were not made ahead");
-    }
+    app.signals.months.notify_one();
     tokio::join!(
         jobs::outbox::run(app.clone(), stop.clone()),
         jobs::batches::run(app.clone(), stop.clone()),
@@ -160,6 +158,14 @@ pub async fn open(
             "service.database is a server and archive.wraps is not set: a process that takes over would find no wraps. Name a \
              database of their own in archive.wraps.url",
         ));
+    }
+    if db.is_shared() && config.objects.is_none() {
+        // Which of several archives this is, and what is mounted where, nobody here can tell.
+        tracing::warn!(
+            folder = %boot.data.join("objects").display(),
+            "records are in a database that several archives may share, their content is in a folder: every archive of this \
+             database has to see this same folder. Where they run on several machines, set archive.objects to a bucket"
+        );
     }
     let objects = Objects::open(config.objects.as_ref(), boot.data.join("objects"))
         .await

@@ -410,6 +410,13 @@ pub static ARCHIVE_DISPOSITION_ERRORS: Counter = Counter::new(about(
     &[],
     "Dispositions that could not go on, for each attempt",
 ));
+/// The sweep.
+pub static ARCHIVE_SWEEP_ERRORS: Counter = Counter::new(about(
+    "greffe.archive.sweep.errors",
+    "{attempt}",
+    &[],
+    "Attachments without a record that could not be removed, for each attempt",
+));
 /// Months.
 pub static ARCHIVE_MONTHS_AHEAD: Gauge = Gauge::new(about(
     "greffe.archive.months.ahead",
@@ -420,7 +427,7 @@ pub static ARCHIVE_MONTHS_AHEAD: Gauge = Gauge::new(about(
 
 static HISTOGRAMS: [&Histogram; 3] = [&CALLS, &TRANSACTIONS, &BATCHES];
 
-static COUNTERS: [&Counter; 10] = [
+static COUNTERS: [&Counter; 11] = [
     &QUEUE_REFUSED,
     &CERTIFICATE_RELOADS,
     &TELEMETRY_LOST,
@@ -431,6 +438,7 @@ static COUNTERS: [&Counter; 10] = [
     &ARCHIVE_HOLD_ERRORS,
     &ARCHIVE_RETENTION_ERRORS,
     &ARCHIVE_DISPOSITION_ERRORS,
+    &ARCHIVE_SWEEP_ERRORS,
 ];
 
 static GAUGES: [&Gauge; 13] = [

@@ -11,19 +11,26 @@ use core::time::Duration;
 use greffe_envelope::pb::Tombstone;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::errors::Causes;
+use greffe_service_kit::errors::{Causes, Reason, ServiceError};
 use greffe_service_kit::telemetry::metrics;
 use greffe_types::{Digest, Millis};
 use prost::Message as _;
+use tonic::Code;
 
 use crate::app::{App, News};
 use crate::error::ArchiveError;
 use crate::store::dispositions::{self, Disposition, Step};
-use crate::store::{decode, keys, outbox, removals, wraps};
+use crate::store::{decode, keys, months, outbox, removals, wraps};
 
 /// How often emptying the journal is tried while readers are in the way, and how long between.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long the one that leads is waited for, and after how long a caller may ask again.
+const PATIENCE: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The disposition is decided; the archive that leads has not brought it to its end yet.
+pub const DISPOSITION_UNDER_WAY: Reason = Reason::new("DISPOSITION_UNDER_WAY");
 
 /// Goes on with every disposition that was interrupted.
 ///
@@ -51,12 +58,16 @@ pub async fn carry_out(app: &App, record: u64) -> Result<(), ArchiveError> {
     Ok(())
 }
 
-/// Waits until a decided disposition is over: here, when this process leads, or by the one that does.
+/// Waits until a decided disposition is over: here, when this process leads, or by the one that does. Its objects may wait
+/// longer, for months that are detached.
 ///
 /// # Errors
-/// As [`carry_out`], when this process leads.
+/// As [`carry_out`], when this process leads; [`DISPOSITION_UNDER_WAY`] when the one that does is not done soon: what holds it up
+/// only that one knows.
 pub async fn finished(app: &App, record: u64) -> Result<(), ArchiveError> {
     let mut moved = app.signals.logged.subscribe();
+    let patience = tokio::time::sleep(PATIENCE);
+    tokio::pin!(patience);
     loop {
         if app.leads() {
             return carry_out(app, record).await;
@@ -64,15 +75,32 @@ pub async fn finished(app: &App, record: u64) -> Result<(), ArchiveError> {
         moved.borrow_and_update();
         let mut conn = app.db.read().acquire().await?;
         let found = dispositions::get(&mut conn, &app.scope, record).await?;
+        let over = match found.map(|found| found.step) {
+            None | Some(Step::Live | Step::Gone) => true,
+            Some(Step::Logged) => months::detached(&mut *conn, 0, 0).await?.is_some(),
+            Some(Step::Decided | Step::WrapsDestroyed) => false,
+        };
         drop(conn);
-        if found.is_none_or(|found| matches!(found.step, Step::Live | Step::Gone)) {
+        if over {
             return Ok(());
         }
-        moved.changed().await.map_err(|_| ArchiveError::Stopping)?;
+        tokio::select! {
+            changed = moved.changed() => changed.map_err(|_| ArchiveError::Stopping)?,
+            () = &mut patience => return Err(under_way().into()),
+        }
     }
 }
 
-/// Takes the next step; false when none is left.
+fn under_way() -> ServiceError {
+    ServiceError::new(
+        Code::Unavailable,
+        DISPOSITION_UNDER_WAY,
+        "the disposition is decided and goes on, at the archive that leads; send the same act again for its answer",
+    )
+    .retry_after(RETRY)
+}
+
+/// Takes the next step; false when none is left, or none can be taken now.
 ///
 /// # Errors
 /// As [`carry_out`].
@@ -87,7 +115,7 @@ pub async fn step(app: &App, record: u64) -> Result<bool, ArchiveError> {
         Step::Live | Step::Gone => return Ok(false),
         Step::Decided => destroy_wraps(app, &disposition).await?,
         Step::WrapsDestroyed => await_tombstone(app, &disposition).await?,
-        Step::Logged => remove_objects(app, &disposition).await?,
+        Step::Logged => return remove_objects(app, &disposition).await,
     }
     Ok(true)
 }
@@ -177,13 +205,21 @@ async fn await_tombstone(app: &App, disposition: &Disposition) -> Result<(), Arc
     .await
 }
 
-async fn remove_objects(app: &App, disposition: &Disposition) -> Result<(), ArchiveError> {
+/// False while a month is detached: the objects, which say nothing without wraps, wait for it.
+async fn remove_objects(app: &App, disposition: &Disposition) -> Result<bool, ArchiveError> {
     let _removing = app.removing.lock().await;
-    let free = app
+    let released = app
         .write("disposition_objects", async |conn| {
             Ok(dispositions::release_objects(conn, &app.scope, disposition).await?)
         })
         .await?;
+    let Some(free) = released else {
+        tracing::debug!(
+            disposition.record,
+            "its objects wait for a month that is detached"
+        );
+        return Ok(false);
+    };
     // The decision was made by a trusted time; every record that named the object has been decided on.
     let now = app.now().max(Millis::new(disposition.decided_at));
     for object in &free {
@@ -197,7 +233,8 @@ async fn remove_objects(app: &App, disposition: &Disposition) -> Result<(), Arch
         dispositions::advance(conn, &app.scope, disposition.record, from, to).await?;
         Ok(())
     })
-    .await
+    .await?;
+    Ok(true)
 }
 
 fn name(bytes: &[u8]) -> Result<Digest, ArchiveError> {

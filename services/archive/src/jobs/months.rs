@@ -18,7 +18,8 @@ pub const AHEAD: u32 = 4;
 /// How often it is looked whether there are enough.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Keeps months ahead, in the process that leads, and says whether this one is there, until the service stops.
+/// Keeps months ahead, in the process that leads and from when it does, and says whether this one is there, until the service
+/// stops.
 pub async fn run(app: Arc<App>, condition: Condition, stop: CancellationToken) {
     loop {
         let found = match app.leads() {
@@ -35,6 +36,7 @@ pub async fn run(app: Arc<App>, condition: Condition, stop: CancellationToken) {
         }
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
+            () = app.signals.months.notified() => {}
             () = stop.cancelled() => return,
         }
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use greffe_objects::StoreError;
 use greffe_service_kit::errors::Causes;
+use greffe_service_kit::telemetry::metrics;
 use greffe_types::{Digest, Millis};
 use tokio_util::sync::CancellationToken;
 
@@ -29,10 +31,11 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
-/// Removes complete and interrupted uploads that no record names and whose time has run out; gives how many.
+/// Removes complete and interrupted uploads that no record names and whose time has run out; gives how many. One that cannot be
+/// removed does not keep the others, and is tried again by the next sweep.
 ///
 /// # Errors
-/// [`ArchiveError`].
+/// Only when the database cannot be read.
 pub async fn remove_unnamed(app: &App) -> Result<usize, ArchiveError> {
     let before = app.now().minus(app.config.attachment_life());
     let (mut removed, mut last) = (0, None);
@@ -44,7 +47,13 @@ pub async fn remove_unnamed(app: &App) -> Result<usize, ArchiveError> {
         };
         last = Some(*end);
         for name in &page {
-            removed += usize::from(remove(app, name, before).await?);
+            match remove(app, name, before).await {
+                Ok(gone) => removed += usize::from(gone),
+                Err(error) => {
+                    metrics::ARCHIVE_SWEEP_ERRORS.add(1);
+                    tracing::error!(object = %name, causes = %Causes(&error), "an unnamed attachment could not be removed");
+                }
+            }
         }
     }
 }
@@ -70,7 +79,8 @@ async fn remove(app: &App, name: &Digest, before: Millis) -> Result<bool, Archiv
     // Objects first: a row without its object is found again, an object without its row never.
     let removed = match app.objects.remove(*name, now).await {
         Ok(()) => true,
-        Err(ObjectError::Locked { .. }) => false,
+        // A hold that is not ours is no other case than a lock: nobody's decision to take it off is known here.
+        Err(ObjectError::Locked { .. } | ObjectError::Buckets(StoreError::Held(_))) => false,
         Err(error) => return Err(error.into()),
     };
     app.write("sweep_forget", async |conn| {

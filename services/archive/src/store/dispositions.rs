@@ -3,7 +3,7 @@
 use greffe_types::Digest;
 
 use super::keys::by_record;
-use super::{Scope, int, removals, uint};
+use super::{Scope, attachments, int, months, removals, uint};
 use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Row};
 
@@ -59,17 +59,19 @@ pub struct Disposition {
 }
 
 const SELECT: &str =
-    "SELECT d.record, r.digest, r.content, r.disposal, d.decided_at, d.append, d.acts, o.log_index
+    "SELECT d.record, k.digest, k.archived_at AS at, r.content, r.disposal, d.decided_at, d.append, d.acts, o.log_index
      FROM dispositions d JOIN record_keys k ON k.tenant = d.tenant AND k.record = d.record
-     JOIN records r ON r.tenant = k.tenant AND r.record = k.record AND r.archived_at = k.archived_at
+     LEFT JOIN records r ON r.tenant = k.tenant AND r.record = k.record AND r.archived_at = k.archived_at
      LEFT JOIN outbox o ON o.tenant = d.tenant AND o.id = d.append WHERE d.tenant = $1";
 
 fn disposition(row: &Row) -> sqlx::Result<Disposition> {
+    let at = uint(row.get("at")?);
+    let disposal: Option<i64> = row.get("disposal")?;
     Ok(Disposition {
         record: uint(row.get("record")?),
         digest: row.get("digest")?,
         content: row.get("content")?,
-        step: Step::from_sql(row.get("disposal")?)?,
+        step: Step::from_sql(disposal.ok_or_else(|| months::away(at))?)?,
         decided_at: uint(row.get("decided_at")?),
         append: row.get("append")?,
         tombstone: row.get("acts")?,
@@ -92,14 +94,15 @@ pub struct New<'a> {
     pub tombstone: &'a [u8],
 }
 
-/// Writes a decision down and moves the record from live to decided; false when it was not live.
+/// Writes a decision down and moves the record from live to decided; false when it was not live. A decision that is there
+/// already stands: the record's month was restored from a copy that did not know of it.
 pub async fn decide(conn: &mut Connection, scope: &Scope, new: &New<'_>) -> sqlx::Result<bool> {
     if !advance(conn, scope, new.record, Step::Live, Step::Decided).await? {
         return Ok(false);
     }
     sql::query(
         "INSERT INTO dispositions (tenant, record, decided_at, backups_expire_at, append, acts, fence)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant, record) DO NOTHING",
     )
     .bind(scope.tenant())
     .bind(int(new.record))
@@ -135,7 +138,7 @@ pub async fn advance(
     Ok(done.rows_affected() == 1)
 }
 
-/// A record's disposition, if one was decided.
+/// A record's disposition, if one was decided. An error while the record's month is detached: nobody knows how far it is.
 pub async fn get(
     conn: &mut Connection,
     scope: &Scope,
@@ -151,62 +154,33 @@ pub async fn get(
         .transpose()
 }
 
-/// Records whose disposal has begun and is not over.
+/// Records whose disposal has begun and can go on: while a month is detached, objects wait.
 pub async fn unfinished(conn: &mut Connection, scope: &Scope) -> sqlx::Result<Vec<u64>> {
+    let waits = months::detached(&mut *conn, 0, 0).await?.is_some();
     let found: Vec<i64> = sql::query_scalar(
-        "SELECT record FROM records WHERE tenant = $1 AND disposal IN (1, 2, 3) ORDER BY record",
+        "SELECT record FROM records WHERE tenant = $1 AND disposal IN (1, 2, 3) AND disposal <> $2 ORDER BY record",
     )
     .bind(scope.tenant())
+    .bind(if waits { Step::Logged as i64 } else { Step::Gone as i64 })
     .fetch_all(conn)
     .await?;
     Ok(found.into_iter().map(uint).collect())
 }
 
 /// Forgets what only the record needed, and decides on the removal of the objects that no other record needs: these are given.
+/// None while a month is detached, since the records in it may need them: what their content is only their rows say.
 pub async fn release_objects(
     conn: &mut Connection,
     scope: &Scope,
     disposition: &Disposition,
-) -> sqlx::Result<Vec<Digest>> {
-    let mut free: Vec<Vec<u8>> = Vec::new();
-    if let Some(content) = &disposition.content {
-        let others: i64 = sql::query_scalar(
-            "SELECT COUNT(*) FROM records
-             WHERE tenant = $1 AND content = $2 AND record <> $3 AND disposal < 3",
-        )
-        .bind(scope.tenant())
-        .bind(content)
-        .bind(int(disposition.record))
-        .fetch_one(&mut *conn)
-        .await?;
-        if others == 0 {
-            free.push(content.clone());
-        }
+) -> sqlx::Result<Option<Vec<Digest>>> {
+    let free = unneeded(&mut *conn, scope, disposition).await?;
+    // Asked afterwards: a month that goes away meanwhile is one that was not looked into.
+    if months::detached(&mut *conn, 0, 0).await?.is_some() {
+        return Ok(None);
     }
-    let attachments: Vec<Vec<u8>> = sql::query_scalar(
-        "SELECT DISTINCT a.digest FROM record_attachments a WHERE a.tenant = $1 AND a.record = $2
-         AND NOT EXISTS (SELECT 1 FROM record_attachments b
-             JOIN record_keys k ON k.tenant = b.tenant AND k.record = b.record
-             JOIN records r ON r.tenant = k.tenant AND r.record = k.record AND r.archived_at = k.archived_at
-             WHERE b.tenant = a.tenant AND b.digest = a.digest AND b.record <> a.record AND r.disposal < 3)",
-    )
-    .bind(scope.tenant())
-    .bind(int(disposition.record))
-    .fetch_all(&mut *conn)
-    .await?;
-    for digest in attachments {
-        sql::query("DELETE FROM attachments WHERE tenant = $1 AND digest = $2")
-            .bind(scope.tenant())
-            .bind(&digest)
-            .execute(&mut *conn)
-            .await?;
-        free.push(digest);
-    }
-    let free = free
-        .iter()
-        .map(|name| super::digest(name))
-        .collect::<sqlx::Result<Vec<_>>>()?;
     for name in &free {
+        attachments::forget(&mut *conn, scope, name).await?;
         removals::decide(&mut *conn, scope, name).await?;
     }
     sql::query(by_record!(
@@ -218,5 +192,42 @@ pub async fn release_objects(
     .bind(int(conn.epoch()))
     .execute(conn)
     .await?;
+    Ok(Some(free))
+}
+
+/// The objects of a record that no other one needs: none names it, as content or attachment, that is not logged as disposed of.
+/// Of a record of a detached month its attachments are known, and count as needed; its content is not.
+pub async fn unneeded(
+    conn: &mut Connection,
+    scope: &Scope,
+    disposition: &Disposition,
+) -> sqlx::Result<Vec<Digest>> {
+    let mut names = attachments::of_record(&mut *conn, scope, disposition.record).await?;
+    if let Some(content) = &disposition.content {
+        names.push(super::digest(content)?);
+    }
+    names.sort_unstable();
+    names.dedup();
+    let mut free = Vec::new();
+    for name in names {
+        let needed: bool = sql::query_scalar::<i64>(
+            "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM records r
+                 WHERE r.tenant = $1 AND r.content = $2 AND r.record <> $3 AND r.disposal < 3)
+               OR EXISTS (SELECT 1 FROM record_attachments b
+                 JOIN record_keys k ON k.tenant = b.tenant AND k.record = b.record
+                 LEFT JOIN records r ON r.tenant = k.tenant AND r.record = k.record AND r.archived_at = k.archived_at
+                 WHERE b.tenant = $1 AND b.digest = $2 AND b.record <> $3 AND COALESCE(r.disposal, 0) < 3)
+             THEN 1 ELSE 0 END AS BIGINT)",
+        )
+        .bind(scope.tenant())
+        .bind(name.as_bytes().as_slice())
+        .bind(int(disposition.record))
+        .fetch_one(&mut *conn)
+        .await?
+            != 0;
+        if !needed {
+            free.push(name);
+        }
+    }
     Ok(free)
 }

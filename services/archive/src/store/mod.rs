@@ -20,6 +20,7 @@ pub mod reads;
 pub mod records;
 pub mod removals;
 pub mod search;
+pub mod spans;
 pub mod verify;
 pub mod wraps;
 

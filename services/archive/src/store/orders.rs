@@ -4,7 +4,7 @@ use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Row};
 use greffe_types::{Digest, OrderId};
 
-use super::{Scope, int, uint};
+use super::{Scope, int, months, uint};
 
 /// An order as it is stored.
 #[derive(Debug, Clone)]
@@ -180,18 +180,24 @@ pub async fn names(
     Ok(found > 0)
 }
 
-/// The packs that an order's records are kept by, each once.
+/// The packs that an order's records are kept by, each once. An error while a month of one of them is detached: its pack may ask
+/// for more than the others.
 pub async fn packs(conn: &mut Connection, scope: &Scope, id: &[u8]) -> sqlx::Result<Vec<Vec<u8>>> {
-    sql::query_scalar(
-        "SELECT DISTINCT r.policy_digest FROM order_records o
+    let rows: Vec<(Option<Vec<u8>>, Option<i64>)> = sql::query_as(
+        "SELECT DISTINCT r.policy_digest, CASE WHEN r.record IS NULL THEN k.archived_at END AS away
+         FROM order_records o
          JOIN record_keys k ON k.tenant = o.tenant AND k.digest = o.digest AND k.kind <> 3
-         JOIN records r ON r.tenant = k.tenant AND r.record = k.record AND r.archived_at = k.archived_at
-         WHERE o.tenant = $1 AND o.id = $2 AND r.policy_digest IS NOT NULL",
+         LEFT JOIN records r ON r.tenant = k.tenant AND r.record = k.record AND r.archived_at = k.archived_at
+         WHERE o.tenant = $1 AND o.id = $2",
     )
     .bind(scope.tenant())
     .bind(id)
     .fetch_all(conn)
-    .await
+    .await?;
+    if let Some(at) = rows.iter().find_map(|(_, away)| *away) {
+        return Err(months::away(uint(at)));
+    }
+    Ok(rows.into_iter().filter_map(|(pack, _)| pack).collect())
 }
 
 /// Statements and signers of an order's approvals, sorted by person.

@@ -2,7 +2,7 @@
 
 use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::sql::{self, Builder, FromRow, Row};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use greffe_api::archive as api;
 use greffe_envelope::limits::{MAX_RECORD_CLASS, MAX_USER};
@@ -10,10 +10,13 @@ use greffe_envelope::pb;
 use greffe_types::{ConversationId, Digest};
 
 use super::months::MonthError;
+use super::spans::{self, Time};
 use super::{Scope, conversation, digest, int, keys, months, uint};
 
-/// How far ahead a sender's clock is allowed for where a month is detached: 31 days, in milliseconds.
-const SENDER_AHEAD: u64 = 31 * 24 * 3_600_000;
+/// Records that are looked through for a participant's before the indexes are asked.
+const WALK: u64 = 2048;
+/// Member sets that one statement looks for the records of.
+const SETS: usize = 64;
 
 /// A query whose fields are well formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,12 +103,17 @@ impl Filter {
     }
 
     fn select(&self, columns: &'static str, scope: &Scope) -> Builder {
-        let mut sql = Builder::new("SELECT ");
-        sql.push(columns)
+        let mut sql = Builder::new("");
+        self.push_select(&mut sql, columns, scope);
+        sql
+    }
+
+    fn push_select(&self, sql: &mut Builder, columns: &'static str, scope: &Scope) {
+        sql.push("SELECT ")
+            .push(columns)
             .push(" FROM records r WHERE r.tenant = ")
             .push_bind(scope.tenant().to_owned());
-        self.push(&mut sql, scope);
-        sql
+        self.push(sql, scope);
     }
 
     /// Whether it matches one record.
@@ -149,35 +157,197 @@ impl Filter {
         Ok(found.into_iter().map(uint).collect())
     }
 
-    /// How many records it matches that have not been disposed of.
+    const fn time(&self) -> Time {
+        Time {
+            from: self.from,
+            until: self.until,
+        }
+    }
+
+    /// Refuses while a month is detached that a matching record after a number may be in: there would be fewer than there are.
+    async fn complete(&self, conn: &mut Connection, scope: &Scope, after: u64) -> sqlx::Result<()> {
+        let earliest = match self.from {
+            0 => Some(0),
+            // What was sent after it may have been archived any time before, by the sender's clock.
+            _ => spans::earliest(&mut *conn, scope, self.time(), after).await?,
+        };
+        let Some(earliest) = earliest else {
+            return Ok(());
+        };
+        match months::detached(conn, earliest, self.until).await? {
+            Some(month) => Err(sqlx::Error::Decode(Box::new(MonthError::Detached(month)))),
+            None => Ok(()),
+        }
+    }
+
+    /// How many records it matches that have not been disposed of. An error while a month of its time is detached.
     pub async fn count(&self, conn: &mut Connection, scope: &Scope) -> sqlx::Result<u64> {
+        self.complete(&mut *conn, scope, 0).await?;
         let mut sql = self.select("COUNT(*)", scope);
         sql.push(" AND r.disposal = 0");
         let found: i64 = sql.build_query_scalar().fetch_one(conn).await?;
         Ok(uint(found))
     }
 
-    /// The matching records after one, in the archive's own order. An error while a month of its time is detached: there would be
-    /// fewer than there are.
+    /// The matching records after one, in the archive's own order. An error while a month of its time is detached.
     pub async fn page(
         &self,
         conn: &mut Connection,
         scope: &Scope,
-        after: u64,
+        mut after: u64,
         limit: u32,
     ) -> sqlx::Result<Vec<Summary>> {
-        // What was sent after `from` may have been archived before it, by a sender's clock; not by more than this.
-        let from = self.from.saturating_sub(SENDER_AHEAD);
-        if let Some(month) = months::detached(&mut *conn, from, self.until).await? {
-            return Err(sqlx::Error::Decode(Box::new(MonthError::Detached(month))));
+        self.complete(&mut *conn, scope, after).await?;
+        let limit = limit as usize;
+        if self.from == 0 && self.until == 0 {
+            return self.within(conn, scope, (after, u64::MAX), limit).await;
         }
+        let mut found = Vec::new();
+        loop {
+            let runs = spans::runs(&mut *conn, scope, self.time(), after).await?;
+            if runs.is_empty() {
+                return Ok(found);
+            }
+            for (first, last) in runs {
+                let bounds = (first.saturating_sub(1), last);
+                let left = limit - found.len();
+                found.extend(self.within(&mut *conn, scope, bounds, left).await?);
+                if found.len() >= limit {
+                    return Ok(found);
+                }
+                after = last;
+            }
+        }
+    }
+
+    /// The first matching records after one number and up to another.
+    async fn within(
+        &self,
+        conn: &mut Connection,
+        scope: &Scope,
+        bounds: (u64, u64),
+        limit: usize,
+    ) -> sqlx::Result<Vec<Summary>> {
+        let participant = match &self.participant {
+            // A conversation has few others, and a sender's records an index of their own.
+            Some(participant) if self.conversation.is_none() && self.sender.is_none() => {
+                participant
+            }
+            _ => return self.walk(conn, scope, bounds, limit).await,
+        };
+        // Whoever takes part in much is found on the way; nobody's many conversations are gone through for that.
+        let (after, last) = bounds;
+        let near = after.saturating_add(WALK).min(last);
+        let mut found = self.walk(&mut *conn, scope, (after, near), limit).await?;
+        if found.len() < limit && near < last {
+            let left = limit - found.len();
+            let bounds = (near, last);
+            found.extend(
+                self.of_participant(conn, scope, participant, bounds, left)
+                    .await?,
+            );
+        }
+        Ok(found)
+    }
+
+    async fn walk(
+        &self,
+        conn: &mut Connection,
+        scope: &Scope,
+        bounds: (u64, u64),
+        limit: usize,
+    ) -> sqlx::Result<Vec<Summary>> {
         let mut sql = self.select(COLUMNS, scope);
-        sql.push(" AND r.record > ")
-            .push_bind(int(after))
-            .push(" ORDER BY r.record LIMIT ")
-            .push_bind(i64::from(limit));
+        in_order(&mut sql, bounds, limit);
         sql.build_query_as().fetch_all(conn).await
     }
+
+    /// The first records of whoever sent them or was a member. An index has those of a sender in order, and those of a member set;
+    /// asked for both at once a database looks through the records of everybody.
+    async fn of_participant(
+        &self,
+        conn: &mut Connection,
+        scope: &Scope,
+        participant: &str,
+        (after, mut last): (u64, u64),
+        limit: usize,
+    ) -> sqlx::Result<Vec<Summary>> {
+        let anybody = Self {
+            participant: None,
+            ..self.clone()
+        };
+        let mut sql = anybody.select(COLUMNS, scope);
+        sql.push(" AND r.sender = ")
+            .push_bind(participant.to_owned());
+        in_order(&mut sql, (after, last), limit);
+        let sent: Vec<Summary> = sql.build_query_as().fetch_all(&mut *conn).await?;
+        let mut found: BTreeMap<u64, Summary> = sent.into_iter().map(|s| (s.record, s)).collect();
+        let sets = sets_of(&mut *conn, scope, participant, (after, last)).await?;
+        for sets in sets.chunks(SETS) {
+            if found.len() == limit
+                && let Some((highest, _)) = found.last_key_value()
+            {
+                last = *highest;
+            }
+            // They are by their first record. It may be one that is not asked for, so that all sets may have to be gone through.
+            if sets.first().is_none_or(|(_, first)| *first > last) {
+                break;
+            }
+            let mut sql = Builder::new("");
+            for (n, (set, first)) in sets.iter().filter(|(_, first)| *first <= last).enumerate() {
+                sql.push(match n {
+                    0 => "SELECT * FROM (",
+                    _ => " UNION ALL SELECT * FROM (",
+                });
+                anybody.push_select(&mut sql, COLUMNS, scope);
+                sql.push(" AND r.member_set = ").push_bind(set.clone());
+                in_order(&mut sql, (first.saturating_sub(1), last), limit);
+                sql.push(") s");
+            }
+            let named: Vec<Summary> = sql.build_query_as().fetch_all(&mut *conn).await?;
+            found.extend(named.into_iter().map(|s| (s.record, s)));
+            while found.len() > limit {
+                found.pop_last();
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+}
+
+/// Ends a statement: the first records after one number and up to another.
+fn in_order(sql: &mut Builder, (after, last): (u64, u64), limit: usize) {
+    sql.push(" AND r.record > ")
+        .push_bind(int(after))
+        .push(" AND r.record <= ")
+        .push_bind(int(last))
+        .push(" ORDER BY r.record LIMIT ")
+        .push_bind(int(limit as u64));
+}
+
+/// The sets that a user is a member of, each with its first record after one number and up to another, by that record.
+async fn sets_of(
+    conn: &mut Connection,
+    scope: &Scope,
+    user: &str,
+    (after, last): (u64, u64),
+) -> sqlx::Result<Vec<(Vec<u8>, u64)>> {
+    let rows: Vec<(Vec<u8>, i64)> = sql::query_as(
+        "SELECT member_set, first FROM (
+           SELECT m.member_set, (SELECT MIN(r.record) FROM records r WHERE r.tenant = $1 AND r.member_set = m.member_set
+             AND r.record > $3 AND r.record <= $4) AS first
+           FROM (SELECT DISTINCT member_set FROM member_sets WHERE tenant = $1 AND member = $2) m) s
+         WHERE first IS NOT NULL ORDER BY first",
+    )
+    .bind(scope.tenant())
+    .bind(user)
+    .bind(int(after))
+    .bind(int(last))
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(set, first)| (set, uint(first)))
+        .collect())
 }
 
 /// What is selected for a [`Summary`].
@@ -246,20 +416,30 @@ pub async fn members(
     scope: &Scope,
     summaries: &[Summary],
 ) -> sqlx::Result<BTreeMap<Vec<u8>, Vec<String>>> {
-    let mut users = BTreeMap::new();
-    for set in summaries.iter().filter_map(|s| s.member_set.as_ref()) {
-        if users.contains_key(set) {
-            continue;
-        }
-        let found: Vec<String> = sql::query_scalar(
-            "SELECT DISTINCT member FROM member_sets WHERE tenant = $1 AND member_set = $2
-             ORDER BY member",
-        )
-        .bind(scope.tenant())
-        .bind(set)
-        .fetch_all(&mut *conn)
-        .await?;
-        users.insert(set.clone(), found);
+    let sets: BTreeSet<&Vec<u8>> = summaries
+        .iter()
+        .filter_map(|s| s.member_set.as_ref())
+        .collect();
+    if sets.is_empty() {
+        return Ok(BTreeMap::new());
     }
-    Ok(users)
+    let mut between = "";
+    let mut sql = Builder::new("SELECT member_set, member FROM member_sets WHERE tenant = ");
+    sql.push_bind(scope.tenant().to_owned())
+        .push(" AND member_set IN (");
+    for set in sets {
+        sql.push(between).push_bind(set.clone());
+        between = ", ";
+    }
+    sql.push(")");
+    let rows: Vec<(Vec<u8>, String)> = sql.build_query_as().fetch_all(conn).await?;
+    // Sorted here: for the order of the database SQLite would read an index of all members instead. A user has several devices.
+    let mut users: BTreeMap<Vec<u8>, BTreeSet<String>> = BTreeMap::new();
+    for (set, user) in rows {
+        users.entry(set).or_default().insert(user);
+    }
+    Ok(users
+        .into_iter()
+        .map(|(set, users)| (set, users.into_iter().collect()))
+        .collect())
 }

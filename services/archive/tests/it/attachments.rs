@@ -110,6 +110,36 @@ async fn an_attachment_that_nothing_names_is_removed_after_a_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_attachment_that_cannot_be_removed_does_not_keep_the_others() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let talk = Talk::new(1);
+    let mut names = Vec::new();
+    for fill in [5, 6, 7] {
+        let bytes = attachment_ciphertext(fill);
+        archive
+            .put_attachment(start(&bytes, &talk), &[&bytes])
+            .await
+            .unwrap();
+        names.push(sha256(&bytes));
+    }
+    // The sweep goes by name: the first of them has a lock that nobody can read.
+    names.sort();
+    let first = names[0].to_string();
+    let lock = format!("objects/{}/{}.retain", &first[..2], &first[2..]);
+    let lock = world.data().join(lock);
+    std::fs::write(&lock, "soon").unwrap();
+    world.clock.advance(Duration::from_secs(25 * 3600));
+    assert_eq!(remove_unnamed(&archive.app).await.unwrap(), 2);
+    let contains = async |name| archive.app.objects.contains(name).await.unwrap();
+    assert!(contains(&names[0]).await);
+    assert!(!contains(&names[1]).await && !contains(&names[2]).await);
+    std::fs::remove_file(lock).unwrap();
+    assert_eq!(remove_unnamed(&archive.app).await.unwrap(), 1);
+    archive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_attachment_of_another_size_than_named_makes_a_void() {
     let world = World::new().await;
     let archive = world.start().await;

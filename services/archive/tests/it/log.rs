@@ -29,6 +29,8 @@ struct State {
     by_id: HashMap<Vec<u8>, u64>,
     refuse: Option<String>,
     witnessed: Option<Millis>,
+    holding: bool,
+    asked: u64,
 }
 
 /// The log. Clones share it.
@@ -70,6 +72,19 @@ impl Log {
     /// What the witnesses' clocks say when a checkpoint is asked for; none for the log's own clock.
     pub fn witness_at(&self, at: Option<Millis>) {
         self.state.lock().unwrap().witnessed = at;
+    }
+
+    /// From now on, or no longer, whoever asks for a checkpoint is kept waiting.
+    pub fn hold_checkpoints(&self, holding: bool) {
+        self.state.lock().unwrap().holding = holding;
+        self.grown.send_modify(|_| ());
+    }
+
+    /// Waits until somebody is kept waiting for a checkpoint.
+    pub async fn until_asked(&self) {
+        while self.state.lock().unwrap().asked == 0 {
+            tokio::time::sleep(core::time::Duration::from_millis(5)).await;
+        }
     }
 
     /// Every entry.
@@ -179,11 +194,12 @@ impl LogService for Log {
         let mut grown = self.grown.subscribe();
         loop {
             grown.borrow_and_update();
-            let (leaves, witnessed) = {
-                let state = self.state.lock().unwrap();
-                (state.leaves.clone(), state.witnessed)
+            let (leaves, witnessed, holding) = {
+                let mut state = self.state.lock().unwrap();
+                state.asked += u64::from(state.holding);
+                (state.leaves.clone(), state.witnessed, state.holding)
             };
-            if leaves.len() as u64 >= request.get_ref().minimum_size {
+            if !holding && leaves.len() as u64 >= request.get_ref().minimum_size {
                 let at = witnessed.unwrap_or_else(|| self.clock.now());
                 let checkpoint = self.checkpoint(&leaves, at);
                 return Ok(Response::new(GetCheckpointResponse { checkpoint }));

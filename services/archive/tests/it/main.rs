@@ -8,6 +8,7 @@
 
 mod attachments;
 mod buckets;
+mod detached;
 mod ingest;
 mod ingest_refusals;
 mod log;
@@ -19,6 +20,7 @@ mod people_orders;
 mod people_reads;
 mod receipts;
 mod replicas;
+mod searches;
 mod shred;
 mod support;
 mod world;

@@ -16,9 +16,9 @@ use crate::support::{Archive, World, receipt_of, refusal};
 use crate::world::{Talk, tenant};
 
 /// Half a second before February 2027.
-const ENDING: Millis = Millis::new(1_801_439_999_500);
+pub const ENDING: Millis = Millis::new(1_801_439_999_500);
 
-fn psql(world: &World, sql: &str) -> String {
+pub fn psql(world: &World, sql: &str) -> String {
     world.stores.as_ref().unwrap()[0]
         .psql(sql)
         .trim()
@@ -32,7 +32,7 @@ async fn connection(url: &str, tenant: &str) -> PgConnection {
     options.connect().await.unwrap()
 }
 
-async fn get(archive: &Archive, world: &World, digest: &[u8]) -> Result<u64, Status> {
+pub async fn get(archive: &Archive, world: &World, digest: &[u8]) -> Result<u64, Status> {
     let digest = digest.to_vec();
     let request = by(world, "ann", api::GetRecordRequest { digest });
     let answer = archive.records().get_record(request).await?;
@@ -288,6 +288,23 @@ async fn months_are_made_ahead_and_no_clock_makes_thousands() {
         .ready()
         .is_err_and(|why| why.contains(&missing))
     {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    archive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_whose_month_is_missing_is_ready_as_soon_as_it_leads() {
+    // No month of that time was made with the tables.
+    let world = World::on_postgres(Millis::new(2_600_000_000_000)).await;
+    let archive = world.start_behind().await;
+    let begun = std::time::Instant::now();
+    while archive.health.ready().is_err() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            archive.health.ready()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     archive.stop().await;

@@ -15,7 +15,7 @@ use prost::Message as _;
 use tonic::Code;
 
 use crate::people::{order, query, signed_act};
-use crate::support::World;
+use crate::support::{World, step_of};
 use crate::world::{NOW, Talk, attachment_ciphertext};
 
 /// When the retention of a message archived at [`NOW`] has run, and a little more.
@@ -32,14 +32,6 @@ fn dispose(record: &Digest) -> api::DisposeAct {
 
 fn digest(receipt: &pb::Receipt) -> Digest {
     Digest::try_from(receipt.entry_digest.as_slice()).unwrap()
-}
-
-async fn step_of(app: &App, record: u64) -> i64 {
-    sql::query_scalar("SELECT disposal FROM records WHERE record = $1")
-        .bind(record as i64)
-        .fetch_one(app.db.read())
-        .await
-        .unwrap()
 }
 
 async fn content_of(app: &App, record: u64) -> Digest {

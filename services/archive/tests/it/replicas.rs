@@ -3,7 +3,6 @@
 use core::time::Duration;
 
 use greffe_api::archive as api;
-use greffe_archive::app::App;
 use greffe_archive::jobs::sweep;
 use greffe_archive::store::dispositions::Step;
 use greffe_archive::store::{attachments, keys, records, removals, wraps};
@@ -11,11 +10,14 @@ use greffe_envelope::label::sha256;
 use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_service_kit::clock::Clock as _;
 use greffe_service_kit::db::sql;
+use greffe_testkit::store::Store;
 use greffe_types::{Digest, Millis};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Executor as _};
 use tonic::Code;
 
 use crate::people::query;
-use crate::support::{Archive, World, receipt_of, refusal};
+use crate::support::{Archive, World, receipt_of, refusal, step_of};
 use crate::world::{NOW, Talk, attachment_ciphertext};
 
 const LATER: Millis = Millis::new(NOW.get() + 3 * 366 * 24 * 3_600_000);
@@ -44,14 +46,6 @@ async fn answered(archive: &Archive, requests: &[api::IngestRequest]) -> Vec<api
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("never archived");
-}
-
-async fn step_of(app: &App, record: u64) -> i64 {
-    sql::query_scalar("SELECT disposal FROM records WHERE record = $1")
-        .bind(record as i64)
-        .fetch_one(app.db.read())
-        .await
-        .unwrap()
 }
 
 /// Receipts in batches of the log.
@@ -232,6 +226,122 @@ async fn attack_48_a_hold_at_one_archive_and_a_disposition_at_another_are_never_
     let tombstones = world.log.entries().into_iter();
     let tombstones = tombstones.filter(|e| matches!(e.event, Some(Event::Tombstone(_))));
     assert_eq!(tombstones.count(), disposed_of as usize);
+    a.stop().await;
+    b.stop().await;
+}
+
+fn hold_of(talk: &Talk) -> api::HoldAct {
+    api::HoldAct {
+        hold: vec![100; 16],
+        matter: vec![1; 16],
+        query: Some(query(|q| q.conversation = talk.id.to_vec())),
+        reason: "litigation".into(),
+    }
+}
+
+fn disposal_of(record: &[u8]) -> api::DisposeAct {
+    api::DisposeAct {
+        record: record.to_vec(),
+        reason: "its time has come".into(),
+    }
+}
+
+/// One record whose time is over, and a matter.
+async fn one_record(world: &World, archive: &Archive, talk: &mut Talk) -> api::DisposeAct {
+    let receipt = archive.archive(talk.message("1")).await;
+    archive.open_matter(world, 1).await;
+    world.clock.set(LATER);
+    disposal_of(&receipt.entry_digest)
+}
+
+/// Attack 48, the hold first: it comes when the other archive has everything to decide by but the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_48_a_hold_that_comes_while_another_archive_judges_keeps_the_record() {
+    let (world, a, b) = two().await;
+    let mut talk = Talk::new(1);
+    let act = one_record(&world, &a, &mut talk).await;
+    let hold = hold_of(&talk);
+    world.log.hold_checkpoints(true);
+    let (disposed, ()) = tokio::join!(b.act(&world, &PEOPLE, "record.dispose", &act, 3), async {
+        world.log.until_asked().await;
+        a.act(&world, &["dan"], "hold.place", &hold, 200)
+            .await
+            .unwrap();
+        world.log.hold_checkpoints(false);
+    });
+    assert_eq!(disposed.unwrap_err().1, "RECORD_HELD");
+    assert_eq!(step_of(&a.app, 1).await, Step::Live as i64);
+    a.stop().await;
+    b.stop().await;
+}
+
+/// Attack 48, the disposition first: it has looked at the holds and is not written down yet. A hold at the other archive waits until
+/// it is, and binds nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_48_a_hold_waits_for_the_disposition_that_another_archive_decides() {
+    let (world, a, b) = two().await;
+    let mut talk = Talk::new(1);
+    let act = one_record(&world, &a, &mut talk).await;
+    let hold = hold_of(&talk);
+    let store = &world.stores.as_ref().unwrap()[0];
+    let count = |sql: &str| store.psql(sql).trim().parse::<u64>().unwrap();
+    let mut stopper = locked(store, "dispositions").await;
+    let ((placed, disposed), ()) = tokio::join!(
+        async {
+            tokio::join!(
+                async {
+                    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'dispositions'::regclass";
+                    while count(waiting) == 0 {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    a.act(&world, &["dan"], "hold.place", &hold, 200).await
+                },
+                b.act(&world, &PEOPLE, "record.dispose", &act, 3)
+            )
+        },
+        async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(
+                count("SELECT count(*) FROM holds"),
+                0,
+                "a hold and a disposition at once"
+            );
+            stopper.execute("ROLLBACK").await.unwrap();
+        }
+    );
+    placed.unwrap();
+    disposed.unwrap();
+    assert_eq!(step_of(&a.app, 1).await, Step::Gone as i64);
+    a.stop().await;
+    b.stop().await;
+}
+
+/// Keeps everybody from writing a table until what this gives rolls back.
+async fn locked(store: &Store, table: &str) -> PgConnection {
+    let options: PgConnectOptions = store.url().parse().unwrap();
+    let mut stopper = options.connect().await.unwrap();
+    let sql = format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE");
+    stopper.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+    stopper
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_lead_waits_for_a_disposition_no_longer_than_it_says() {
+    let (world, a, b) = two().await;
+    let mut talk = Talk::new(1);
+    let act = one_record(&world, &a, &mut talk).await;
+    let mut stopper = locked(&world.stores.as_ref().unwrap()[1], "destroyed").await;
+    let refused = b.act(&world, &PEOPLE, "record.dispose", &act, 3).await;
+    assert_eq!(
+        refused.unwrap_err(),
+        (Code::Unavailable, "DISPOSITION_UNDER_WAY".to_owned())
+    );
+    assert_eq!(step_of(&a.app, 1).await, Step::Decided as i64);
+    stopper.execute("ROLLBACK").await.unwrap();
+    b.act(&world, &PEOPLE, "record.dispose", &act, 3)
+        .await
+        .unwrap();
+    assert_eq!(step_of(&a.app, 1).await, Step::Gone as i64);
     a.stop().await;
     b.stop().await;
 }

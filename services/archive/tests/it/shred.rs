@@ -12,12 +12,11 @@ use greffe_archive::store::wraps;
 use greffe_envelope::envelope::Envelope;
 use greffe_envelope::label::sha256;
 use greffe_envelope::wrap::WrapView;
-use greffe_service_kit::db::sql;
 use greffe_testkit::store::Copy;
 use greffe_types::{Digest, Millis};
 
 use crate::people::{approval, order};
-use crate::support::{Archive, World};
+use crate::support::{Archive, World, step_of};
 use crate::world::{NOW, Talk};
 
 const LATER: Millis = Millis::new(NOW.get() + 3 * 366 * 24 * 3_600_000);
@@ -92,14 +91,6 @@ async fn keys_of(app: &App, envelope: &Digest) -> usize {
         .await
         .unwrap();
     sealed.len() + usize::from(message.is_some())
-}
-
-async fn step_of(app: &App, record: i64) -> i64 {
-    sql::query_scalar("SELECT disposal FROM records WHERE record = $1")
-        .bind(record)
-        .fetch_one(app.db.read())
-        .await
-        .unwrap()
 }
 
 /// No order gives the destroyed record, and one over its neighbour all that a reader needs.

@@ -18,7 +18,7 @@ use greffe_policy::AccessRules;
 use greffe_service_kit::boot::{Boot, StartError};
 use greffe_service_kit::clock::ManualClock;
 use greffe_service_kit::config::{DatabaseConfig, Limits, PeerConfig, ServiceConfig, TlsFiles};
-use greffe_service_kit::db::{Database, Source};
+use greffe_service_kit::db::{Database, Source, sql};
 use greffe_service_kit::health::Health;
 use greffe_service_kit::prepare::prepare;
 use greffe_service_kit::ready::Ready;
@@ -253,7 +253,8 @@ impl Archive {
         self.task.await.unwrap().unwrap();
     }
 
-    /// Ends as a process does that is killed: nothing is closed, given up or answered any more.
+    /// Stops serving in the middle of whatever it does: calls are not answered, no database is closed and the lease is not given
+    /// up. Not as sudden as a killed process: its background work ends when it notices, and what it has begun to write it writes.
     pub fn kill(self) {
         self.task.abort();
     }
@@ -355,6 +356,15 @@ pub fn verified(answer: &api::IngestResponse, bundle: &Bundle) -> Signed<pb::Rec
     let receipt = receipt_of(answer);
     verify_receipt(&receipt, bundle).unwrap();
     receipt
+}
+
+/// How far the disposal of a record is.
+pub async fn step_of(app: &App, record: u64) -> i64 {
+    sql::query_scalar("SELECT disposal FROM records WHERE record = $1")
+        .bind(i64::try_from(record).unwrap())
+        .fetch_one(app.db.read())
+        .await
+        .unwrap()
 }
 
 /// Code and reason of a refusal.

@@ -1,5 +1,6 @@
 -- The erasable store: what has to become unreadable when a record is disposed of. A database of its own with
--- a short backup life: deleted rows stay in pages and write-ahead log until these are vacuumed and written over. Every row carries its tenant and the fencing epoch of its writer.
+-- a short backup life: deleted rows stay in pages and write-ahead log until these are vacuumed and written over. Every row carries
+-- its tenant. Every archive writes here, and writing the same again is harmless: nobody holds a lease, "fence" is 0.
 
 -- Keys sealed to journaling keys.
 CREATE TABLE wraps (
@@ -9,7 +10,7 @@ CREATE TABLE wraps (
     key_tenant TEXT COLLATE "C" NOT NULL,  -- tenant of the journaling key; fixed
     key_id BYTEA NOT NULL,      -- the journaling key; fixed
     sealed BYTEA NOT NULL,      -- enc, ct and proof, 1332 bytes; fixed
-    fence BIGINT NOT NULL,     -- epoch of the writer; fixed
+    fence BIGINT NOT NULL,     -- 0; fixed
     PRIMARY KEY (tenant, envelope, position)
 );
 
@@ -18,7 +19,7 @@ CREATE TABLE mls_messages (
     tenant TEXT COLLATE "C" NOT NULL,    -- the tenant; fixed
     envelope BYTEA NOT NULL,  -- envelope digest; fixed
     message BYTEA NOT NULL,   -- exact bytes of the PrivateMessage; fixed
-    fence BIGINT NOT NULL,   -- epoch of the writer; fixed
+    fence BIGINT NOT NULL,   -- 0; fixed
     PRIMARY KEY (tenant, envelope)
 );
 
@@ -27,16 +28,17 @@ CREATE TABLE destroyed (
     tenant TEXT COLLATE "C" NOT NULL,          -- the tenant; fixed
     envelope BYTEA NOT NULL,        -- envelope digest; fixed
     destroyed_at BIGINT NOT NULL,  -- when; fixed
-    fence BIGINT NOT NULL,         -- epoch of the writer; fixed
+    fence BIGINT NOT NULL,         -- 0; fixed
     PRIMARY KEY (tenant, envelope)
 );
 
--- Which process writes: every transaction checks that its own epoch is still the one here.
+-- No process takes a lease of this store, so this has no row: transactions of every store that several processes write begin by
+-- reading one.
 CREATE TABLE lease (
     tenant  TEXT COLLATE "C" NOT NULL PRIMARY KEY, -- The tenant.
-    fence   BIGINT NOT NULL,                       -- Epoch of the process that writes. Grows with every take-over.
-    holder  TEXT COLLATE "C" NOT NULL,             -- Which process that is, for people. Replaced.
-    expires BIGINT NOT NULL                        -- Until when it holds, by this server's clock; 0: given up. Replaced.
+    fence   BIGINT NOT NULL,                       -- Epoch of whoever holds it.
+    holder  TEXT COLLATE "C" NOT NULL,             -- Which process that is, for people.
+    expires BIGINT NOT NULL                        -- Until when it holds, by this server's clock; 0: given up.
 );
 
 -- The second fence between tenants: a connection says whose it is, and sees and writes that tenant's rows only. Owners too.
