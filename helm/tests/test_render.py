@@ -130,12 +130,12 @@ def test_certificates_name_the_service_as_peers_know_it():
 def test_secrets_are_read_from_existing_ones_only():
     found = manifests("production-services")
     wanted = {
-        "StatefulSet/greffe-relay": {"greffe-trust", "relay-tls", "relay-keys", "relay-database"},
+        "StatefulSet/greffe-relay": {"greffe-trust", "relay-tls", "relay-keys", "relay-database", "greffe-collector"},
         "Job/greffe-relay-migrate": {"relay-database-owner"},
         "Job/greffe-archive-migrate": {"archive-database", "archive-wraps"},
         "StatefulSet/greffe-archive": {
             "greffe-trust", "archive-tls", "archive-keys", "archive-database", "archive-wraps", "archive-objects",
-            "archive-objects-replica",
+            "archive-objects-replica", "greffe-collector",
         },
     }  # fmt: skip
     mounted = {

@@ -20,11 +20,11 @@ use greffe_relay::disclosures::LoggedDisclosures;
 use greffe_relay::session::METADATA;
 use greffe_service_kit::boot::SharedTrust;
 use greffe_service_kit::clock::{Clock as _, SystemClock};
+use greffe_service_kit::tls::Channel;
 use greffe_types::{ConversationId, DeviceId, Digest, MessageId, TenantId};
 use prost::Message as _;
 use tonic::Request;
 use tonic::metadata::{BinaryMetadataValue, MetadataValue};
-use tonic::transport::Channel;
 
 use crate::up::App;
 

@@ -17,13 +17,14 @@ mod serve;
 mod up;
 mod verify;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use greffe_service_kit::config::TelemetryConfig;
+use greffe_service_kit::config::{CollectorTls, TelemetryConfig};
 use greffe_service_kit::telemetry::{self, LogConfig, Origin};
 
 use args::{Arguments, Command};
@@ -96,8 +97,15 @@ fn traced(command: &Command) -> fail::Result<()> {
         filter: "off".to_owned(),
         ..LogConfig::default()
     };
+    let file = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let tls = file("OTEL_EXPORTER_OTLP_CERTIFICATE").map(|ca| CollectorTls {
+        ca,
+        cert: file("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
+        key: file("OTEL_EXPORTER_OTLP_CLIENT_KEY"),
+    });
     let config = TelemetryConfig {
         otlp: Some(otlp),
+        tls,
         ..TelemetryConfig::default()
     };
     let origin = Origin {

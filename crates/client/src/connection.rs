@@ -14,10 +14,10 @@ use greffe_api::relay::relay_service_client::RelayServiceClient;
 use greffe_envelope::trust::RootKey;
 use greffe_policy::{Pack, load_folder};
 use greffe_service_kit::config::{PeerConfig, TlsFiles};
+use greffe_service_kit::tls::Channel;
 use greffe_service_kit::tls::{Identity, SpiffeId, connect_lazy, renew};
 use greffe_types::{DeviceId, TenantId};
 use serde::Deserialize;
-use tonic::transport::Channel;
 
 use crate::error::{ClientError, Result};
 
@@ -131,7 +131,14 @@ impl Connection {
     }
 
     /// From a pinned root and channels that already exist, by service name.
-    pub fn from_channels(root: RootKey, channels: BTreeMap<String, Channel>) -> Self {
+    pub fn from_channels(
+        root: RootKey,
+        channels: BTreeMap<String, tonic::transport::Channel>,
+    ) -> Self {
+        let channels = channels
+            .into_iter()
+            .map(|(name, channel)| (name, channel.into()))
+            .collect();
         Self::assemble(root, embedded_packs(), channels, Vec::new())
     }
 

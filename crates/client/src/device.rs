@@ -12,10 +12,10 @@ use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::device_signer;
 use greffe_mls::{KeyPackageKind, Table};
+use greffe_service_kit::tls::Channel;
 use greffe_types::{ConversationId, DeviceId, Digest, Millis};
 use tokio::sync::{Mutex, mpsc, watch};
 use tonic::metadata::{Binary, MetadataValue};
-use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use crate::client::Client;

@@ -9,6 +9,7 @@ use greffe_envelope::pb;
 use greffe_envelope::statement::decode_strict;
 use greffe_envelope::trust::Bundle;
 use greffe_service_kit::clock::SharedClock;
+use greffe_service_kit::tls::Channel;
 use greffe_tlog::{
     CheckpointError, CosignerKey, Freshness, KeyError, NoteVerifier, ProofError, Quorum,
     QuorumConfigError, QuorumError, SignedCheckpoint, TreeHead, leaf_hash, verify_consistency,
@@ -16,7 +17,6 @@ use greffe_tlog::{
 };
 use greffe_types::{Digest, Millis};
 use tokio::sync::Mutex;
-use tonic::transport::Channel;
 
 use crate::error::{ClientError, Result, call};
 use crate::store::{ClientStore, Op};

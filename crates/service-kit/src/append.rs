@@ -7,12 +7,12 @@ mod stream;
 
 use core::time::Duration;
 
+use crate::tls::Channel;
 use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_types::TenantId;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Code;
-use tonic::transport::Channel;
 
 use crate::errors::{Reason, ServiceError};
 use crate::telemetry;

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use crate::tls::Channel;
 use greffe_envelope::trust::{RootKey, TrustError, TrustState};
 use greffe_policy::AccessRules;
 use greffe_types::TenantId;
-use tonic::transport::Channel;
 
 use crate::append::Appender;
 use crate::check;

@@ -19,8 +19,8 @@ use greffe_types::TenantId;
 pub use peer::PeerConfig;
 pub use secret::Secret;
 pub use service::{
-    DatabaseConfig, HealthConfig, Limits, Mode, Pkcs11Config, SealConfig, ServiceConfig,
-    TelemetryConfig, TlsFiles,
+    CollectorTls, DatabaseConfig, HealthConfig, Limits, Mode, Pkcs11Config, SealConfig,
+    ServiceConfig, TelemetryConfig, TlsFiles,
 };
 pub use settings::{Settings, Source, load, parse, without_values};
 

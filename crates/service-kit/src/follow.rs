@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::tls::Channel;
 use greffe_api::audit::log_service_client::LogServiceClient;
 use greffe_api::audit::{FollowRequest, FollowResponse, GetConsistencyProofRequest};
 use greffe_envelope::pb;
@@ -16,7 +17,6 @@ use greffe_envelope::statement::{Statement as _, StatementError, decode_strict};
 use greffe_envelope::trust::{Bundle, TrustState};
 use greffe_tlog::{ProofError, SignedCheckpoint, Tree, Witnessed, verify_consistency};
 use greffe_types::{Digest, Millis};
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::backoff::Backoff;

@@ -1,9 +1,11 @@
 //! Logs to standard error, metrics, traces, and their way to a collector. None ever holds content, keys or tokens.
 
+mod collector;
 mod export;
 pub mod metrics;
 pub(crate) mod prometheus;
 pub mod trace;
+pub(crate) mod w3c;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::TelemetryConfig;
+use crate::tls::TlsError;
 
 /// How logs are written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,11 +61,32 @@ pub enum TelemetryError {
         source: tracing_subscriber::filter::ParseError,
     },
     /// No address of a collector.
-    #[error("service.telemetry.otlp = {otlp:?} is no collector: http://host:port")]
+    #[error(
+        "service.telemetry.otlp = {otlp:?} is no collector: http://host:port, or https://host:port with service.telemetry.tls"
+    )]
     Endpoint {
-        /// As configured.
+        /// As configured, without a password.
         otlp: String,
     },
+    /// Nobody is believed about the collector.
+    #[error(
+        "service.telemetry.otlp begins with https:// and service.telemetry.tls.ca is missing: name the file of the authorities that \
+         the collector's certificate leads to"
+    )]
+    NoAuthorities,
+    /// TLS is set up and not used.
+    #[error(
+        "service.telemetry.tls is set and service.telemetry.otlp does not begin with https://: telemetry would go in the clear"
+    )]
+    NotHttps,
+    /// A certificate without its key, or a key without its certificate.
+    #[error(
+        "service.telemetry.tls.cert and service.telemetry.tls.key go together: name both or neither"
+    )]
+    HalfPair,
+    /// A file of TLS to the collector cannot be used.
+    #[error("service.telemetry.tls cannot be used")]
+    Tls(#[source] TlsError),
     /// The exporter cannot be made.
     #[error("the export of telemetry cannot be started")]
     Export(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -125,17 +149,7 @@ pub async fn flush() {
 /// [`TelemetryError`].
 pub(crate) fn check(log: &LogConfig, config: &TelemetryConfig) -> Result<(), TelemetryError> {
     filter(log)?;
-    let Some(otlp) = &config.otlp else {
-        return Ok(());
-    };
-    let usable = otlp.parse().is_ok_and(|uri: http::Uri| {
-        uri.scheme_str() == Some("http") && uri.authority().is_some() && uri.path() == "/"
-    });
-    if usable {
-        Ok(())
-    } else {
-        Err(TelemetryError::Endpoint { otlp: otlp.clone() })
-    }
+    collector::check(config).map(drop)
 }
 
 /// The filter of a configuration.
@@ -194,10 +208,5 @@ mod tests {
         };
         let error = check(&config, &TelemetryConfig::default()).unwrap_err();
         assert!(error.to_string().contains("info,=what="), "{error}");
-        let somewhere = TelemetryConfig {
-            otlp: Some("collector:4317".to_owned()),
-            ..TelemetryConfig::default()
-        };
-        assert!(check(&LogConfig::default(), &somewhere).is_err());
     }
 }

@@ -4,8 +4,10 @@
 //! `spiffe://TENANT/app/NAME`. Host names play no part: a caller says which id it expects to reach. Every handshake is a
 //! full one (no tickets), so that an expired certificate stops working with the connection that carries it.
 
+mod channel;
 mod connect;
 mod identity;
+mod named;
 mod place;
 pub mod renew;
 mod spiffe;
@@ -17,9 +19,11 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ServerConfig, version};
 
+pub use channel::Channel;
 pub(crate) use connect::check_peer;
 pub use connect::{ConnectError, connect, connect_lazy};
 pub use identity::{Identity, TlsError};
+pub(crate) use named::{named_config, named_connector};
 pub use spiffe::{PeerKind, SpiffeError, SpiffeId};
 pub(crate) use verify::certified_id;
 

@@ -26,10 +26,21 @@ ca = "/etc/greffe/tls/ca.crt"
 [service.database]
 migrate = {{ eq $v.migrations.mode "start" }}
 {{- end }}
-{{- if $v.telemetry.otlp }}
+{{- if and $v.telemetry.otlp (ne (default "" .for) "migration") }}
 
 [service.telemetry]
 otlp = {{ toJson $v.telemetry.otlp }}
+{{- with $v.telemetry.tls }}
+{{- if .existingSecret }}
+
+[service.telemetry.tls]
+ca = "/etc/greffe/collector/ca.crt"
+{{- if .certKey }}
+cert = "/etc/greffe/collector/tls.crt"
+key = "/etc/greffe/collector/tls.key"
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- if and (eq $c.seal.kind "pkcs11") (ne (default "" .for) "migration") }}
 

@@ -15,6 +15,13 @@
 {{- end -}}
 {{- end -}}
 {{- if ne (default "" .for) "migration" -}}
+{{- with .root.Values.telemetry.tls -}}
+{{- if .existingSecret -}}
+{{- $items := dict "ca.crt" .caKey -}}
+{{- if .certKey }}{{ $_ := set $items "tls.crt" .certKey }}{{ $_ := set $items "tls.key" .keyKey }}{{ end -}}
+{{- $found = append $found (dict "name" "collector" "secret" .existingSecret "items" $items "variables" dict) -}}
+{{- end -}}
+{{- end -}}
 {{- if eq .name "archive" -}}
 {{- if eq $c.objects.kind "s3" -}}
 {{- $found = append $found (include "greffe.objectsSecret" (dict "name" "objects" "objects" $c.objects "prefix" "GREFFE__ARCHIVE__OBJECTS__") | fromJson) -}}

@@ -10,9 +10,9 @@ use greffe_service_kit::append::Appender;
 use greffe_service_kit::boot::SharedTrust;
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::Database;
+use greffe_service_kit::tls::Channel;
 use greffe_types::{Digest, Millis, TenantId};
 use tokio::sync::{Mutex, Notify, watch};
-use tonic::transport::Channel;
 
 use crate::config::ArchiveConfig;
 use crate::error::ArchiveError;

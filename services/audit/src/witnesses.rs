@@ -5,10 +5,10 @@ use core::time::Duration;
 use greffe_api::escrow::witness_service_client::WitnessServiceClient;
 use greffe_api::escrow::{AddCheckpointRequest, AddCheckpointResponse};
 use greffe_service_kit::errors::{CallError, Causes};
+use greffe_service_kit::tls::Channel;
 use greffe_tlog::{CosignerKey, NoteSignature, SignedCheckpoint};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
-use tonic::transport::Channel;
 
 use crate::grow::Log;
 use crate::state::LOG_FORKED;

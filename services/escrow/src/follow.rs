@@ -14,9 +14,9 @@ use greffe_envelope::trust::Applied;
 use greffe_service_kit::boot::StartError;
 use greffe_service_kit::errors::Causes;
 use greffe_service_kit::follow::{FollowState, Followed, Follower};
+use greffe_service_kit::tls::Channel;
 use greffe_types::{Digest, Millis};
 use prost::Message as _;
-use tonic::transport::Channel;
 
 use crate::app::Node;
 use crate::error::Refusal;

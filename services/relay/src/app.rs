@@ -21,9 +21,9 @@ use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::lease::Lease;
 use greffe_service_kit::db::{Database, DbOptions, Migrations};
 use greffe_service_kit::errors::Causes;
+use greffe_service_kit::tls::Channel;
 use greffe_types::{ConversationId, Digest, Millis};
 use sqlx::migrate::Migrator;
-use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
 pub use commit::Submitted;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_service_kit::follow::{self, FollowState, Followed, Follower};
 use greffe_service_kit::health::Condition;
-use tonic::transport::Channel;
+use greffe_service_kit::tls::Channel;
 
 use crate::app::App;
 use crate::error::RelayError;

@@ -11,9 +11,9 @@ use greffe_api::archive::archive_service_client::ArchiveServiceClient;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::verify_range;
+use greffe_service_kit::tls::Channel;
 use greffe_types::{ConversationId, Digest};
 use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 pub use combine::{NotOpened, OpenedRecord};

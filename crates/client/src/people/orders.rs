@@ -5,8 +5,8 @@ use greffe_api::archive::order_service_client::OrderServiceClient;
 use greffe_envelope::opening::{RecordList, RecordsError};
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
+use greffe_service_kit::tls::Channel;
 use greffe_types::{Digest, MatterId, Millis, OrderId};
-use tonic::transport::Channel;
 
 use super::{Page, People};
 use crate::client::random;

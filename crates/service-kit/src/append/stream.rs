@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use crate::tls::Channel;
 use greffe_api::audit::audit_service_client::AuditServiceClient;
 use greffe_api::audit::{AppendRequest, AppendResponse};
 use greffe_envelope::pb;
 use greffe_envelope::statement::decode_strict;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::{AppendError, Appended, Job};

@@ -191,9 +191,11 @@ fn long_enough<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Err
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
-    /// The collector's OTLP/gRPC endpoint, such as `http://collector:4317`. Absent: nothing is exported.
+    /// The collector's OTLP/gRPC endpoint, such as `https://collector:4317`. Absent: nothing is exported.
     pub otlp: Option<String>,
-    /// Of a hundred envelopes, how many have their traces exported.
+    /// How the collector is known when that begins with `https://`; with `http://` telemetry goes in the clear.
+    pub tls: Option<CollectorTls>,
+    /// Of a hundred traces, how many are exported: of envelopes, and of callers who want theirs exported.
     pub traces_percent: u32,
     /// How often metrics are exported, in milliseconds.
     pub metrics_ms: u64,
@@ -203,10 +205,26 @@ impl Default for TelemetryConfig {
     fn default() -> Self {
         Self {
             otlp: None,
+            tls: None,
             traces_percent: 100,
             metrics_ms: 15_000,
         }
     }
+}
+
+/// TLS 1.3 to the collector, which is known by the host name of its address: the `[service.telemetry.tls]` table. PEM files,
+/// read for each connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollectorTls {
+    /// Authorities that the collector's certificate has to lead to.
+    pub ca: PathBuf,
+    /// Certificate chain that the collector is shown, leaf first; with `key`.
+    #[serde(default)]
+    pub cert: Option<PathBuf>,
+    /// Private key of its leaf, PKCS #8, SEC 1 or PKCS #1.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
 }
 
 /// What protects the key that seals the service's secrets: the `[service.seal]` table. Without it, a file.

@@ -16,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
+use tracing::{Instrument as _, Span};
 
 use super::auth::Authenticator;
 use super::ending::{Ending, stopping};
 use crate::config::Limits;
 use crate::errors::{Reason, ServiceError};
+use crate::telemetry::trace;
 use crate::{telemetry, tls};
 
 /// No RPC of that name.
@@ -122,14 +124,20 @@ where
         Box::pin(async move {
             let begun = Instant::now();
             let known = RPCS.get_key_value(request.uri().path());
-            let response = match gate.admit(&mut request).await {
-                Ok(()) => gate.serve(&mut inner, request, known.map(|k| k.1)).await,
-                Err(refusal) => Status::from(refusal).into_http(),
+            let span =
+                known.map_or_else(Span::none, |(_, rpc)| trace::call(rpc, request.headers()));
+            let answered = async {
+                match gate.admit(&mut request).await {
+                    Ok(()) => gate.serve(&mut inner, request, known.map(|k| k.1)).await,
+                    Err(refusal) => Status::from(refusal).into_http(),
+                }
             };
+            let response = answered.instrument(span.clone()).await;
             if let Some((method, _)) = known {
                 let code =
                     Status::from_header_map(response.headers()).map_or(Code::Ok, |s| s.code());
                 telemetry::call(method, code, begun.elapsed());
+                trace::answered(&span, code);
             }
             Ok(response)
         })

@@ -8,9 +8,10 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Endpoint, Uri};
 use tower::service_fn;
 
+use super::channel::Channel;
 use super::client_config;
 use super::identity::{Identity, TlsError};
 use super::place::Places;
@@ -56,6 +57,7 @@ pub async fn connect(
     endpoint(&places)?
         .connect_with_connector(connector(places.clone(), config))
         .await
+        .map(Channel::from)
         .map_err(|source| ConnectError::Unreachable {
             expected: Box::new(expected.clone()),
             address: places.to_string(),
@@ -71,7 +73,8 @@ pub fn connect_lazy(
 ) -> Result<Channel, ConnectError> {
     let places = Places::new(peer);
     let config = client_config(identity, expected)?;
-    Ok(endpoint(&places)?.connect_with_connector_lazy(connector(places, config)))
+    let channel = endpoint(&places)?.connect_with_connector_lazy(connector(places, config));
+    Ok(channel.into())
 }
 
 /// That a peer's addresses can be ones.

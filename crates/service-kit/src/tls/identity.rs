@@ -256,7 +256,10 @@ fn is_development(authority: &CertificateDer<'_>) -> bool {
 }
 
 /// At least one certificate.
-fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(
+    pem: &[u8],
+    what: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|_| TlsError::Pem { what })?;

@@ -14,17 +14,20 @@ use greffe_service_kit::serve::{
     Authenticator, CALL_TOO_LONG, CALLER_NOT_ALLOWED, SERVICE_STOPPING, Server, TOO_MANY_CALLS,
     UNKNOWN_METHOD, tls_caller,
 };
+use greffe_service_kit::tls::Channel;
 use greffe_service_kit::tls::{Caller as Peer, SpiffeId, connect};
 use http::HeaderMap;
+use opentelemetry::trace::{
+    FutureExt as _, SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+};
 use tonic::Code;
-use tonic::transport::Channel;
 
 use crate::log::Log;
 use crate::world::{Authority, Running, app, run, service};
 
 /// By certificate, remembering what was refused.
 #[derive(Default)]
-struct Notes(Mutex<Vec<String>>);
+struct Notes(Mutex<Vec<String>>, Mutex<Vec<HeaderMap>>);
 
 #[tonic::async_trait]
 impl Authenticator for Notes {
@@ -33,8 +36,9 @@ impl Authenticator for Notes {
         _: &str,
         _: &[CallerKind],
         peer: &Peer,
-        _: &HeaderMap,
+        headers: &HeaderMap,
     ) -> Result<Caller, ServiceError> {
+        self.1.lock().unwrap().push(headers.clone());
         Ok(tls_caller(peer))
     }
 
@@ -187,4 +191,41 @@ async fn a_stopping_server_ends_streams_and_finishes_calls() {
         begun.elapsed() < Duration::from_secs(2),
         "a follower does not hold the drain"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_under_a_span_tells_its_peer_of_which_trace_it_is() {
+    let authority = Authority::new();
+    let notes = Arc::new(Notes::default());
+    let running = start(&authority, notes.clone(), &Limits::default()).await;
+    let desk = channel(&authority, &running, &app("desk")).await;
+    let asks = async |desk: &Channel| {
+        let mut client = LogServiceClient::new(desk.clone());
+        client
+            .get_checkpoint(GetCheckpointRequest::default())
+            .await
+            .unwrap();
+    };
+    asks(&desk).await;
+    let span = SpanContext::new(
+        TraceId::from_bytes([1; 16]),
+        SpanId::from_bytes([2; 8]),
+        TraceFlags::SAMPLED,
+        false,
+        TraceState::default(),
+    );
+    let within = opentelemetry::Context::new().with_remote_span_context(span);
+    asks(&desk).with_context(within).await;
+    let said: Vec<Option<String>> = notes
+        .1
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|headers| {
+            let said = headers.get("traceparent");
+            said.map(|said| said.to_str().unwrap().to_owned())
+        })
+        .collect();
+    let trace = format!("00-{}-{}-01", "01".repeat(16), "02".repeat(8));
+    assert_eq!(said, [None, Some(trace)]);
 }

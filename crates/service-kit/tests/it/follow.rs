@@ -10,9 +10,9 @@ use greffe_service_kit::clock::ManualClock;
 use greffe_service_kit::config::Limits;
 use greffe_service_kit::follow::{FollowError, FollowState, Follower};
 use greffe_service_kit::serve::{Server, TlsOnly};
+use greffe_service_kit::tls::Channel;
 use greffe_service_kit::tls::connect;
 use greffe_types::Millis;
-use tonic::transport::Channel;
 
 use crate::log::{Lie, Log};
 use crate::world::{Authority, Running, bundle, run, service, trust};

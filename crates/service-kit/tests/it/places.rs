@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use greffe_service_kit::config::{Limits, PeerConfig};
 use greffe_service_kit::serve::{Server, TlsOnly};
+use greffe_service_kit::tls::Channel;
 use greffe_service_kit::tls::{connect, connect_lazy};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
-use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 

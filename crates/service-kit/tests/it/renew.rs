@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use greffe_policy::AccessRules;
 use greffe_service_kit::config::{Limits, TlsFiles};
 use greffe_service_kit::serve::{Server, TlsOnly};
+use greffe_service_kit::tls::Channel;
 use greffe_service_kit::tls::{Identity, SpiffeId, client_config, connect, connect_lazy, renew};
 use nix::sys::signal::{Signal, raise};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 

@@ -37,7 +37,7 @@ const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// Largest body of a request.
 const MAX_BODY: usize = 4 << 20;
 /// What goes through from a request: who asks, and the trace it belongs to.
-const HEADERS: [&str; 3] = [PERSON_TOKEN, "traceparent", "tracestate"];
+const HEADERS: [&str; 2] = [PERSON_TOKEN, "traceparent"];
 
 /// The contracts.
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {

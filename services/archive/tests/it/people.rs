@@ -7,10 +7,10 @@ use greffe_envelope::opening::RecordList;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_service_kit::clock::Clock as _;
+use greffe_service_kit::tls::Channel;
 use greffe_types::Digest;
 use prost::Message;
 use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
 use tonic::{Code, Request};
 
 use crate::support::{Archive, World, refusal};

@@ -24,6 +24,7 @@ use greffe_service_kit::prepare::prepare;
 use greffe_service_kit::ready::Ready;
 use greffe_service_kit::serve::{Server, TlsOnly};
 use greffe_service_kit::telemetry::LogConfig;
+use greffe_service_kit::tls::Channel;
 use greffe_service_kit::tls::{Identity, SpiffeId, connect_lazy};
 use greffe_testkit::store::{LEASE_MS, Store};
 use greffe_types::{Millis, from_hex};
@@ -31,7 +32,6 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use crate::log::Log;

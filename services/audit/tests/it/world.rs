@@ -22,6 +22,7 @@ use greffe_service_kit::errors::CallError;
 use greffe_service_kit::prepare::prepare;
 use greffe_service_kit::ready::Ready;
 use greffe_service_kit::serve::Server;
+use greffe_service_kit::tls::Channel;
 use greffe_service_kit::tls::{Identity, SpiffeId, connect_lazy};
 use greffe_testkit::store::{LEASE_MS, Store};
 use greffe_tlog::NoteVerifier;
@@ -33,7 +34,6 @@ use rcgen::{
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
 
 use crate::witness::Node;
 

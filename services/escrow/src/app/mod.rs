@@ -29,10 +29,10 @@ use greffe_service_kit::boot::{Boot, SharedTrust, StartError};
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::{Database, DbOptions, Migrations};
 use greffe_service_kit::secrets::Secrets;
+use greffe_service_kit::tls::Channel;
 use greffe_types::Digest;
 use sqlx::migrate::Migrator;
 use tokio::sync::watch;
-use tonic::transport::Channel;
 
 pub use keys::Keys;
 pub use witness::WitnessDesk;

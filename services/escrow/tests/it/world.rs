@@ -25,12 +25,12 @@ use greffe_service_kit::db::{Database, Source};
 use greffe_service_kit::prepare::prepare;
 use greffe_service_kit::ready::{READY_FILE, Ready};
 use greffe_service_kit::serve::{Server, TlsOnly};
+use greffe_service_kit::tls::Channel;
 use greffe_service_kit::tls::{SpiffeId, connect_lazy};
 use greffe_testkit::store::{LEASE_MS, Store};
 use greffe_types::{TenantId, from_hex};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
 
 use crate::authority::Authority;
 use crate::log::{LOG_KEY, Log, ORIGIN, WITNESSES, now};

@@ -2,9 +2,9 @@
 
 use greffe_api::archive as api;
 use greffe_api::archive::ingest_service_client::IngestServiceClient;
+use greffe_service_kit::tls::Channel;
 use greffe_types::{ConversationId, Digest};
 use tonic::Code;
-use tonic::transport::Channel;
 
 use super::Staging;
 use crate::error::RelayError;

@@ -15,12 +15,12 @@ use greffe_api::relay as api;
 use greffe_envelope::limits::MAX_ATTACHMENT_CIPHERTEXT;
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::Database;
+use greffe_service_kit::tls::Channel;
 use greffe_types::{ConversationId, Digest};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 pub use staging::{Staging, StagingError};

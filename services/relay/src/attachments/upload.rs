@@ -5,10 +5,10 @@ use std::time::Duration;
 use greffe_api::archive as archive_api;
 use greffe_api::archive::ingest_service_client::IngestServiceClient;
 use greffe_api::relay as api;
+use greffe_service_kit::tls::Channel;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Channel;
 
 use super::{Announced, MAX_CHUNK, Staging, StagingError};
 use crate::error::RelayError;

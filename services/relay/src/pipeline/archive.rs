@@ -13,13 +13,13 @@ use greffe_api::archive as api;
 use greffe_api::archive::ingest_service_client::IngestServiceClient;
 use greffe_api::relay::DeliveredMessage;
 use greffe_service_kit::errors::{CallError, Causes};
+use greffe_service_kit::tls::Channel;
 use greffe_types::{ConversationId, Digest};
 use prost::Message as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
-use tonic::transport::Channel;
 
 use super::{Core, lock};
 use crate::error::RelayError;

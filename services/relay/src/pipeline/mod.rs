@@ -37,10 +37,10 @@ use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::lease::Lease;
 use greffe_service_kit::db::{Connection, Database};
 use greffe_service_kit::telemetry::trace;
+use greffe_service_kit::tls::Channel;
 use greffe_types::{ConversationId, Digest, Millis};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
 use tracing::Span;
 
 pub use commit::{AddedMember, Commit};

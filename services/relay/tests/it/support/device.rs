@@ -18,11 +18,11 @@ use greffe_mls::{
 use greffe_relay::disclosures::LoggedDisclosures;
 use greffe_relay::session::METADATA;
 use greffe_service_kit::errors::CallError;
+use greffe_service_kit::tls::Channel;
 use greffe_types::{ConversationId, DeviceId, Digest, TenantId};
 use prost::Message as _;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
 use super::now;

@@ -18,13 +18,13 @@ use greffe_service_kit::db::{Database, Source};
 use greffe_service_kit::errors::CallError;
 use greffe_service_kit::ready::Ready;
 use greffe_service_kit::serve::{Server, TlsOnly};
+use greffe_service_kit::tls::Channel;
 use greffe_service_kit::tls::connect_lazy;
 use greffe_testkit::store::{LEASE_MS, Store};
 use greffe_types::Millis;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
 
 pub(crate) use archive::Archive;
 pub(crate) use audit::Audit;
