@@ -113,7 +113,10 @@ impl From<ArchiveError> for ServiceError {
             ArchiveError::Month(MonthError::Detached(month)) => Self::new(
                 Code::FailedPrecondition,
                 MONTH_DETACHED,
-                "a month of records that this needs is detached from the database; attach it again, or ask for another time",
+                format!(
+                    "{month}, a month of records that this needs, is detached from the database; attach it again, or ask for \
+                     another time"
+                ),
             )
             .with("month", month),
             ArchiveError::Fenced => Self::new(

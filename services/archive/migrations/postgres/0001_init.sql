@@ -137,6 +137,39 @@ END
 $$;
 CREATE TRIGGER records_key AFTER INSERT ON records FOR EACH ROW EXECUTE FUNCTION keep_record_key();
 
+-- From when to when the records of each 256 numbers are, so that a search for a time finds where to look, and knows which months it
+-- needs. Clocks may go back and senders' clocks are anybody's, hence both ends. Kept by a trigger of records; rounded, so that few
+-- inserts change a row.
+CREATE TABLE record_spans (
+    tenant TEXT COLLATE "C" NOT NULL, -- the tenant; fixed
+    span BIGINT NOT NULL,             -- record / 256; fixed
+    earliest BIGINT NOT NULL,         -- no record of it was archived before; only goes down
+    latest BIGINT NOT NULL,           -- none was archived, or sent by its sender's clock, after; only grows
+    fence BIGINT NOT NULL,            -- epoch of the last writer
+    PRIMARY KEY (tenant, span)
+) WITH (fillfactor = 70);
+
+CREATE FUNCTION keep_record_span() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO record_spans AS s (tenant, span, earliest, latest, fence)
+    VALUES (NEW.tenant, NEW.record / 256, NEW.archived_at & ~65535::BIGINT, GREATEST(NEW.archived_at, NEW.sent_at) | 65535, NEW.fence)
+    ON CONFLICT (tenant, span) DO UPDATE SET
+        earliest = LEAST(s.earliest, EXCLUDED.earliest), latest = GREATEST(s.latest, EXCLUDED.latest), fence = EXCLUDED.fence
+    WHERE EXCLUDED.earliest < s.earliest OR EXCLUDED.latest > s.latest;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER records_span AFTER INSERT ON records FOR EACH ROW EXECUTE FUNCTION keep_record_span();
+
+-- A span that shrank would hide records.
+CREATE TRIGGER record_spans_stay BEFORE DELETE ON record_spans FOR EACH ROW
+    EXECUTE FUNCTION refuse('RECORD_DELETED');
+CREATE TRIGGER record_spans_stay_all BEFORE TRUNCATE ON record_spans FOR EACH STATEMENT
+    EXECUTE FUNCTION refuse('RECORD_DELETED');
+CREATE TRIGGER record_spans_grow BEFORE UPDATE ON record_spans FOR EACH ROW
+    WHEN (NEW.tenant <> OLD.tenant OR NEW.span <> OLD.span OR NEW.earliest > OLD.earliest OR NEW.latest < OLD.latest)
+    EXECUTE FUNCTION refuse('RECORD_REWRITTEN');
+
 -- Months that were made, whosever records are in them. One that is here and not among the partitions was detached.
 CREATE TABLE months (
     name TEXT COLLATE "C" NOT NULL PRIMARY KEY, -- name of the partition, records_YYYY_MM; fixed
@@ -405,6 +438,22 @@ $$;
 DO $$
 BEGIN
     EXECUTE format('ALTER FUNCTION ensure_months(BIGINT, BIGINT) SET search_path = %I, pg_temp', current_schema());
+END
+$$;
+
+-- ensure_months runs with its owner's rights: it is for those who may write records, and for nobody else. A role that is given
+-- INSERT on records later needs EXECUTE on this as well.
+REVOKE EXECUTE ON FUNCTION ensure_months(BIGINT, BIGINT) FROM PUBLIC;
+DO $$
+DECLARE
+    writer RECORD;
+BEGIN
+    FOR writer IN SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::TEXT END AS name
+                  FROM pg_class c, aclexplode(c.relacl) a
+                  WHERE c.oid = 'records'::regclass AND a.privilege_type = 'INSERT'
+    LOOP
+        EXECUTE 'GRANT EXECUTE ON FUNCTION ensure_months(BIGINT, BIGINT) TO ' || writer.name;
+    END LOOP;
 END
 $$;
 

@@ -35,7 +35,7 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
 /// removed does not keep the others, and is tried again by the next sweep.
 ///
 /// # Errors
-/// Only when the database cannot be read.
+/// Only the database's.
 pub async fn remove_unnamed(app: &App) -> Result<usize, ArchiveError> {
     let before = app.now().minus(app.config.attachment_life());
     let (mut removed, mut last) = (0, None);
@@ -49,10 +49,11 @@ pub async fn remove_unnamed(app: &App) -> Result<usize, ArchiveError> {
         for name in &page {
             match remove(app, name, before).await {
                 Ok(gone) => removed += usize::from(gone),
-                Err(error) => {
+                Err(error @ ArchiveError::Objects(_)) => {
                     metrics::ARCHIVE_SWEEP_ERRORS.add(1);
                     tracing::error!(object = %name, causes = %Causes(&error), "an unnamed attachment could not be removed");
                 }
+                Err(error) => return Err(error),
             }
         }
     }

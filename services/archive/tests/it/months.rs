@@ -225,6 +225,19 @@ async fn no_role_of_the_service_removes_a_month_or_a_record_of_it() {
         let error = service.execute(sql).await.unwrap_err().to_string();
         assert!(error.contains("must be owner"), "{sql}: {error}");
     }
+    // What makes months with its owner's rights is for those who write records.
+    let stranger = format!("stranger_{}", psql(&world, "SELECT current_database()"));
+    psql(&world, &format!("CREATE ROLE {stranger}"));
+    for (role, may) in [
+        (stranger.as_str(), "f"),
+        (greffe_testkit::postgres::RUNTIME, "t"),
+    ] {
+        let sql = format!(
+            "SELECT has_function_privilege('{role}', 'ensure_months(bigint, bigint)', 'EXECUTE')"
+        );
+        assert_eq!(psql(&world, &sql), may, "{role}");
+    }
+    psql(&world, &format!("DROP ROLE {stranger}"));
     // Row-level security goes with every partition, reached by its own name too, and binds the owner.
     for url in [store.url().to_owned(), store.runtime_url()] {
         for (tenant, seen) in [("acme", 2), ("other", 0)] {
