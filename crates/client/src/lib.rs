@@ -57,7 +57,7 @@ pub use device::Device;
 pub use error::{ClientError, Result};
 pub use people::{
     NotOpened, OpenedRecord, Opening, OrderInfo, OrderRequest, OrderState, Page, People, Record,
-    verify_record,
+    UnverifiedOrder, verify_record,
 };
 pub use person::{Person, READER_FILE, SIGNING_FILE};
 pub use receive::{Event, Received, Receiver};

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 pub use combine::{NotOpened, OpenedRecord};
 pub use open::Opening;
-pub use orders::{OrderInfo, OrderRequest, OrderState};
+pub use orders::{OrderInfo, OrderRequest, OrderState, UnverifiedOrder};
 pub use record::{Record, verify_record};
 
 use crate::client::Client;
