@@ -125,7 +125,9 @@ impl From<ClientError> for Failure {
             "DISK_FULL" | "FILE_FAILED" | "DATABASE_FAILED" | "STORE_FAILED" | "STORE_BUSY"
             | "SECRET_NOT_OPENED" | "NO_RANDOMNESS" => Exit::Failed,
             "CONNECTION_INVALID" => Exit::Usage,
-            "NOT_TRUSTED" | "LOG_CONTRADICTS" | "ANSWER_INVALID" => Exit::Unverified,
+            "NOT_TRUSTED" | "LOG_CONTRADICTS" | "BUNDLE_NOT_LOGGED" | "ANSWER_INVALID" => {
+                Exit::Unverified
+            }
             _ if error.is_retryable() => Exit::Unavailable,
             _ => Exit::Refused,
         };

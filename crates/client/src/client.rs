@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::certificates::Certificates;
 use crate::connection::Connection;
-use crate::device::Device;
+use crate::device::{Device, Pause};
 use crate::error::{ClientError, Result, call, malformed};
 use crate::log::LogView;
 use crate::store::{ClientStore, DeviceRow, Op};
@@ -146,6 +146,11 @@ impl Client {
     /// The connection.
     pub fn connection(&self) -> &Connection {
         &self.0.connection
+    }
+
+    /// For a call that is tried again for a while.
+    pub(crate) fn pause(&self) -> Pause {
+        Pause::new(self.0.connection.patience())
     }
 
     pub(crate) fn now(&self) -> Millis {

@@ -1,6 +1,7 @@
 //! Where a tenant's services are, and how this application proves itself to them.
 
 use core::fmt;
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,13 +19,16 @@ use greffe_service_kit::tls::Channel;
 use greffe_service_kit::tls::{Identity, SpiffeId, connect_lazy, renew};
 use greffe_types::{DeviceId, TenantId};
 use serde::Deserialize;
+use tonic::Status;
 
-use crate::error::{ClientError, Result};
+use crate::error::{ClientError, Result, call};
 
 /// Largest message taken from a service: 4 MiB of content, and some for its frame.
 const MAX_MESSAGE: usize = 8 << 20;
 /// Connections to the relay that a process's devices share.
 const RELAY_CONNECTIONS: usize = 8;
+/// How long a service is waited for unless the application says otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a connection is made from. Relative paths are relative to the file they stand in.
 #[derive(Debug, Clone, Deserialize)]
@@ -45,7 +49,10 @@ pub struct ConnectionConfig {
 
 /// Channels to a tenant's services; each connects with its first call and again after a break.
 #[derive(Clone)]
-pub struct Connection(Arc<Inner>);
+pub struct Connection {
+    inner: Arc<Inner>,
+    patience: Duration,
+}
 
 struct Inner {
     root: RootKey,
@@ -149,36 +156,52 @@ impl Connection {
         mut relays: Vec<Channel>,
     ) -> Self {
         relays.extend(channels.get("relay").cloned());
-        Self(Arc::new(Inner {
-            root,
-            packs,
-            channels,
-            relays,
-        }))
+        Self {
+            inner: Arc::new(Inner {
+                root,
+                packs,
+                channels,
+                relays,
+            }),
+            patience: PATIENCE,
+        }
+    }
+
+    /// Waits so long, instead of 30 seconds: calls to a service that cannot be reached or is overloaded are tried again until
+    /// then, and an escrow node that has not answered by then counts as one that is missing.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// How long a service is waited for.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The tenant.
     pub fn tenant(&self) -> &TenantId {
-        self.0.root.tenant()
+        self.inner.root.tenant()
     }
 
     /// The pinned root.
     pub fn root(&self) -> &RootKey {
-        &self.0.root
+        &self.inner.root
     }
 
     /// The policy packs at hand.
     pub(crate) fn packs(&self) -> &[Arc<Pack>] {
-        &self.0.packs
+        &self.inner.packs
     }
 
     /// Names of the services with a channel.
     pub fn peers(&self) -> impl Iterator<Item = &str> {
-        self.0.channels.keys().map(String::as_str)
+        self.inner.channels.keys().map(String::as_str)
     }
 
     fn channel(&self, name: &str) -> Result<Channel> {
-        self.0.channels.get(name).cloned().ok_or_else(|| {
+        self.inner.channels.get(name).cloned().ok_or_else(|| {
             ClientError::refused(
                 "PEER_NOT_CONFIGURED",
                 format!("no address of {name} is configured: add peers.{name} to the connection"),
@@ -200,7 +223,7 @@ impl Connection {
     /// # Errors
     /// When the relay is not configured.
     pub fn relay(&self, device: &DeviceId) -> Result<RelayServiceClient<Channel>> {
-        let relays = &self.0.relays;
+        let relays = &self.inner.relays;
         let place = usize::from(device.as_bytes()[0]) % relays.len().max(1);
         let channel = relays
             .get(place)
@@ -254,6 +277,20 @@ impl fmt::Debug for Connection {
             .field("tenant", self.tenant())
             .finish_non_exhaustive()
     }
+}
+
+/// Waits for an answer, not for ever: a service that takes a call and never answers is one that is missing.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    operation: &'static str,
+    answer: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let silent = |_| {
+        let text = format!("no answer came within {} s", limit.as_secs_f32());
+        Err(call(operation)(Status::deadline_exceeded(text)))
+    };
+    let answer = tokio::time::timeout(limit, answer).await;
+    answer.unwrap_or_else(silent)
 }
 
 fn embedded_packs() -> Vec<Arc<Pack>> {

@@ -147,7 +147,7 @@ impl Device {
         });
         let outcome = answer.await.map(|_| ());
         if outcome.as_ref().is_err_and(ClientError::is_retryable) {
-            return outcome;
+            return outcome.inspect_err(|error| self.unanswered(error));
         }
         let mut guard = self.acquire(&id).await?;
         let live = guard.begin();
@@ -201,9 +201,7 @@ impl Device {
         let client = self.client();
         let connection = client.connection();
         let pack = pack_of(connection.packs(), disclosure.message())?;
-        let state = client.trust()?;
-        let contact = &state.bundle().message().contact;
-        notice_of(&state, disclosure, &pack, contact, language)
+        notice_of(&*client.trust()?, disclosure, &pack, language)
     }
 
     /// Records, signed by this device and in the log, that its user was shown the notice in that language. Only then can
@@ -232,6 +230,8 @@ impl Device {
         disclosure: Arc<VerifiedDisclosure>,
         language: &str,
     ) -> Result<u64> {
+        // Where it was created or joined but a moment ago, the relay may not know it yet.
+        self.try_resume().await?;
         let digest = disclosure.digest();
         let store = &self.client().0.store;
         let known = store.acknowledgements(&self.id(), Some(id)).await?;
@@ -289,7 +289,8 @@ impl Device {
             let mut relay = relay.clone();
             async move { relay.acknowledge_notice(request).await }
         });
-        let index = answer.await?.log_index;
+        let answer = answer.await.inspect_err(|error| self.unanswered(error));
+        let index = answer?.log_index;
         row.log_index = Some(index);
         let (id, disclosure) = (row.conversation, row.disclosure);
         self.client()

@@ -1,6 +1,7 @@
 //! A device: its session at the relay, its key packages, the conversations it has open.
 
 use core::fmt;
+use core::sync::atomic::AtomicBool;
 use core::time::Duration;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
@@ -32,8 +33,6 @@ const RENEWAL: Duration = Duration::from_secs(60);
 const KEY_PACKAGE_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 /// Most key packages the relay takes in one call.
 const KEY_PACKAGES_A_CALL: usize = 100;
-/// How long a call is tried again while the service cannot be reached or is overloaded.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Conversations kept open in memory; the database has the others.
@@ -57,8 +56,10 @@ pub(crate) struct Inner {
     pub(crate) progress: watch::Sender<u64>,
     /// What was taken in while nobody was reading events.
     pub(crate) events: SyncMutex<VecDeque<Event>>,
-    /// What a crash left unsent was looked after.
-    pub(crate) resumed: Mutex<bool>,
+    /// One at a time looks after what is stored and was not answered.
+    pub(crate) resuming: Mutex<()>,
+    /// Nothing is stored that was not answered, but messages.
+    pub(crate) resumed: AtomicBool,
     /// The sender that is open; its task clears it when nobody has used it for a while.
     pub(crate) sender: Mutex<Option<mpsc::Sender<Job>>>,
     /// Whoever sends messages holds it: their counters follow one another.
@@ -95,7 +96,8 @@ impl Device {
             receiving: Arc::default(),
             progress: watch::Sender::new(0),
             events: SyncMutex::default(),
-            resumed: Mutex::new(false),
+            resuming: Mutex::default(),
+            resumed: AtomicBool::new(false),
             sender: Mutex::default(),
             sending: Arc::default(),
         })))
@@ -142,7 +144,7 @@ impl Device {
         {
             return Ok(session.token.clone());
         }
-        let mut pause = Pause::default();
+        let mut pause = self.0.client.pause();
         // A challenge is good for one login: each try begins with another.
         let answer = loop {
             match self.try_login().await {
@@ -212,7 +214,7 @@ impl Device {
         F: Fn(Request<Q>) -> R,
         R: Future<Output = Result<Response<A>, Status>>,
     {
-        let mut pause = Pause::default();
+        let mut pause = self.0.client.pause();
         let mut renewed = false;
         loop {
             let request = self.request(message.clone()).await?;
@@ -375,25 +377,31 @@ pub(crate) struct Pause {
     /// When the first try failed.
     begun: Option<std::time::Instant>,
     next: Duration,
-}
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self {
-            begun: None,
-            next: Duration::from_millis(25),
-        }
-    }
+    patience: Duration,
 }
 
 impl Pause {
+    /// No try has failed yet.
+    pub(crate) const fn new(patience: Duration) -> Self {
+        Self {
+            begun: None,
+            next: Duration::from_millis(25),
+            patience,
+        }
+    }
+
+    /// A try has succeeded: the next failure is the first again.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::new(self.patience);
+    }
+
     /// Waits before another try, or gives the error back when there should be none.
     pub(crate) async fn after(&mut self, error: ClientError) -> Result<()> {
         let ClientError::Call { source, .. } = &error else {
             return Err(error);
         };
         let begun = *self.begun.get_or_insert_with(std::time::Instant::now);
-        if !error.is_retryable() || begun.elapsed() > PATIENCE {
+        if !error.is_retryable() || begun.elapsed() > self.patience {
             return Err(error);
         }
         let pause = source.retry_after.unwrap_or(self.next).min(LONGEST_PAUSE);

@@ -24,7 +24,7 @@
 //! Person { name, signing key, reader key }           Person::generate(&folder, name, reader) | Person::load(&folder, name)
 //! People::new(&Client, Person)
 //!   .search(RecordQuery, page) .record .range .matters .create_matter .place_hold .act(..)
-//!   .request_order(OrderRequest) .approve_order(&OrderId) .order(&OrderId) .orders(page)
+//!   .request_order(OrderRequest) .approve_order(&OrderId) .order(&OrderId) .orders(page)   one that does not verify in its place
 //!   .open_order(&OrderId).await -> Opening; .next_chunk().await -> Vec<Result<OpenedRecord, NotOpened>>; .attachment(..)
 //! ClientError::reason() -> stable SCREAMING_SNAKE reason
 //! ```
@@ -34,6 +34,7 @@ mod certificates;
 mod client;
 mod connection;
 mod conversation;
+mod currency;
 mod device;
 mod error;
 mod live;
@@ -56,7 +57,7 @@ pub use device::Device;
 pub use error::{ClientError, Result};
 pub use people::{
     NotOpened, OpenedRecord, Opening, OrderInfo, OrderRequest, OrderState, Page, People, Record,
-    verify_record,
+    UnverifiedOrder, verify_record,
 };
 pub use person::{Person, READER_FILE, SIGNING_FILE};
 pub use receive::{Event, Received, Receiver};

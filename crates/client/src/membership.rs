@@ -207,6 +207,8 @@ impl Device {
             + 'static,
     {
         self.resume().await?;
+        // What went out again just now, or what another task sends, takes effect or is refused before another is made.
+        self.wait_until(id, |mls| !mls.has_pending()).await?;
         for _ in 0..ATTEMPTS {
             let Some(row) = self.make_commit(id, make.clone()).await? else {
                 return Ok(());
@@ -217,8 +219,11 @@ impl Device {
                     self.drop_commit(&row).await?;
                     self.wait_for_epoch(id, commit_epoch(&row)? + 1).await?;
                 }
-                // Not known whether it was taken: it stays, and goes out again.
-                Err(error) if error.is_retryable() => return Err(error),
+                // Not known whether it was taken: it stays, and goes out again with the next call.
+                Err(error) if error.is_retryable() => {
+                    self.unanswered(&error);
+                    return Err(error);
+                }
                 Err(error) => {
                     self.drop_commit(&row).await?;
                     return Err(error);
@@ -311,6 +316,11 @@ impl Device {
     /// The relay has refused a commit: it never happened.
     pub(crate) async fn drop_commit(&self, row: &OutboxRow) -> Result<()> {
         let mut guard = self.acquire(&row.conversation).await?;
+        let store = &self.client().0.store;
+        if store.outbox_row(&self.id(), &row.digest).await?.is_none() {
+            // Whoever else sent it was quicker: what is pending by now is another.
+            return Ok(());
+        }
         let mut ops = vec![Op::OutboxDone {
             device: self.id(),
             digest: row.digest,
@@ -321,20 +331,29 @@ impl Device {
             let change = mls.clear_pending()?;
             ops.push(self.mls_op(&change)?);
         }
-        self.client().0.store.write(ops).await?;
+        store.write(ops).await?;
         guard.settled();
         Ok(())
     }
 
     /// Waits until the conversation has reached an epoch, reading the mailbox if nobody else does.
     pub(crate) async fn wait_for_epoch(&self, id: &ConversationId, epoch: u64) -> Result<()> {
+        self.wait_until(id, |mls| mls.epoch() >= epoch).await
+    }
+
+    /// Waits until something is so of the conversation, reading the mailbox if nobody else does.
+    async fn wait_until(
+        &self,
+        id: &ConversationId,
+        is_so: impl Fn(&greffe_mls::Conversation) -> bool,
+    ) -> Result<()> {
         let mut progress = self.0.progress.subscribe();
         let begun = std::time::Instant::now();
         loop {
             progress.borrow_and_update();
             let mut guard = self.acquire(id).await?;
             match &guard.mls {
-                Some(mls) if mls.epoch() >= epoch => return Ok(()),
+                Some(mls) if is_so(mls) => return Ok(()),
                 Some(_) => {}
                 // Removed or broken meanwhile: the state says what to do.
                 None => return guard.active().map(|_| ()),
@@ -344,7 +363,7 @@ impl Device {
                 return Err(ClientError::refused(
                     "COMMIT_NOT_SEEN",
                     format!(
-                        "the change to conversation {id} was taken, but has not come back: receive, then look again"
+                        "a change to conversation {id} was sent, but has not come back: receive, then look again"
                     ),
                 ));
             }

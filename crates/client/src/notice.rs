@@ -64,22 +64,22 @@ impl NoticeFacts {
         })
     }
 
-    /// Of a disclosure that was verified.
+    /// Of a disclosure that was verified, as a bundle of its time or of another has them.
     ///
     /// # Errors
     /// As [`NoticeFacts::new`].
-    pub fn of(state: &TrustState, disclosure: &VerifiedDisclosure, contact: &str) -> Result<Self> {
+    pub fn of(
+        state: &TrustState,
+        bundle: &Bundle,
+        disclosure: &VerifiedDisclosure,
+    ) -> Result<Self> {
         let keys = disclosure.keys().iter();
         let epochs: Vec<&pb::ShareEpoch> = keys
             .filter_map(|key| state.share_epoch(key.key_id()))
             .map(VerifiedEpoch::message)
             .collect();
-        Self::new(
-            state.bundle(),
-            disclosure.message().mode(),
-            &epochs,
-            contact,
-        )
+        let mode = disclosure.message().mode();
+        Self::new(bundle, mode, &epochs, &bundle.message().contact)
     }
 
     /// The notice in a language.
@@ -117,7 +117,9 @@ impl NoticeFacts {
     }
 }
 
-/// The notice of a disclosure in a language: rendered here, and the one that the root signed.
+/// The notice of a disclosure in a language: rendered here, and the one that the root signed. Contact, trust domains and
+/// holders are those of the bundle that was in force when it was signed, whichever that is: a notice made from another is
+/// another text, and its digest says so.
 ///
 /// # Errors
 /// When the disclosure offers none in that language, or what is rendered here is another text: then nothing may be
@@ -126,10 +128,8 @@ pub fn notice_of(
     state: &TrustState,
     disclosure: &VerifiedDisclosure,
     pack: &Pack,
-    contact: &str,
     language: &str,
 ) -> Result<Notice> {
-    let notice = NoticeFacts::of(state, disclosure, contact)?.render(pack, language)?;
     let named = disclosure
         .message()
         .notices
@@ -141,14 +141,25 @@ pub fn notice_of(
             format!("the disclosure offers no notice in {language:?}: choose another language"),
         ));
     };
-    if named.digest != notice.digest().as_bytes() {
-        return Err(ClientError::refused(
-            "NOTICE_MISMATCH",
-            "the notice made here is not the one that the tenant's root signed: the policy pack, contact or share \
-             holders differ; nothing was acknowledged",
-        ));
+    let older: Vec<_> = state.older_bundles().collect();
+    let newest_first = core::iter::once(state.bundle()).chain(older.into_iter().rev());
+    // Said when there is no text at all to compare.
+    let (mut failure, mut compared) = (None, false);
+    for bundle in newest_first {
+        let facts = NoticeFacts::of(state, bundle, disclosure);
+        match facts.and_then(|facts| facts.render(pack, language)) {
+            Ok(notice) if named.digest == notice.digest().as_bytes() => return Ok(notice),
+            Ok(_) => compared = true,
+            Err(error) => failure = Some(error),
+        }
     }
-    Ok(notice)
+    Err(failure.filter(|_| !compared).unwrap_or_else(|| {
+        ClientError::refused(
+            "NOTICE_MISMATCH",
+            "the notice made here is not the one that the tenant's root signed, under whichever trust bundle: the policy \
+             pack, contact or share holders differ; nothing was acknowledged",
+        )
+    }))
 }
 
 /// The pack that a disclosure names, by id and digest.

@@ -1,4 +1,7 @@
-//! After a crash or a stop: what was made and stored but perhaps not sent goes out again, byte for byte.
+//! After a crash, a stop or a relay that could not be reached: what was made and stored but perhaps not sent goes out again,
+//! byte for byte.
+
+use core::sync::atomic::Ordering;
 
 use greffe_api::relay as api;
 use prost::Message as _;
@@ -10,16 +13,39 @@ use crate::receive::Event;
 use crate::store::OutboxKind;
 
 impl Device {
-    /// Sends again creations, commits, acknowledgements and reports that a crash left behind; once for each opened device.
+    /// Sends again creations, commits, acknowledgements and reports that a crash, or a call without an answer, left behind.
     /// Messages are the [`crate::Sender`]'s.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn resume(&self) -> Result<()> {
-        let mut resumed = self.0.resumed.lock().await;
-        if *resumed {
+        let _one = self.0.resuming.lock().await;
+        if self.0.resumed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        let outcome = self.send_again().await;
+        if outcome.is_err() {
+            self.0.resumed.store(false, Ordering::Release);
+        }
+        outcome
+    }
+
+    /// As [`Device::resume`], for those to whom nothing of it matters: a relay that cannot be reached is asked next time.
+    pub(crate) async fn try_resume(&self) -> Result<()> {
+        match self.resume().await {
+            Err(error) if error.is_retryable() => Ok(()),
+            resumed => resumed,
+        }
+    }
+
+    /// Whether something is known to be done is not: it stays stored, and the next call looks after it.
+    pub(crate) fn unanswered(&self, error: &ClientError) {
+        if error.is_retryable() {
+            self.0.resumed.store(false, Ordering::Release);
+        }
+    }
+
+    async fn send_again(&self) -> Result<()> {
         let store = &self.client().0.store;
         for row in store.outbox(&self.id()).await? {
             match row.kind {
@@ -66,7 +92,6 @@ impl Device {
             }
         }
         self.flush_reports().await;
-        *resumed = true;
         Ok(())
     }
 }

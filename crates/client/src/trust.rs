@@ -1,25 +1,26 @@
 //! The tenant's trust as this client has verified it: from the pinned root, through the nodes' signatures, to the log.
 
 use core::time::Duration;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use greffe_api::escrow as escrow_api;
 use greffe_api::relay as relay_api;
 use greffe_envelope::label::sha256;
 use greffe_envelope::pb;
-use greffe_envelope::statement::Signed;
-use greffe_envelope::trust::{
-    Applied, TrustError, TrustState, VerifiedDisclosure, verify_currency,
-};
+use greffe_envelope::statement::{Signed, Statement as _};
+use greffe_envelope::trust::{Applied, TrustError, TrustState, VerifiedDisclosure};
 use greffe_mls::{DisclosureError, DisclosureInfo, DisclosureVerifier};
 use greffe_service_kit::clock::SharedClock;
 use greffe_types::{Digest, Millis, TenantId};
 use tokio::sync::Mutex;
 
-use crate::connection::Connection;
-use crate::error::{ClientError, Result, call, untrusted};
+use crate::connection::{Connection, within};
+use crate::currency::Currency;
+use crate::error::{ClientError, Result, call, malformed, untrusted};
 use crate::log::LogView;
 use crate::store::{ClientStore, Op};
 
@@ -27,6 +28,9 @@ use crate::store::{ClientStore, Op};
 const REFRESH: Duration = Duration::from_secs(5 * 60);
 /// What a disclosure is called that is handed over to be looked up only.
 const SUPERSEDED: &str = "superseded disclosure";
+/// The bundle in force, and those before it.
+const NEWEST: &str = "trust bundle";
+const OLDER: &str = "older trust bundle";
 /// Currency statements older than half their life are asked for again.
 const CURRENCY_RENEWAL: Duration = Duration::from_secs(12 * 60 * 60);
 
@@ -35,9 +39,10 @@ pub struct Trust {
     connection: Connection,
     clock: SharedClock,
     state: RwLock<Option<Arc<TrustState>>>,
-    currency: RwLock<HashMap<Digest, Vec<Signed<pb::Currency>>>>,
-    /// One refresh at a time; when the last one succeeded.
-    refreshing: Mutex<()>,
+    currency: Currency,
+    /// One refresh at a time; the bundles that the log was seen to have.
+    refreshing: Mutex<HashSet<Digest>>,
+    /// When the last one succeeded.
     refreshed: RwLock<Option<Instant>>,
 }
 
@@ -49,7 +54,12 @@ impl Trust {
         clock: SharedClock,
     ) -> Result<Self> {
         let mut state: Option<TrustState> = None;
-        for (statement, index) in store.trust().await? {
+        let mut logged = HashSet::new();
+        for row in store.trust().await? {
+            let (statement, index) = (row.statement, row.log_index);
+            if row.in_log && statement.r#type == pb::TrustBundle::TYPE {
+                logged.insert(sha256(&statement.statement));
+            }
             match &mut state {
                 None => {
                     let root = connection.root().clone();
@@ -67,8 +77,8 @@ impl Trust {
             connection,
             clock,
             state: RwLock::new(state.map(Arc::new)),
-            currency: RwLock::default(),
-            refreshing: Mutex::new(()),
+            currency: Currency::default(),
+            refreshing: Mutex::new(logged),
             refreshed: RwLock::new(None),
         })
     }
@@ -107,9 +117,9 @@ impl Trust {
     ///
     /// # Errors
     /// [`ClientError::Trust`], [`ClientError::Log`]: the relay hands over something else than root, nodes and log vouch
-    /// for; nothing may be sent on its word.
+    /// for; nothing may be sent on its word. `BUNDLE_NOT_LOGGED`: it does not say where the log has a new bundle.
     pub(crate) async fn refresh(&self, store: &ClientStore, log: &LogView) -> Result<()> {
-        let _one = self.refreshing.lock().await;
+        let mut logged_bundles = self.refreshing.lock().await;
         let answer = self
             .connection
             .directory()?
@@ -117,30 +127,44 @@ impl Trust {
             .await
             .map_err(call("GetTrust"))?
             .into_inner();
-        let bundle = answer
+        let newest = answer
             .bundle
             .ok_or(ClientError::Answer("no trust bundle"))?;
-        let mut ops = Vec::new();
-        let mut next = match self.state() {
-            Ok(known) => {
-                let applied = known.check(&bundle).map_err(untrusted("trust bundle"))?;
-                let mut next = (*known).clone();
-                if applied == Applied::New {
-                    next.apply(&bundle, 0).map_err(untrusted("trust bundle"))?;
-                    ops.push(trust_op(&bundle, 0));
-                }
-                next
-            }
-            Err(_) => {
+        let places = answer.bundle_places.iter();
+        let places: HashMap<u64, u64> = places.map(|at| (at.version, at.log_index)).collect();
+        let known = self.state().ok();
+        let older = answer.older_bundles.into_iter().map(|raw| (OLDER, raw));
+        let newest = (NEWEST, newest);
+        let (mut next, bundles) = match &known {
+            // In their order: nodes that have changed meanwhile were vouched for by those before them.
+            Some(known) => ((**known).clone(), older.chain([newest]).collect::<Vec<_>>()),
+            None => {
                 let root = self.connection.root().clone();
-                ops.push(trust_op(&bundle, 0));
-                TrustState::new(root, bundle).map_err(untrusted("trust bundle"))?
+                let first = TrustState::new(root, newest.1.clone());
+                let first = first.map_err(untrusted(NEWEST))?;
+                (first, [newest].into_iter().chain(older).collect())
             }
         };
-        for bundle in answer.older_bundles {
-            let recalled = next.recall(&bundle, 0);
-            if recalled.map_err(untrusted("older trust bundle"))? == Applied::New {
-                ops.push(trust_op(&bundle, 0));
+        let mut fresh = Vec::new();
+        for (what, raw) in bundles {
+            let bundle = Signed::<pb::TrustBundle>::decode(raw.clone()).map_err(malformed(what))?;
+            let place = places.get(&bundle.version).copied();
+            let applied = if what == NEWEST {
+                next.apply(&raw, place.unwrap_or_default())
+            } else {
+                next.recall(&raw, place.unwrap_or_default())
+            };
+            applied.map_err(untrusted(what))?;
+            if logged_bundles.contains(&bundle.digest()) {
+                continue;
+            }
+            let known = known.as_ref();
+            let known = known.and_then(|state| state.bundle_version(bundle.version));
+            match place {
+                Some(index) => fresh.push((what, raw, index)),
+                // Believed by a version before this one, which did not ask: looked for once the relay says where.
+                None if known.is_some_and(|known| known.digest() == bundle.digest()) => {}
+                None => return Err(not_logged(bundle.version)),
             }
         }
         // What supersedes comes before what is superseded, which nothing makes current again.
@@ -150,7 +174,6 @@ impl Trust {
             ("disclosure", answer.disclosures),
             (SUPERSEDED, answer.superseded_disclosures),
         ];
-        let mut fresh = Vec::new();
         for (what, list) in statements {
             for logged in list {
                 let statement = logged
@@ -167,6 +190,7 @@ impl Trust {
                 }
             }
         }
+        let mut ops = Vec::new();
         if let Some(highest) = fresh.iter().map(|(_, _, index)| *index).max() {
             let needed = highest
                 .checked_add(1)
@@ -182,6 +206,10 @@ impl Trust {
         }
         if !ops.is_empty() {
             store.write(ops).await?;
+            let bundles = fresh
+                .iter()
+                .filter(|(what, ..)| [NEWEST, OLDER].contains(what));
+            logged_bundles.extend(bundles.map(|(_, raw, _)| sha256(&raw.statement)));
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             *state = Some(Arc::new(next));
         }
@@ -229,44 +257,50 @@ impl Trust {
         }
         let mode = disclosure.message().mode;
         let nodes = state.bundle().message().nodes.iter();
-        let asked = nodes.filter_map(|node| {
-            let mut escrow = self.connection.escrow(&node.name).ok()?;
-            Some(async move {
-                let request = escrow_api::GetCurrencyRequest { mode };
-                let answer = escrow.get_currency(request).await;
-                let answer = answer.map_err(call("GetCurrency"))?.into_inner();
-                let statement = answer
-                    .currency
-                    .ok_or(ClientError::Answer("no currency statement"))?;
-                Signed::<pb::Currency>::decode(statement).map_err(untrusted("currency statement"))
+        // A node that takes the call and never answers is one that is missing.
+        let limit = self.connection.patience();
+        let mut asked: FuturesUnordered<_> = nodes
+            .filter_map(|node| {
+                let mut escrow = self.connection.escrow(&node.name).ok()?;
+                let ask = async move {
+                    let request = escrow_api::GetCurrencyRequest { mode };
+                    let answer = escrow.get_currency(request).await;
+                    let answer = answer.map_err(call("GetCurrency"))?.into_inner();
+                    let statement = answer
+                        .currency
+                        .ok_or(ClientError::Answer("no currency statement"))?;
+                    Signed::<pb::Currency>::decode(statement)
+                        .map_err(malformed("currency statement"))
+                };
+                Some(async move { (&node.name, within(limit, "GetCurrency", ask).await) })
             })
-        });
-        let answers = futures::future::join_all(asked).await;
+            .collect();
         let mut failure = None;
-        let mut statements = Vec::new();
-        for answer in answers {
-            match answer {
-                Ok(statement) => statements.push(statement),
+        while let Some((node, answer)) = asked.next().await {
+            let now = self.clock.now();
+            let taken = answer.and_then(|statement| {
+                self.currency
+                    .take_in(&state, disclosure, node, statement, now)
+            });
+            match taken {
+                Ok(()) => {}
                 Err(error) => failure = Some(error),
             }
-        }
-        {
-            let mut currency = self
-                .currency
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            let kept = currency.entry(disclosure.digest()).or_default();
-            kept.extend(statements);
-            // A node's newest word is what counts; a handful of each is more than ever needed.
-            kept.sort_by_key(|statement| core::cmp::Reverse(statement.at));
-            kept.truncate(64);
+            // Enough have said so: nobody waits for the others.
+            let since = now.minus(CURRENCY_RENEWAL);
+            if self.check_current(&state, disclosure, now, since).is_ok() {
+                return Ok(());
+            }
         }
         let now = self.clock.now();
-        match self.check_current(&state, disclosure, now, Millis::new(0)) {
-            Ok(()) => Ok(()),
+        match (
+            self.check_current(&state, disclosure, now, Millis::new(0)),
+            failure,
+        ) {
+            (Ok(()), _) => Ok(()),
             // Too few nodes answered at all: the reason of one of them says more than the count.
-            Err(_) if failure.is_some() => Err(failure.expect("checked")),
-            Err(error) => Err(untrusted("currency of the disclosure")(error)),
+            (Err(_), Some(failure)) => Err(failure),
+            (Err(error), None) => Err(untrusted("currency of the disclosure")(error)),
         }
     }
 
@@ -277,21 +311,21 @@ impl Trust {
         now: Millis,
         not_before: Millis,
     ) -> Result<(), TrustError> {
-        let currency = self.currency.read().unwrap_or_else(PoisonError::into_inner);
         let epochs = check_epochs(state, disclosure)?;
-        let same = |statement: &&Signed<pb::Currency>| {
-            statement.share_epochs == epochs && statement.at >= not_before.get()
-        };
-        let known = currency.get(&disclosure.digest());
-        let statements: Vec<_> = known.into_iter().flatten().filter(same).cloned().collect();
-        verify_currency(
-            &statements,
-            disclosure,
-            state.bundle(),
-            threshold(state, disclosure),
-            now,
-        )
+        let threshold = threshold(state, disclosure);
+        self.currency
+            .check(state, disclosure, &epochs, threshold, (not_before, now))
     }
+}
+
+/// A bundle that is in no log may be one that this client alone is shown, and that leaves no trace.
+fn not_logged(version: u64) -> ClientError {
+    ClientError::refused(
+        "BUNDLE_NOT_LOGGED",
+        format!(
+            "the relay does not say where the log has trust bundle {version}, so it was not taken in: upgrade the relay before its clients, or have the bundle published"
+        ),
+    )
 }
 
 /// Every key of a disclosure has a verified record and a verified share epoch; gives the epochs' digests in the order of

@@ -19,8 +19,8 @@ use greffe_types::Millis;
 pub use bundle::{Bundle, ROLES};
 pub use device::{device_signer, verify_by_device, verify_device_cert};
 pub use disclosure::{
-    CURRENCY_MAX_AGE, Trust, VerifiedDisclosure, verify_acknowledgement, verify_currency,
-    verify_disclosure,
+    CURRENCY_MAX_AGE, CURRENCY_MAX_AHEAD, Trust, VerifiedDisclosure, verify_acknowledgement,
+    verify_currency, verify_disclosure,
 };
 pub use journal::{VerifiedEpoch, verify_key_record, verify_share_epoch};
 pub use receipt::{verify_range, verify_receipt, verify_void};

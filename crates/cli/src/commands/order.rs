@@ -120,6 +120,35 @@ struct OrderView {
 #[derive(Serialize)]
 struct List {
     orders: Vec<OrderView>,
+    /// Listed by the archive, and signed by nobody whom this client knows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unverified: Vec<Unverified>,
+}
+
+#[derive(Serialize)]
+struct Unverified {
+    order: String,
+    reason: String,
+    message: String,
+}
+
+impl Unverified {
+    fn new(order: Option<OrderId>, why: &Failure) -> Self {
+        Self {
+            order: order.map_or_else(|| "?".to_owned(), |id| id.to_string()),
+            reason: why.reason().to_owned(),
+            message: one_line(why.message()),
+        }
+    }
+
+    fn line(&self) -> String {
+        let Self {
+            order,
+            reason,
+            message,
+        } = self;
+        format!("{order}  NOT VERIFIED  {reason}: {message}\n")
+    }
 }
 
 impl OrderView {
@@ -175,7 +204,8 @@ impl OrderView {
     }
 }
 
-/// Who approved: each one's signature is verified, over this very order.
+/// Who approved: each one's signature is verified, over this very order, by the roster of whichever bundle. Whether they may
+/// still approve is what the nodes decide.
 fn approvers(people: &People, info: &OrderInfo) -> Result<Vec<String>> {
     let trust = people.client().trust()?;
     let refused = |what: String| {
@@ -190,10 +220,15 @@ fn approvers(people: &People, info: &OrderInfo) -> Result<Vec<String>> {
     let one = |raw: &pb::SignedStatement| {
         let approval =
             Signed::<pb::Approval>::decode(raw.clone()).map_err(|error| refused(chain(&error)))?;
-        trust
-            .bundle()
-            .verify_person(&approval, &approval.person, &[], Millis::new(approval.at))
-            .map_err(|error| refused(chain(&error)))?;
+        let (person, at) = (&approval.person, Millis::new(approval.at));
+        let in_force = trust.bundle().verify_person(&approval, person, &[], at);
+        if let Err(error) = in_force
+            && !trust
+                .older_bundles()
+                .any(|older| older.verify_person(&approval, person, &[], at).is_ok())
+        {
+            return Err(refused(chain(&error)));
+        }
         if approval.order != info.order.digest().as_bytes() {
             return Err(refused("it is of another order".to_owned()));
         }
@@ -274,18 +309,27 @@ async fn status(one: &One, output: Output) -> Result<()> {
 }
 
 async fn list(people: &People, output: Output) -> Result<()> {
-    let (mut orders, mut token) = (Vec::new(), None);
+    let (mut orders, mut unverified, mut token) = (Vec::new(), Vec::new(), None);
     loop {
         let page = people.orders(token).await?;
-        for info in &page.items {
-            orders.push(OrderView::new(people, info)?);
+        for listed in page.items {
+            let viewed = match listed {
+                Ok(info) => OrderView::new(people, &info).map_err(|why| (Some(info.id), why)),
+                Err(order) => Err((order.id, order.error.into())),
+            };
+            match viewed {
+                Ok(view) => orders.push(view),
+                Err((order, why)) => unverified.push(Unverified::new(order, &why)),
+            }
         }
         match page.next {
             Some(next) => token = Some(next),
             None => break,
         }
     }
-    print(output, &List { orders }, |list| {
-        list.orders.iter().map(OrderView::line).collect()
+    print(output, &List { orders, unverified }, |list| {
+        let orders = list.orders.iter().map(OrderView::line);
+        let unverified = list.unverified.iter().map(Unverified::line);
+        orders.chain(unverified).collect()
     })
 }

@@ -18,11 +18,10 @@ use tonic::{Request, Response, Status};
 
 pub use combine::{NotOpened, OpenedRecord};
 pub use open::Opening;
-pub use orders::{OrderInfo, OrderRequest, OrderState};
+pub use orders::{OrderInfo, OrderRequest, OrderState, UnverifiedOrder};
 pub use record::{Record, verify_record};
 
 use crate::client::Client;
-use crate::device::Pause;
 use crate::error::{ClientError, Result, call, malformed, untrusted};
 use crate::person::Person;
 
@@ -92,7 +91,7 @@ impl People {
         F: Fn(Request<Q>) -> R,
         R: Future<Output = Result<Response<A>, Status>>,
     {
-        let mut pause = Pause::default();
+        let mut pause = self.client.pause();
         loop {
             match make(self.request(message.clone())?).await {
                 Ok(answer) => return Ok(answer.into_inner()),

@@ -1,7 +1,7 @@
 //! Opening records under a released order: this machine asks every node for its partial opening, verifies each, combines a
 //! quorum, and decrypts. No service sees the result.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -14,19 +14,22 @@ use greffe_envelope::opening::{RecordList, order_event};
 use greffe_envelope::pb;
 use greffe_envelope::trust::TrustState;
 use greffe_types::{Digest, OrderId};
-use tonic::Streaming;
+use tonic::{Code, Status, Streaming};
 
 use super::People;
 use super::combine::{Answer, Fetched, NotOpened, OpenedRecord, combine};
 use super::orders::{OrderInfo, OrderState};
 use super::record::verify_record;
 use crate::attachment::{open_stream, refused};
+use crate::connection::within;
 use crate::error::{ClientError, Result, call};
 use crate::log::{Included, LogError, VerifiedCheckpoint};
 use crate::receive::body;
 
 /// Records opened together.
 const CHUNK: usize = 64;
+/// A node has that many times the patience of a connection for a chunk: it opens and logs each record of it.
+const NODE_PATIENCE: u32 = 2;
 
 /// An order being opened: its records come in chunks.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub struct Opening {
     records: Streaming<api::FetchRecordsResponse>,
     holders: HashMap<Digest, Arc<ShareHolders>>,
     checkpoint: VerifiedCheckpoint,
+    /// Nodes that let their time pass: not waited for again while the others are enough.
+    silent: BTreeSet<String>,
 }
 
 impl People {
@@ -100,6 +105,7 @@ impl People {
             records,
             holders: HashMap::new(),
             checkpoint,
+            silent: BTreeSet::new(),
         })
     }
 }
@@ -307,9 +313,10 @@ impl Opening {
         Ok(())
     }
 
-    /// Asks every node at once; gives each record's answers by node.
+    /// Asks every node at once; gives each record's answers by node. One that takes the call and never answers costs its
+    /// time once: the others are a quorum without it.
     async fn ask_nodes(
-        &self,
+        &mut self,
         state: &TrustState,
         fetched: &[Fetched],
     ) -> Result<HashMap<Digest, Vec<(String, Answer)>>> {
@@ -320,16 +327,38 @@ impl Opening {
             path: self.leaf.path.iter().map(Digest::to_vec).collect(),
             checkpoint: self.leaf.checkpoint.bytes.clone(),
         };
-        let nodes = state.bundle().message().nodes.iter();
-        let asked = nodes.map(|node| {
+        let nodes = &state.bundle().message().nodes;
+        let needed = fetched.iter().filter_map(|one| {
+            let key_id = Digest::try_from(one.wrap.key_id.as_slice()).ok()?;
+            Some(state.share_epoch(&key_id)?.threshold())
+        });
+        let needed = needed.max().unwrap_or(nodes.len());
+        let silent = nodes.iter().filter(|node| self.silent.contains(&node.name));
+        if nodes.len() - silent.count() < needed {
+            self.silent.clear();
+        }
+        let limit = self.people.client.connection().patience() * NODE_PATIENCE;
+        let (this, silent) = (&*self, &self.silent);
+        let asked = nodes.iter().map(|node| {
             let order = order.clone();
             async move {
-                let answers = self.ask_node(&node.name, order, fetched).await;
+                let answers = if silent.contains(&node.name) {
+                    let status = Status::deadline_exceeded("it let its time pass before");
+                    Err(call("Open")(status))
+                } else {
+                    within(limit, "Open", this.ask_node(&node.name, order, fetched)).await
+                };
                 (node.name.clone(), answers)
             }
         });
         let mut all: HashMap<Digest, Vec<(String, Answer)>> = HashMap::new();
-        for (node, answers) in futures::future::join_all(asked).await {
+        let answered = futures::future::join_all(asked).await;
+        for (node, answers) in answered {
+            if let Err(ClientError::Call { source, .. }) = &answers
+                && source.code == Code::DeadlineExceeded
+            {
+                self.silent.insert(node.clone());
+            }
             match answers {
                 Ok(mut answers) => {
                     for one in fetched {

@@ -5,6 +5,7 @@ use greffe_api::archive::order_service_client::OrderServiceClient;
 use greffe_envelope::opening::{RecordList, RecordsError};
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
+use greffe_envelope::trust::TrustState;
 use greffe_service_kit::tls::Channel;
 use greffe_types::{Digest, MatterId, Millis, OrderId};
 
@@ -31,6 +32,15 @@ pub struct OrderRequest {
     pub expiry: Millis,
     /// Until when the log shows only a commitment; none when not sealed.
     pub seal_until: Option<Millis>,
+}
+
+/// An order that the archive lists, and that nobody whom this client knows has signed.
+#[derive(Debug)]
+pub struct UnverifiedOrder {
+    /// Its id, as the archive has it; none when it is none.
+    pub id: Option<OrderId>,
+    /// Why it is not believed.
+    pub error: ClientError,
 }
 
 /// How an order stands, with what it says verified.
@@ -121,13 +131,27 @@ impl People {
                 "whoever asked for an order cannot approve it: another person has to",
             ));
         }
+        let now = self.client.now();
+        let trust = self.client.trust()?;
+        let requester = &info.order.requester;
+        let may_ask = trust
+            .bundle()
+            .verify_person(&info.order, requester, &[], now);
+        if let Err(error) = may_ask {
+            return Err(ClientError::refused(
+                "ORDER_SIGNATURE",
+                format!(
+                    "{requester} may not ask for this order any more, or has another key by now ({error}): no node would answer; have it filed anew"
+                ),
+            ));
+        }
         let approval = pb::Approval {
             tenant: self.client.connection().tenant().to_string(),
             order: info.order.digest().to_vec(),
             records_root: list.root().to_vec(),
             records_count: list.count(),
             person: self.person.name().to_owned(),
-            at: self.client.now().get(),
+            at: now.get(),
         };
         let request = api::ApproveOrderRequest {
             approval: Some(self.person.sign(approval).into_raw()),
@@ -170,11 +194,14 @@ impl People {
         Ok((info, list))
     }
 
-    /// A page of orders.
+    /// A page of orders; one that does not verify hides no other.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn orders(&self, page: Option<String>) -> Result<Page<OrderInfo>> {
+    pub async fn orders(
+        &self,
+        page: Option<String>,
+    ) -> Result<Page<Result<OrderInfo, UnverifiedOrder>>> {
         let orders = self.orders_api()?;
         let request = api::ListOrdersRequest {
             page_size: 0,
@@ -185,14 +212,12 @@ impl People {
             async move { orders.list_orders(request).await }
         });
         let answer = answer.await?;
-        let infos = answer
-            .orders
-            .into_iter()
-            .map(|status| self.info(Some(status)));
-        Ok(Page::new(
-            infos.collect::<Result<_>>()?,
-            answer.next_page_token,
-        ))
+        let infos = answer.orders.into_iter().map(|status| {
+            let id = id_of(&status);
+            self.info(Some(status))
+                .map_err(|error| UnverifiedOrder { id, error })
+        });
+        Ok(Page::new(infos.collect(), answer.next_page_token))
     }
 
     /// What the archive says of an order, with the requester's signature verified.
@@ -201,18 +226,9 @@ impl People {
         let state = status.state();
         let raw = status.order.ok_or(ClientError::Answer("no order"))?;
         let order = Signed::<pb::Order>::decode(raw).map_err(malformed("order"))?;
-        let bundle = self.client.trust()?.bundle().clone();
-        // As of the order's own beginning: somebody who has left since has still signed it.
-        let person = bundle
-            .message()
-            .roster
-            .iter()
-            .find(|person| person.name == order.requester)
-            .ok_or(ClientError::Answer("an order by nobody of the roster"))?;
-        order
-            .verify(&person.name, &person.signing_key)
-            .map_err(malformed("order"))?;
-        if order.tenant != bundle.tenant().as_str() {
+        let trust = self.client.trust()?;
+        check_requester(&trust, &order)?;
+        if order.tenant != trust.bundle().tenant().as_str() {
             return Err(ClientError::Answer("an order of another tenant"));
         }
         Ok(OrderInfo {
@@ -226,6 +242,30 @@ impl People {
             salt: status.salt,
         })
     }
+}
+
+/// The requester signed it, by the roster of whichever bundle: somebody who has left since, or has another key by now, has
+/// still signed it.
+fn check_requester(state: &TrustState, order: &Signed<pb::Order>) -> Result<()> {
+    let mut failure = ClientError::Answer("an order by nobody of the roster");
+    let older: Vec<_> = state.older_bundles().collect();
+    let newest_first = core::iter::once(state.bundle()).chain(older.into_iter().rev());
+    for bundle in newest_first {
+        let mut roster = bundle.message().roster.iter();
+        let Some(person) = roster.find(|person| person.name == order.requester) else {
+            continue;
+        };
+        match order.verify(&person.name, &person.signing_key) {
+            Ok(()) => return Ok(()),
+            Err(error) => failure = malformed("order")(error),
+        }
+    }
+    Err(failure)
+}
+
+fn id_of(status: &api::OrderStatus) -> Option<OrderId> {
+    let order = Signed::<pb::Order>::decode(status.order.clone()?).ok()?;
+    OrderId::try_from(order.id.as_slice()).ok()
 }
 
 fn refused_list(error: RecordsError) -> ClientError {

@@ -76,7 +76,7 @@ impl Device {
     pub async fn receiver(&self, window: u32) -> Result<Receiver> {
         let turn = self.0.receiving.clone().lock_owned().await;
         self.client().freshen().await?;
-        self.resume().await?;
+        self.try_resume().await?;
         Ok(Receiver::new(self.clone(), window, turn))
     }
 
@@ -103,13 +103,14 @@ impl Device {
 
 impl Receiver {
     fn new(device: Device, window: u32, turn: OwnedMutexGuard<()>) -> Self {
+        let pause = device.client().pause();
         Self {
             device,
             window: if window == 0 { WINDOW } else { window },
             stream: None,
             stalled: HashSet::new(),
             restarts: HashMap::new(),
-            pause: Pause::default(),
+            pause,
             taking: None,
             turn: Arc::new(turn),
         }
@@ -204,7 +205,7 @@ impl Receiver {
                 _ => break,
             }
         }
-        self.pause = Pause::default();
+        self.pause.reset();
         self.take(batch).await
     }
 

@@ -48,30 +48,48 @@ pub(super) struct Engine {
     /// Number and head of the last own receipt of each conversation.
     chain: HashMap<ConversationId, (u64, Digest)>,
     pause: Pause,
+    owed: Owed,
     _turn: OwnedMutexGuard<()>,
+}
+
+/// Messages that were given up in memory and stay stored. What comes later follows them by counter, so that it cannot go
+/// out before them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    /// Memory has everything that is stored.
+    Nothing,
+    /// The relay could not be reached: they go out again by themselves.
+    Retried,
+    /// Something else was wrong, and would be again at once: they go out before the next message.
+    Awaited,
+}
+
+/// A message of an earlier sender or try, which nobody waits for any more.
+fn recovered(row: &OutboxRow) -> Result<Flight> {
+    Ok(Flight {
+        sealed: Sealed::stored(row)?,
+        outgoing: None,
+        answer: None,
+        attempts: 0,
+        since: Instant::now(),
+    })
+}
+
+fn is_unsent(row: &&OutboxRow) -> bool {
+    row.kind == OutboxKind::Message && !row.payload.is_empty()
 }
 
 impl Engine {
     pub(super) fn new(
         device: Device,
         jobs: mpsc::Receiver<Job>,
-        recovered: Vec<OutboxRow>,
+        stored: Vec<OutboxRow>,
         turn: OwnedMutexGuard<()>,
     ) -> Result<Self> {
-        let inflight = recovered
-            .iter()
-            .filter(|row| row.kind == OutboxKind::Message && !row.payload.is_empty())
-            .map(|row| {
-                Ok(Flight {
-                    sealed: Sealed::stored(row)?,
-                    outgoing: None,
-                    answer: None,
-                    attempts: 0,
-                    since: Instant::now(),
-                })
-            })
-            .collect::<Result<_>>()?;
+        let unsent = stored.iter().filter(is_unsent);
+        let inflight = unsent.map(recovered).collect::<Result<_>>()?;
         Ok(Self {
+            pause: device.client().pause(),
             device,
             jobs,
             inflight,
@@ -79,7 +97,7 @@ impl Engine {
             stream: None,
             answered: Vec::new(),
             chain: HashMap::new(),
-            pause: Pause::default(),
+            owed: Owed::Nothing,
             _turn: turn,
         })
     }
@@ -114,6 +132,9 @@ impl Engine {
                     if self.is_unused().await {
                         break;
                     }
+                    if self.owed == Owed::Retried && self.recover().await.is_err() {
+                        self.owed = Owed::Awaited;
+                    }
                 }
             }
         }
@@ -131,8 +152,49 @@ impl Engine {
         false
     }
 
+    /// Takes in again what is stored and was given up, each at its place among what is on its way. All of it goes out by
+    /// another stream; the relay knows what it has.
+    async fn recover(&mut self) -> Result<()> {
+        self.note_answered().await;
+        let store = &self.device.client().0.store;
+        let mut flying: HashMap<Digest, Flight> = self
+            .inflight
+            .drain(..)
+            .map(|flight| (flight.sealed.digest, flight))
+            .collect();
+        self.stream = None;
+        for row in store
+            .outbox(&self.device.id())
+            .await?
+            .iter()
+            .filter(is_unsent)
+        {
+            let flight = match flying.remove(&row.digest) {
+                Some(flight) => flight,
+                None => recovered(row)?,
+            };
+            self.inflight.push_back(flight);
+        }
+        self.owed = Owed::Nothing;
+        Ok(())
+    }
+
     /// Seals what was handed over, conversation by conversation, and sends it once it is stored.
     async fn seal(&mut self, jobs: Vec<Job>) {
+        if self.owed != Owed::Nothing
+            && !jobs.is_empty()
+            && let Err(error) = self.recover().await
+        {
+            self.give_up(&error);
+            for job in jobs {
+                let error = ClientError::refused(
+                    "STORE_FAILED",
+                    format!("{error}; the message was not stored: send it again"),
+                );
+                drop(job.answer.send(Err(error)));
+            }
+            return;
+        }
         let mut groups: Vec<(ConversationId, Vec<Job>)> = Vec::new();
         for job in jobs {
             let id = job.outgoing.conversation;
@@ -240,20 +302,27 @@ impl Engine {
         }
     }
 
-    /// Says to everybody who waits that it did not work; what is stored goes out with the next sender.
+    /// Says to everybody who waits that it did not work; what is stored goes out again before anything later.
     fn give_up(&mut self, error: &ClientError) {
+        self.owed = if error.is_retryable() {
+            Owed::Retried
+        } else {
+            Owed::Awaited
+        };
+        // What was given up may still be answered there, and is to be sent again.
+        self.stream = None;
         let refused = self.refused.drain().flat_map(|(_, flights)| flights);
         let refused: Vec<Flight> = refused.map(|(flight, _)| flight).collect();
         for flight in self.inflight.drain(..).chain(refused) {
             let error = ClientError::refused(
                 "NOT_SENT",
-                format!("{error}; the message is stored and goes out with the next sender"),
+                format!("{error}; the message is stored and goes out again, before any later one"),
             );
             if let Some(answer) = flight.answer {
                 drop(answer.send(Err(error)));
             }
         }
-        self.pause = Pause::default();
+        self.pause.reset();
     }
 
     async fn answered(&mut self, answer: Option<Result<api::SendResponse, Status>>) {
@@ -273,7 +342,7 @@ impl Engine {
             // An answer to what was given up meanwhile, or to nothing at all.
             return;
         };
-        self.pause = Pause::default();
+        self.pause.reset();
         let id = flight.sealed.conversation;
         if response.sequence == 0 {
             self.refused
@@ -464,6 +533,8 @@ impl Engine {
                 Ok(())
             }
             Err(error) => {
+                // They stay stored, and what follows them by counter is not taken before them.
+                self.owed = Owed::Awaited;
                 let stated = error.reason().to_owned();
                 for flight in again {
                     flight.fail(&self.device, refusal(&stated));

@@ -158,7 +158,7 @@ impl Device {
     /// # Errors
     /// [`ClientError`].
     pub async fn sender(&self) -> Result<Sender> {
-        self.resume().await?;
+        self.try_resume().await?;
         let mut current = self.0.sender.lock().await;
         if let Some(jobs) = current.as_ref().filter(|jobs| !jobs.is_closed()) {
             return Ok(Sender {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{Outgoing, OutgoingAttachment, Source};
 use crate::client::random;
-use crate::device::{Device, Pause};
+use crate::device::Device;
 use crate::error::{ClientError, Result, call};
 use crate::receive::body;
 
@@ -120,7 +120,7 @@ impl Device {
             size: reference.size,
             conversation: conversation.to_vec(),
         };
-        let mut pause = Pause::default();
+        let mut pause = self.client().pause();
         loop {
             match self
                 .send_upload(start.clone(), attachment, &place, padded, length)

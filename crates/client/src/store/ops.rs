@@ -16,7 +16,7 @@ const ROWS: usize = 256;
 pub(crate) enum Op {
     /// The last verified checkpoint.
     LogHead { head: TreeHead, checkpoint: Vec<u8> },
-    /// A statement of root or nodes that was taken in.
+    /// A statement of root or nodes that was taken in, the log having it there.
     Trust {
         digest: Digest,
         log_index: u64,
@@ -103,8 +103,8 @@ async fn one(tx: &mut Connection, op: Op) -> sqlx::Result<()> {
             log_index,
             statement,
         } => sql::query(
-            "INSERT INTO trust_statement (digest, log_index, statement) VALUES ($1, $2, $3)
-             ON CONFLICT DO NOTHING",
+            "INSERT INTO trust_statement (digest, log_index, statement, in_log) VALUES ($1, $2, $3, 1)
+             ON CONFLICT (digest) DO UPDATE SET log_index = excluded.log_index, in_log = 1",
         )
         .bind(digest.to_vec())
         .bind(log_index as i64)

@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::rows::{
     AckRow, ConversationRow, ConversationState, DeviceRow, ItemRow, OutboxKind, OutboxRow,
-    ReportRow, SealedRow, damaged,
+    ReportRow, SealedRow, TrustRow, damaged,
 };
 use super::{ClientStore, Op};
 use crate::error::Result;
@@ -48,13 +48,20 @@ impl ClientStore {
     }
 
     /// Statements taken in, in their order, with their places in the log.
-    pub(crate) async fn trust(&self) -> Result<Vec<(pb::SignedStatement, u64)>> {
-        let rows: Vec<(Vec<u8>, i64)> =
-            sql::query_as("SELECT statement, log_index FROM trust_statement ORDER BY place")
-                .fetch_all(self.db().read())
-                .await?;
+    pub(crate) async fn trust(&self) -> Result<Vec<TrustRow>> {
+        let rows: Vec<(Vec<u8>, i64, i64)> = sql::query_as(
+            "SELECT statement, log_index, in_log FROM trust_statement ORDER BY place",
+        )
+        .fetch_all(self.db().read())
+        .await?;
         rows.into_iter()
-            .map(|(bytes, index)| Ok((decode("trust_statement", &bytes)?, index as u64)))
+            .map(|(bytes, index, in_log)| {
+                Ok(TrustRow {
+                    statement: decode("trust_statement", &bytes)?,
+                    log_index: index as u64,
+                    in_log: in_log != 0,
+                })
+            })
             .collect()
     }
 

@@ -78,6 +78,15 @@ pub(crate) struct ConversationRow {
     pub(crate) previous: Digest,
 }
 
+/// A statement of root or nodes that was taken in.
+#[derive(Debug, Clone)]
+pub(crate) struct TrustRow {
+    pub(crate) statement: pb::SignedStatement,
+    pub(crate) log_index: u64,
+    /// The log was seen to have it there; not so of bundles that an earlier version took in.
+    pub(crate) in_log: bool,
+}
+
 /// A notice acknowledged.
 #[derive(Debug, Clone)]
 pub(crate) struct AckRow {

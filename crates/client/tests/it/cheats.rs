@@ -205,11 +205,26 @@ pub(crate) struct Shown {
     pub(crate) order: Option<pb::SignedStatement>,
     pub(crate) records: Vec<Vec<u8>>,
     pub(crate) approvals: Vec<pb::SignedStatement>,
+    /// Leaf of the order, once it is released.
+    pub(crate) released: Option<u64>,
+    /// What is handed out under it.
+    pub(crate) fetched: Vec<archive_api::FetchedRecord>,
+    /// What is listed.
+    pub(crate) listed: Vec<pb::SignedStatement>,
 }
 
 impl Orders {
     fn status(&self) -> archive_api::OrderStatus {
         let shown = self.0.lock().unwrap();
+        if let Some(log_index) = shown.released {
+            return archive_api::OrderStatus {
+                state: archive_api::OrderState::Released.into(),
+                order: shown.order.clone(),
+                approvals: shown.approvals.clone(),
+                log_index,
+                ..Default::default()
+            };
+        }
         archive_api::OrderStatus {
             state: archive_api::OrderState::Pending.into(),
             order: shown.order.clone(),
@@ -263,7 +278,16 @@ impl OrderService for Orders {
         &self,
         _: Request<archive_api::ListOrdersRequest>,
     ) -> Result<Response<archive_api::ListOrdersResponse>, Status> {
-        Err(Status::unimplemented("list"))
+        let listed = self.0.lock().unwrap().listed.clone();
+        let orders = listed.into_iter().map(|order| archive_api::OrderStatus {
+            state: archive_api::OrderState::Pending.into(),
+            order: Some(order),
+            ..Default::default()
+        });
+        Ok(Response::new(archive_api::ListOrdersResponse {
+            orders: orders.collect(),
+            next_page_token: String::new(),
+        }))
     }
 
     type FetchRecordsStream = ReceiverStream<Result<archive_api::FetchRecordsResponse, Status>>;
@@ -272,7 +296,15 @@ impl OrderService for Orders {
         &self,
         _: Request<archive_api::FetchRecordsRequest>,
     ) -> Result<Response<Self::FetchRecordsStream>, Status> {
-        Err(Status::unimplemented("fetch"))
+        use archive_api::fetch_records_response::Part;
+        let fetched = self.0.lock().unwrap().fetched.clone();
+        let (records, receiver) = tokio::sync::mpsc::channel(128);
+        for record in fetched {
+            let part = Some(Part::Record(record));
+            let record = archive_api::FetchRecordsResponse { part };
+            records.send(Ok(record)).await.unwrap();
+        }
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     type FetchAttachmentStream =

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod attacks;
+mod changes;
 mod cheats;
 mod life;
+mod outages;
 mod relay;
 mod tenant;
 mod world;

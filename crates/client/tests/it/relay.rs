@@ -33,6 +33,8 @@ pub(crate) struct Hooks {
     pub(crate) deliver: Hook<api::ReceiveResponse, bool>,
     /// Ends the stream of messages before this many were taken.
     pub(crate) hang_up: bool,
+    /// Takes no creation and no commit: it cannot be reached.
+    pub(crate) away: bool,
 }
 
 #[derive(Default)]
@@ -138,6 +140,22 @@ impl Relay {
 
     fn note(&self, call: &'static str) {
         self.state.lock().unwrap().calls.push(call);
+    }
+
+    #[allow(clippy::result_large_err)]
+    fn reached(&self) -> Result<(), Status> {
+        if self.hooks.lock().unwrap().away {
+            return Err(Status::unavailable("away"));
+        }
+        Ok(())
+    }
+
+    /// A message as it is delivered.
+    pub(crate) fn item(&self, id: &ConversationId, sequence: u64) -> api::ReceiveResponse {
+        let state = self.state.lock().unwrap();
+        let mut items = state.conversations[id].items.iter();
+        let found = items.find(|(_, item)| item.sequence == sequence);
+        found.unwrap().1.clone()
     }
 
     fn wake(&self) {
@@ -278,8 +296,18 @@ impl DirectoryService for Relay {
             log_index,
         };
         let (disclosure, leaf) = tenant.logged_disclosure();
+        let mut bundles = tenant.bundles();
+        let place = |(bundle, log_index): &(Signed<pb::TrustBundle>, u64)| api::BundlePlace {
+            version: bundle.version,
+            log_index: *log_index,
+        };
+        let bundle_places = bundles.iter().map(place).collect();
+        let (newest, _) = bundles.pop().unwrap();
+        let older = bundles.iter().map(|(bundle, _)| bundle.raw().clone());
         let mut answer = api::GetTrustResponse {
-            bundle: Some(tenant.bundle.raw().clone()),
+            bundle: Some(newest.raw().clone()),
+            older_bundles: older.collect(),
+            bundle_places,
             key_records: vec![logged(tenant.key.record.raw(), 1)],
             share_epochs: vec![logged(tenant.key.epoch.raw(), 2)],
             disclosures: vec![logged(disclosure.raw(), leaf)],
@@ -417,6 +445,7 @@ impl RelayService for Relay {
         request: Request<api::CreateConversationRequest>,
     ) -> Result<Response<api::CreateConversationResponse>, Status> {
         self.note("CreateConversation");
+        self.reached()?;
         let device = session(&request)?;
         let request = request.into_inner();
         let id = ConversationId::try_from(request.conversation.as_slice()).unwrap();
@@ -475,6 +504,7 @@ impl RelayService for Relay {
         request: Request<api::SubmitCommitRequest>,
     ) -> Result<Response<api::SubmitCommitResponse>, Status> {
         self.note("SubmitCommit");
+        self.reached()?;
         let request = request.into_inner();
         let id = ConversationId::try_from(request.conversation.as_slice()).unwrap();
         let digest = handshake_digest(&request.commit);

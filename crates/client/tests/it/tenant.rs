@@ -49,6 +49,8 @@ pub(crate) struct Tenant {
     pub(crate) nodes: Vec<SigningKey>,
     pub(crate) bundle: Signed<pb::TrustBundle>,
     pub(crate) key: Key,
+    /// Those after the first, with their leaves; the last is in force.
+    bundles: Mutex<Vec<(Signed<pb::TrustBundle>, u64)>>,
     /// With their leaves; the last is in force.
     disclosures: Mutex<Vec<(Signed<pb::Disclosure>, u64)>>,
     log: NoteSigner,
@@ -85,6 +87,7 @@ impl Tenant {
             nodes,
             bundle,
             key,
+            bundles: Mutex::default(),
             disclosures: Mutex::new(vec![(disclosure, 3)]),
             log,
             leaves: Mutex::default(),
@@ -108,10 +111,56 @@ impl Tenant {
         self.disclosures.lock().unwrap().last().cloned().unwrap()
     }
 
+    /// Every bundle with its leaf, by version.
+    pub(crate) fn bundles(&self) -> Vec<(Signed<pb::TrustBundle>, u64)> {
+        let later = self.bundles.lock().unwrap().clone();
+        [(self.bundle.clone(), 0)]
+            .into_iter()
+            .chain(later)
+            .collect()
+    }
+
+    /// The next bundle, signed by the root and as many of the nodes; in no log yet.
+    pub(crate) fn next_bundle(
+        &self,
+        change: impl FnOnce(&mut pb::TrustBundle),
+        nodes: usize,
+    ) -> Signed<pb::TrustBundle> {
+        let (known, _) = self.bundles().pop().unwrap();
+        let mut next = known.message().clone();
+        next.version += 1;
+        next.previous = known.digest().to_vec();
+        change(&mut next);
+        let names: Vec<String> = (1..=nodes).map(|i| format!("escrow-{i}")).collect();
+        let mut signers: Vec<(&str, &SigningKey)> =
+            names.iter().map(String::as_str).zip(&self.nodes).collect();
+        signers.push(("root", &self.root));
+        Signed::sign(next, &signers)
+    }
+
+    /// Puts the next bundle in force.
+    pub(crate) fn change_bundle(&self, change: impl FnOnce(&mut pb::TrustBundle), nodes: usize) {
+        let next = self.next_bundle(change, nodes);
+        let index = self.log_statement(next.raw());
+        self.bundles.lock().unwrap().push((next, index));
+    }
+
+    /// The exact bytes of a leaf.
+    pub(crate) fn leaf(&self, index: u64) -> Vec<u8> {
+        self.leaves.lock().unwrap()[index as usize].clone()
+    }
+
     /// Puts the next disclosure in force.
     pub(crate) fn rotate(&self) {
         let serial = self.disclosure().serial + 1;
         let next = disclosure(&self.root, &self.bundle, &self.key, serial);
+        let index = self.log_statement(next.raw());
+        self.disclosures.lock().unwrap().push((next, index));
+    }
+
+    /// Puts this disclosure in force.
+    pub(crate) fn put_disclosure(&self, disclosure: &pb::Disclosure) {
+        let next = Signed::sign(disclosure.clone(), &[("root", &self.root)]);
         let index = self.log_statement(next.raw());
         self.disclosures.lock().unwrap().push((next, index));
     }
@@ -209,7 +258,8 @@ impl Tenant {
         (signed.into_raw(), next)
     }
 
-    pub(crate) fn currency(&self, node: usize, mode: i32) -> pb::SignedStatement {
+    /// A node's word, by a clock that is so many milliseconds ahead.
+    pub(crate) fn currency(&self, node: usize, mode: i32, ahead: u64) -> pb::SignedStatement {
         let currency = pb::Currency {
             tenant: self.id.to_string(),
             mode,
@@ -217,7 +267,7 @@ impl Tenant {
             disclosure: self.disclosure().digest().to_vec(),
             serial: self.disclosure().serial,
             share_epochs: vec![self.key.epoch.digest().to_vec()],
-            at: now().get(),
+            at: now().get() + ahead,
         };
         let name = format!("escrow-{}", node + 1);
         Signed::sign(currency, &[(&name, &self.nodes[node])]).into_raw()

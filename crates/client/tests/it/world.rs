@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use greffe_api::archive::order_service_server::OrderServiceServer;
 use greffe_api::audit as audit_api;
@@ -13,7 +14,8 @@ use greffe_api::escrow::escrow_service_server::{EscrowService, EscrowServiceServ
 use greffe_api::relay::directory_service_server::DirectoryServiceServer;
 use greffe_api::relay::relay_service_server::RelayServiceServer;
 use greffe_client::{Client, ClientStore, Connection, Device, Result};
-use greffe_service_kit::clock::SystemClock;
+use greffe_envelope::envelope::envelope_digest;
+use greffe_service_kit::clock::{SharedClock, SystemClock};
 use greffe_types::{Millis, UserId};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -24,10 +26,24 @@ use crate::cheats::Orders;
 use crate::relay::Relay;
 use crate::tenant::{FAR, Tenant};
 
+/// How a node answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Honest,
+    /// Its clock is that many milliseconds ahead.
+    Ahead(u64),
+    /// It cannot be reached.
+    Away,
+    /// It takes every call and answers none.
+    Silent,
+}
+
 pub(crate) struct World {
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) relay: Relay,
     pub(crate) orders: Orders,
+    /// Of each node.
+    pub(crate) manners: Arc<Mutex<[Manner; 3]>>,
     pub(crate) folder: tempfile::TempDir,
     /// relay, log, orders; then the nodes
     addresses: Vec<SocketAddr>,
@@ -44,14 +60,20 @@ impl World {
             .add_service(LogServiceServer::new(Log(tenant.clone())))
             .add_service(OrderServiceServer::new(orders.clone()));
         let mut addresses = vec![serve(main).await];
-        for node in 0..3 {
-            let service = EscrowServiceServer::new(Node(tenant.clone(), node));
+        let manners = Arc::new(Mutex::new([Manner::Honest; 3]));
+        for index in 0..3 {
+            let service = EscrowServiceServer::new(Node {
+                tenant: tenant.clone(),
+                index,
+                manners: manners.clone(),
+            });
             addresses.push(serve(Server::builder().add_service(service)).await);
         }
         Self {
             tenant,
             relay,
             orders,
+            manners,
             folder: tempfile::tempdir().unwrap(),
             addresses,
         }
@@ -83,6 +105,30 @@ impl World {
 
     pub(crate) async fn client(&self, name: &str) -> Client {
         self.try_client(name).await.unwrap()
+    }
+
+    /// One that waits so long, by another clock.
+    pub(crate) async fn client_with(
+        &self,
+        name: &str,
+        patience: Duration,
+        clock: SharedClock,
+    ) -> Client {
+        let folder = self.folder.path().join(name);
+        let store = ClientStore::open(&folder, &self.tenant.id).await.unwrap();
+        let connection = self.connection().with_patience(patience);
+        Client::open(connection, store, clock).await.unwrap()
+    }
+
+    /// One that soon gives up.
+    pub(crate) async fn impatient(&self, name: &str) -> Client {
+        let patience = Duration::from_millis(300);
+        self.client_with(name, patience, Arc::new(SystemClock))
+            .await
+    }
+
+    pub(crate) fn behave(&self, manners: [Manner; 3]) {
+        *self.manners.lock().unwrap() = manners;
     }
 
     /// A registered device of a user with key packages published.
@@ -170,8 +216,25 @@ impl LogService for Log {
     }
 }
 
-/// An escrow node, as far as joiners ask it.
-struct Node(Arc<Tenant>, usize);
+/// An escrow node, as far as joiners and readers ask it.
+struct Node {
+    tenant: Arc<Tenant>,
+    index: usize,
+    manners: Arc<Mutex<[Manner; 3]>>,
+}
+
+impl Node {
+    /// How far its clock is ahead, when it answers at all.
+    async fn ahead(&self) -> Result<u64, Status> {
+        let manner = self.manners.lock().unwrap()[self.index];
+        match manner {
+            Manner::Honest => Ok(0),
+            Manner::Ahead(by) => Ok(by),
+            Manner::Away => Err(Status::unavailable("away")),
+            Manner::Silent => core::future::pending().await,
+        }
+    }
+}
 
 #[tonic::async_trait]
 impl EscrowService for Node {
@@ -193,16 +256,36 @@ impl EscrowService for Node {
 
     async fn open(
         &self,
-        _: Request<Streaming<escrow_api::OpenRequest>>,
+        request: Request<Streaming<escrow_api::OpenRequest>>,
     ) -> Result<Response<Self::OpenStream>, Status> {
-        Err(Status::unimplemented("opening"))
+        use escrow_api::open_request::Part;
+        self.ahead().await?;
+        let mut requests = request.into_inner();
+        let (answers, receiver) = tokio::sync::mpsc::channel(64);
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = requests.message().await {
+                let Some(Part::Record(record)) = request.part else {
+                    continue;
+                };
+                let envelope = envelope_digest(&record.envelope.unwrap().body).to_vec();
+                let answer = escrow_api::OpenResponse {
+                    envelope,
+                    reason: "REFUSED_HERE".into(),
+                    ..Default::default()
+                };
+                let _ = answers.send(Ok(answer)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn get_currency(
         &self,
         request: Request<escrow_api::GetCurrencyRequest>,
     ) -> Result<Response<escrow_api::GetCurrencyResponse>, Status> {
-        let currency = self.0.currency(self.1, request.into_inner().mode);
+        let ahead = self.ahead().await?;
+        let mode = request.into_inner().mode;
+        let currency = self.tenant.currency(self.index, mode, ahead);
         Ok(Response::new(escrow_api::GetCurrencyResponse {
             currency: Some(currency),
         }))

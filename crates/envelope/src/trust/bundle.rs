@@ -47,8 +47,8 @@ impl Bundle {
     }
 
     /// Whether another bundle may take this one's place: never a lower version, the same version only with the same bytes,
-    /// the next version only with this one's digest. When nodes change, `threshold` of this bundle's nodes have to have
-    /// signed the next.
+    /// the next version only with this one's digest. When nodes change, or the log's key, its witnesses or their quorum,
+    /// `threshold` of this bundle's nodes have to have signed the next: the root alone cannot bring in a log of its own.
     ///
     /// # Errors
     /// [`TrustError::Version`], [`TrustError::Quorum`], [`TrustError::Mismatch`].
@@ -62,7 +62,7 @@ impl Bundle {
         if found < known || (found == known && !same) || !chained {
             return Err(TrustError::Version { known, found });
         }
-        if next.signed.nodes != self.signed.nodes {
+        if !self.has_nodes_and_log_of(next) {
             let found = self.count_nodes(&next.signed);
             if found < threshold {
                 return Err(TrustError::Quorum {
@@ -72,6 +72,14 @@ impl Bundle {
             }
         }
         Ok(())
+    }
+
+    fn has_nodes_and_log_of(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.message(), other.message());
+        ours.nodes == theirs.nodes
+            && ours.log == theirs.log
+            && ours.witnesses == theirs.witnesses
+            && ours.cosigner_quorum == theirs.cosigner_quorum
     }
 
     /// The tenant.

@@ -16,6 +16,8 @@ use crate::wrap::JournalKey;
 
 /// How old a currency statement may be: 24 hours.
 pub const CURRENCY_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How far a node's clock may be ahead of whoever reads its currency statement: 60 seconds, as with checkpoints.
+pub const CURRENCY_MAX_AHEAD: Duration = Duration::from_secs(60);
 
 /// One tenant's anchors: its pinned root, its current bundle, and older bundles whose nodes made older keys.
 #[derive(Clone, Copy, Debug)]
@@ -156,7 +158,7 @@ pub fn verify_disclosure(
 }
 
 /// Verifies that at least `threshold` different nodes say, less than [`CURRENCY_MAX_AGE`] ago, that a disclosure is the
-/// current one. Statements dated after `now` count for nothing.
+/// current one. Statements dated more than [`CURRENCY_MAX_AHEAD`] after `now` count for nothing.
 ///
 /// # Errors
 /// [`TrustError::Quorum`].
@@ -175,7 +177,7 @@ pub fn verify_currency(
             && s.disclosure == disclosure.digest().as_bytes()
             && s.serial == wanted.serial
             && s.share_epochs.len() == wanted.key_records.len()
-            && s.at <= now.get()
+            && s.at <= now.plus(CURRENCY_MAX_AHEAD).get()
             && now.minus(CURRENCY_MAX_AGE).get() < s.at
     };
     let mut nodes = BTreeSet::new();

@@ -139,6 +139,7 @@ impl TrustState {
                 }
                 self.check_past(&past)?;
                 if self.bundles.contains_key(&past.version()) {
+                    self.indices.entry(digest).or_insert(log_index);
                     return Ok(Applied::Known);
                 }
                 self.bundles.insert(past.version(), Arc::new(past));

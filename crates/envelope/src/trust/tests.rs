@@ -113,6 +113,19 @@ fn bundles_only_move_forward() {
     ));
     let agreed = next(change, &[(ROOT, 1), ("escrow-1", 10), ("escrow-3", 12)]);
     world.bundle.check_successor(&agreed, 2).unwrap();
+    // So do another log and other witnesses: or the root alone could show one client a log that nobody else sees.
+    let changes: [fn(&mut pb::TrustBundle); 3] = [
+        |b| b.log.as_mut().unwrap().key = public(&signer(77)),
+        |b| b.witnesses[0].key = public(&signer(77)),
+        |b| b.cosigner_quorum -= 1,
+    ];
+    for change in changes {
+        let alone = next(change, &[(ROOT, 1)]);
+        let refused = world.bundle.check_successor(&alone, 2);
+        assert!(matches!(refused, Err(TrustError::Quorum { .. })));
+        let agreed = next(change, &[(ROOT, 1), ("escrow-1", 10), ("escrow-3", 12)]);
+        world.bundle.check_successor(&agreed, 2).unwrap();
+    }
 }
 
 #[test]
@@ -427,11 +440,12 @@ fn disclosures_their_currency_and_acknowledgement() {
     let judge =
         |said: &[Signed<pb::Currency>]| verify_currency(said, &verified, &world.bundle, 2, now);
     judge(&[say(0, now.get()), say(2, now.get() - day + 1)]).unwrap();
+    judge(&[say(0, now.get()), say(1, now.get() + 60_000)]).unwrap();
     for said in [
         vec![say(0, now.get())],
         vec![say(0, now.get()), say(0, now.get() - 1)],
         vec![say(0, now.get()), say(1, now.get() - day)],
-        vec![say(0, now.get()), say(1, now.get() + 1)],
+        vec![say(0, now.get()), say(1, now.get() + 60_001)],
     ] {
         assert!(matches!(
             judge(&said),

@@ -1,12 +1,13 @@
 //! Root-signed statements: into the log, into the database, into force.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use greffe_envelope::label::sha256;
 use greffe_envelope::pb;
 use greffe_envelope::statement::{Signed, Statement as _};
-use greffe_envelope::trust::Applied;
+use greffe_envelope::trust::{Applied, Bundle};
 use greffe_service_kit::append::AppendError;
 use greffe_service_kit::boot::SharedTrust;
 use greffe_types::Digest;
@@ -28,6 +29,8 @@ pub struct TrustView {
     pub superseded: Vec<(pb::SignedStatement, u64)>,
     /// Bundles before the newest, by version.
     pub older_bundles: Vec<pb::SignedStatement>,
+    /// Versions of the bundles that are in the log, with their places.
+    pub bundle_places: Vec<(u64, u64)>,
     /// Records of every key.
     pub key_records: Vec<(pb::SignedStatement, u64)>,
     /// Newest share epoch of each key.
@@ -45,6 +48,10 @@ impl App {
         };
         let older = trust.older_bundles();
         view.older_bundles = older.map(|bundle| bundle.signed().raw().clone()).collect();
+        let bundles = trust.older_bundles().chain([trust.bundle()]);
+        let place =
+            |bundle: &Arc<Bundle>| Some((bundle.version(), trust.log_index(&bundle.digest())?));
+        view.bundle_places = bundles.filter_map(place).collect();
         let mut disclosures: Vec<_> = trust.disclosures().collect();
         disclosures.sort_by_key(|disclosure| {
             let said = disclosure.message();

@@ -130,6 +130,11 @@ fn trust(view: TrustView) -> api::GetTrustResponse {
     api::GetTrustResponse {
         older_bundles: view.older_bundles,
         superseded_disclosures: logged(view.superseded),
+        bundle_places: view
+            .bundle_places
+            .into_iter()
+            .map(|(version, log_index)| api::BundlePlace { version, log_index })
+            .collect(),
         bundle: Some(view.bundle),
         disclosures: logged(view.disclosures),
         key_records: logged(view.key_records),

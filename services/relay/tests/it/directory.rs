@@ -33,6 +33,8 @@ async fn what_is_superseded_is_served_apart_from_what_is_in_force() {
     };
     assert_eq!(trust.bundle.as_ref(), Some(bundle.raw()));
     assert_eq!(trust.older_bundles, [world.tenant.bundle.raw().clone()]);
+    let place = |version, log_index| api::BundlePlace { version, log_index };
+    assert_eq!(trust.bundle_places, [place(1, 0), place(2, 5)]);
     assert_eq!(logged(&trust.disclosures), (disclosure.raw().clone(), 4));
     assert_eq!(
         logged(&trust.superseded_disclosures),

@@ -41,9 +41,13 @@ pub(super) struct Edit {
     /// A device certificate, by its digest, that is not valid any more from now on; may be repeated.
     #[arg(long, value_name = "DIGEST")]
     revoke_certificate: Vec<Digest>,
-    /// A new device issuer's public line.
+    /// A new device issuer's public line. Certificates of the one before are not valid any more once the bundle is in force:
+    /// every device is out at once, and every conversation ends. See the runbook replace-the-issuer.
     #[arg(long, value_name = "FILE")]
     issuer: Option<PathBuf>,
+    /// Says that this is meant: a new issuer ends every device and conversation.
+    #[arg(long, requires = "issuer")]
+    end_every_device: bool,
     /// Certificate of a further TLS authority, PEM; may be repeated.
     #[arg(long, value_name = "FILE")]
     authority: Vec<PathBuf>,
@@ -81,6 +85,14 @@ pub(super) fn make(edit: &Edit) -> Result<pb::TrustBundle> {
     }
     if let Some(path) = &edit.issuer {
         next.device_issuer = read_public(path, "issuer", root.tenant())?.to_vec();
+        if next.device_issuer != current.message().device_issuer && !edit.end_every_device {
+            return Err(Failure::refused(
+                "ISSUER_ENDS_DEVICES",
+                "another issuer ends every device and every conversation as soon as the bundle is in force, with nobody left \
+                 to invite anybody: where only some devices are in doubt, use --revoke-certificate; where the issuer's key is \
+                 known to others, follow the runbook replace-the-issuer and say --end-every-device",
+            ));
+        }
     }
     for der in authorities(&edit.authority)? {
         if !next.tls_authorities.contains(&der) {
