@@ -172,8 +172,12 @@ impl Jacobian {
         }
     }
 
-    /// Affine form; none for the identity.
+    /// Affine form; none for the identity. What was read from bytes has it already, and costs no inversion.
     pub(super) fn to_affine(self) -> Option<Affine> {
+        if self.z == Field::ONE {
+            let Self { x, y, .. } = self;
+            return Some(Affine { x, y });
+        }
         let [affine] = Self::normalize(&[self]);
         affine
     }
