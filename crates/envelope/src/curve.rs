@@ -1,7 +1,7 @@
 //! P-256 behind one interface: scalars, points, strict SEC1 encodings, the second generator, fixed-base tables.
 //!
 //! Nothing else in the workspace names a P-256 library, so the backend can change here. What multiplies by a secret is
-//! constant-time (`*`, [`FixedBase::mul`]); what ends in `_vartime` is for public values only.
+//! constant-time (`*`, [`FixedBase::mul`], [`FewTimes::mul`]); what ends in `_vartime` is for public values only.
 //!
 //! Points are computed with fiat-crypto's field, whose functions come with a machine-checked proof and are several times as fast
 //! as those of the `p256` crate; the formulas above it are published ones. Scalars and hash to curve are the `p256` crate's,
@@ -174,6 +174,29 @@ impl Point {
 
     fn affine(&self) -> Result<Affine, CurveError> {
         self.0.to_affine().ok_or(CurveError::Identity)
+    }
+}
+
+/// A point that a few secrets multiply, one after the other: two cost a quarter less than with `*`. For more of them there is
+/// [`FixedBase`].
+#[derive(Clone)]
+pub struct FewTimes(mul::Rows);
+
+impl FewTimes {
+    /// Precomputes what the multiplications share.
+    pub fn new(point: Point) -> Self {
+        Self(mul::Rows::new(&point.0))
+    }
+
+    /// `k * point` in constant time.
+    pub fn mul(&self, k: &Scalar) -> Point {
+        Point(self.0.mul(k))
+    }
+}
+
+impl core::fmt::Debug for FewTimes {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("FewTimes(..)")
     }
 }
 

@@ -14,6 +14,57 @@ const ODD: usize = ROW / 2;
 
 /// `k * point` in constant time: signed windows, every entry of the table touched for every digit.
 pub(super) fn constant(point: &Jacobian, k: &Scalar) -> Jacobian {
+    let row = multiples(point);
+    let mut sum = Jacobian::IDENTITY;
+    for digit in signed::<MOST>(k, WINDOW).iter().rev() {
+        for _ in 0..WINDOW {
+            sum = sum.double();
+        }
+        sum = sum.add(&entry(&row, *digit));
+    }
+    sum
+}
+
+/// Rows of the multiples of a point that two or three secrets multiply: most doublings are done once for all of them.
+#[derive(Clone)]
+pub(super) struct Rows([[Jacobian; ROW]; GROUPS]);
+
+/// Groups of digits that are summed up side by side.
+const GROUPS: usize = 4;
+/// Digits of a group.
+const GROUP: usize = MOST / GROUPS;
+
+impl Rows {
+    pub(super) fn new(point: &Jacobian) -> Self {
+        let mut base = *point;
+        Self(core::array::from_fn(|group| {
+            if group > 0 {
+                for _ in 0..GROUP * WINDOW {
+                    base = base.double();
+                }
+            }
+            multiples(&base)
+        }))
+    }
+
+    /// `k` times the point in constant time.
+    pub(super) fn mul(&self, k: &Scalar) -> Jacobian {
+        let digits = signed::<MOST>(k, WINDOW);
+        let mut sum = Jacobian::IDENTITY;
+        for place in (0..GROUP).rev() {
+            for _ in 0..WINDOW {
+                sum = sum.double();
+            }
+            for (row, digits) in self.0.iter().zip(digits.chunks_exact(GROUP)) {
+                sum = sum.add(&entry(row, digits[place]));
+            }
+        }
+        sum
+    }
+}
+
+/// 1 to `ROW` times the point.
+fn multiples(point: &Jacobian) -> [Jacobian; ROW] {
     let mut row = [*point; ROW];
     for i in 1..ROW {
         row[i] = if i % 2 == 1 {
@@ -22,15 +73,7 @@ pub(super) fn constant(point: &Jacobian, k: &Scalar) -> Jacobian {
             row[i - 1].add(point)
         };
     }
-    let digits = signed::<MOST>(k, WINDOW);
-    let mut sum = Jacobian::IDENTITY;
-    for digit in digits.iter().rev() {
-        for _ in 0..WINDOW {
-            sum = sum.double();
-        }
-        sum = sum.add(&entry(&row, *digit));
-    }
-    sum
+    row
 }
 
 /// `digit` times the first of the row.

@@ -52,6 +52,7 @@ proptest! {
         prop_assert_eq!(theirs(&Point::mul_base(&k)), g * their_scalar(&k));
         prop_assert_eq!(theirs(&FixedBase::generator2().mul(&k)), g2 * their_scalar(&k));
         prop_assert_eq!(theirs(&(p * &k)), theirs(&p) * their_scalar(&k));
+        prop_assert_eq!(theirs(&FewTimes::new(p).mul(&k)), theirs(&p) * their_scalar(&k));
         prop_assert_eq!(theirs(&p.mul_vartime(&k)), theirs(&p) * their_scalar(&k));
     }
 
@@ -110,6 +111,7 @@ proptest! {
 #[test]
 fn every_scalar_next_to_an_edge_agrees_with_the_p256_crate() {
     let table = FixedBase::generator2();
+    let few = FewTimes::new(Point::generator2());
     let (point, reference) = (Point::generator2(), theirs(&Point::generator2()));
     let mut power = Scalar::ONE;
     for _ in 0..257 {
@@ -118,6 +120,7 @@ fn every_scalar_next_to_an_edge_agrees_with_the_p256_crate() {
             for k in [power + near, power - near, -power + near, -power - near] {
                 let expected = reference * their_scalar(&k);
                 assert_eq!(theirs(&table.mul(&k)), expected, "table {:?}", k.to_bytes());
+                assert_eq!(theirs(&few.mul(&k)), expected, "rows {:?}", k.to_bytes());
                 assert_eq!(
                     theirs(&(point * &k)),
                     expected,
