@@ -119,19 +119,24 @@ fn every_scalar_next_to_an_edge_agrees_with_the_p256_crate() {
             let near = Scalar::from_u64(near);
             for k in [power + near, power - near, -power + near, -power - near] {
                 let expected = reference * their_scalar(&k);
-                assert_eq!(theirs(&table.mul(&k)), expected, "table {:?}", k.to_bytes());
-                assert_eq!(theirs(&few.mul(&k)), expected, "rows {:?}", k.to_bytes());
+                assert_eq!(
+                    theirs(&table.mul(&k)),
+                    expected,
+                    "table {:?}",
+                    *k.to_bytes()
+                );
+                assert_eq!(theirs(&few.mul(&k)), expected, "rows {:?}", *k.to_bytes());
                 assert_eq!(
                     theirs(&(point * &k)),
                     expected,
                     "windows {:?}",
-                    k.to_bytes()
+                    *k.to_bytes()
                 );
                 assert_eq!(
                     theirs(&point.mul_vartime(&k)),
                     expected,
                     "sparse {:?}",
-                    k.to_bytes()
+                    *k.to_bytes()
                 );
             }
         }
