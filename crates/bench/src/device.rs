@@ -9,12 +9,15 @@ use ed25519_dalek::SigningKey;
 use greffe_api::relay as api;
 use greffe_api::relay::relay_service_client::RelayServiceClient;
 use greffe_client::Client;
+use greffe_envelope::chain::{ChainState, check_receipt};
 use greffe_envelope::derive::Seed;
-use greffe_envelope::message::Draft;
+use greffe_envelope::envelope::Envelope;
+use greffe_envelope::message::{Draft, Opened, open_with_seed};
 use greffe_envelope::pb;
+use greffe_envelope::recompute::recompute;
 use greffe_envelope::statement::{Signed, Statement};
 use greffe_envelope::trust::{ISSUER, VerifiedDisclosure, device_signer};
-use greffe_mls::{Conversation, PresentedDevices, Trust};
+use greffe_mls::{Conversation, Event, KeyPackageKind, PresentedDevices, Row, Trust};
 use greffe_policy::Pack;
 use greffe_relay::disclosures::LoggedDisclosures;
 use greffe_relay::session::METADATA;
@@ -40,6 +43,8 @@ pub(crate) struct Device {
     disclosure: Arc<VerifiedDisclosure>,
     class: String,
     conversation: Conversation,
+    trust: Trust,
+    known: Arc<PresentedDevices>,
     session: BinaryMetadataValue,
     relay: RelayServiceClient<Channel>,
     counter: u64,
@@ -104,9 +109,9 @@ impl Device {
         let disclosure = disclosure.context("no disclosure is in force")?.clone();
         let trust = Trust {
             disclosures: Arc::new(LoggedDisclosures::new(SharedTrust::new((*state).clone()))),
-            devices: known,
+            devices: known.clone(),
         };
-        let mls = greffe_mls::Client::new(id, certificate.digest(), mls_key, trust)?;
+        let mls = greffe_mls::Client::new(id, certificate.digest(), mls_key, trust.clone())?;
         let extension = disclosure.signed().raw().encode_to_vec();
         let group = ConversationId::new(random()?);
         let (mut conversation, _) = mls.create(group, &extension, Vec::new(), now)?;
@@ -125,6 +130,8 @@ impl Device {
             tenant,
             disclosure,
             conversation,
+            trust,
+            known,
             session,
             counter: 0,
             previous: Digest::ZERO,
@@ -156,6 +163,46 @@ impl Device {
         });
         self.relay.acknowledge_notice(acknowledge).await?;
         Ok(())
+    }
+
+    /// Takes another device into the conversation, here alone: the relay hears nothing of it, and nothing may be sent any more.
+    ///
+    /// # Errors
+    /// When MLS refuses.
+    pub(crate) fn recipient(&mut self) -> Result<Recipient> {
+        let (id, certificate) = (DeviceId::new(random()?), Digest::new(random()?));
+        let key = greffe_mls::SigningKey::generate()?;
+        self.known.present(greffe_mls::Device {
+            tenant: self.tenant.clone(),
+            device: id,
+            certificate,
+            mls_key: key.public(),
+        });
+        let client = greffe_mls::Client::new(id, certificate, key, self.trust.clone())?;
+        let now = SystemClock.now();
+        let (packages, stored) = client.key_packages(1, KeyPackageKind::Once, now, DAY)?;
+        let packages: Vec<_> = packages.into_iter().map(|package| package.bytes).collect();
+        let (handshake, _) = self.conversation.add(&packages, now)?;
+        drop(self.conversation.apply_pending()?);
+        self.conversation.persisted();
+        let rows = stored.rows().filter_map(|(key, value)| {
+            Some(Row {
+                key: key.clone(),
+                value: value?.to_vec().into(),
+            })
+        });
+        let welcome = handshake.welcome.context("no welcome for a new member")?;
+        let (mut conversation, _) = client.join(&welcome, rows.collect())?;
+        conversation.persisted();
+        let receipt_key = SigningKey::from_bytes(&random()?);
+        Ok(Recipient {
+            conversation,
+            disclosure: self.disclosure.clone(),
+            tenant: self.tenant.clone(),
+            envelope_key: self.key.verifying_key().to_bytes(),
+            receipt_key,
+            chain: ChainState::start(self.conversation.id()),
+        })
     }
 
     /// Logs in again, through an application that was opened anew: as after a restart of the services.
@@ -252,6 +299,83 @@ impl Device {
             ciphertext: sealed.ciphertext,
             mls_message,
         })
+    }
+}
+
+/// Another member of a device's conversation, who takes in what the device sealed.
+pub(crate) struct Recipient {
+    conversation: Conversation,
+    disclosure: Arc<VerifiedDisclosure>,
+    tenant: TenantId,
+    envelope_key: [u8; 32],
+    receipt_key: SigningKey,
+    chain: ChainState,
+}
+
+impl Recipient {
+    /// What an archive would have signed for a message.
+    ///
+    /// # Errors
+    /// When the message is not one.
+    pub(crate) fn receipt(&mut self, sent: &api::SendRequest) -> Result<pb::SignedStatement> {
+        let body = &sent.envelope.as_ref().context("no envelope")?.body;
+        let entry = greffe_envelope::envelope::envelope_digest(body);
+        let next = self.chain.next(&entry);
+        let receipt = pb::Receipt {
+            tenant: self.tenant.to_string(),
+            conversation: next.conversation.to_vec(),
+            sequence: next.sequence,
+            previous_head: self.chain.head.to_vec(),
+            head: next.head.to_vec(),
+            entry_digest: entry.to_vec(),
+            kind: pb::EntryKind::Message.into(),
+            archived_at: SystemClock.now().get(),
+            ..Default::default()
+        };
+        self.chain = next;
+        Ok(Signed::sign(receipt, &[("archive", &self.receipt_key)]).into_raw())
+    }
+
+    /// Everything that a recipient computes of a message: receipt, envelope, signature, MLS, every wrap again, content.
+    ///
+    /// # Errors
+    /// When any of it does not hold.
+    pub(crate) fn open(
+        &mut self,
+        receipt: pb::SignedStatement,
+        sent: &api::SendRequest,
+    ) -> Result<Opened> {
+        let receipt = Signed::<pb::Receipt>::decode(receipt)?;
+        receipt.verify("archive", &self.receipt_key.verifying_key().to_bytes())?;
+        check_receipt(&receipt)?;
+        let envelope = Envelope::decode(sent.envelope.clone().context("no envelope")?)?;
+        envelope.verify_signature(&self.envelope_key)?;
+        let seed = Seed::from_bytes(self.mls_alone(&sent.mls_message)?);
+        let keys: Vec<_> = self.disclosure.keys().iter().collect();
+        let tenant = self.tenant.as_str();
+        recompute(&seed, tenant, &envelope, &keys, &sent.wraps)?;
+        Ok(open_with_seed(&seed, tenant, &envelope, &sent.ciphertext)?)
+    }
+
+    /// Takes in a message's part inside MLS, and nothing else.
+    ///
+    /// # Errors
+    /// When MLS refuses it.
+    pub(crate) fn mls_alone(&mut self, message: &[u8]) -> Result<[u8; 32]> {
+        match self.conversation.receive_next(message)? {
+            Event::Application(application) => Ok(*application.seed),
+            other => anyhow::bail!("MLS gave {other:?} for a message"),
+        }
+    }
+
+    /// The end of a batch: the state is written into rows once for all of its messages.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        drop(self.conversation.received()?);
+        self.conversation.persisted();
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use sha2::Sha256;
 use sha3::{Digest as _, Sha3_256};
 use zeroize::Zeroizing;
 
+use crate::curve::{CurveError, Point, UNCOMPRESSED};
 use crate::label::{label, lp};
 
 /// HPKE KEM id of MLKEM768-P256.
@@ -40,6 +41,24 @@ pub fn combine(mlkem: &[u8; 32], x: &[u8; 32], e: &[u8; 65], pk: &[u8; 65]) -> S
         hash.update(part);
     }
     Zeroizing::new(hash.finalize().into())
+}
+
+/// `E` as it travels and the shared secret, from the points `E = rG` and `D = rPK`: one inversion encodes both.
+///
+/// # Errors
+/// [`CurveError::Identity`] when either is the identity.
+pub(crate) fn combine_points(
+    mlkem: &[u8; 32],
+    e: Point,
+    d: Point,
+    pk: &[u8; UNCOMPRESSED],
+) -> Result<([u8; UNCOMPRESSED], SharedSecret), CurveError> {
+    let encoded = Zeroizing::new(Point::batch_uncompressed(&[e, d])?);
+    let [e, d] = &*encoded;
+    let x = d[1..]
+        .first_chunk()
+        .expect("65 bytes have 32 behind the first");
+    Ok((*e, combine(mlkem, x, e, pk)))
 }
 
 /// What HPKE's `info` is for a wrap: `"wrap" || LP tenant || key_id`.

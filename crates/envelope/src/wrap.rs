@@ -143,10 +143,9 @@ pub fn make_wrap(seed: &SeedKeys, rd: &Digest, key: &JournalKey) -> Result<pb::W
     let r = randomness.scalar();
 
     let (mlkem_ct, mlkem_secret) = key.encapsulate(&message);
-    let points = [FixedBase::generator().mul(&r), key.table().mul(&r)];
-    let e = points[0].to_uncompressed().map_err(|_| WrapError::Zero)?;
-    let x = Zeroizing::new(points[1].x().map_err(|_| WrapError::Zero)?);
-    let secret = hybrid::combine(&mlkem_secret, &x, &e, key.point_bytes());
+    let (point, shared) = (FixedBase::generator().mul(&r), key.table().mul(&r));
+    let (e, secret) = hybrid::combine_points(&mlkem_secret, point, shared, key.point_bytes())
+        .map_err(|_| WrapError::Zero)?;
 
     let mut sealed = Vec::with_capacity(WRAP);
     sealed.extend_from_slice(&mlkem_ct);
@@ -157,7 +156,7 @@ pub fn make_wrap(seed: &SeedKeys, rd: &Digest, key: &JournalKey) -> Result<pb::W
     sealed.extend_from_slice(&ct);
     let statement = proof::statement(rd, key, &sealed[..ENC], &ct);
     let proof: [u8; PROOF] =
-        proof::prove(seed, &statement, &r, points[0]).map_err(|_| WrapError::Zero)?;
+        proof::prove(seed, &statement, &r, point).map_err(|_| WrapError::Zero)?;
     sealed.extend_from_slice(&proof);
     Ok(pb::Wrap {
         tenant: key.tenant().to_owned(),

@@ -99,10 +99,6 @@ impl Scalar {
         self.0.is_zero().into()
     }
 
-    pub(super) const fn inner(&self) -> &p256::Scalar {
-        &self.0
-    }
-
     fn nonzero(self) -> Result<Self, CurveError> {
         if self.is_zero() {
             Err(CurveError::Scalar)

@@ -1,7 +1,10 @@
-//! Tests of the P-256 interface against its backend and published vectors.
+//! Tests of the P-256 interface against the `p256` crate and published vectors.
 
 use super::*;
 use hex_literal::hex;
+use p256::elliptic_curve::ff::PrimeField;
+use p256::elliptic_curve::sec1::FromSec1Point;
+use p256::{AffinePoint, ProjectivePoint, Sec1Point};
 use proptest::prelude::*;
 
 fn scalar() -> impl Strategy<Value = Scalar> {
@@ -13,34 +16,147 @@ fn scalar() -> impl Strategy<Value = Scalar> {
     ]
 }
 
+/// A point as the `p256` crate has it, which shares nothing but hash to curve with what is tested.
+fn theirs(point: &Point) -> ProjectivePoint {
+    let Ok(bytes) = point.to_uncompressed() else {
+        return ProjectivePoint::IDENTITY;
+    };
+    let encoded = Sec1Point::from_bytes(bytes).unwrap();
+    let affine = AffinePoint::from_sec1_point(&encoded).into_option();
+    affine.unwrap().into()
+}
+
+fn their_scalar(k: &Scalar) -> p256::Scalar {
+    p256::Scalar::from_repr((*k.to_bytes()).into()).unwrap()
+}
+
+/// Points, the identity and neighbours among them, so that sums meet every special case.
+fn point() -> impl Strategy<Value = Point> {
+    prop_oneof![
+        scalar().prop_map(|k| Point::generator2() * &k),
+        (0..4_u64).prop_map(|k| Point::GENERATOR * &Scalar::from_u64(k)),
+        (1..4_u64).prop_map(|k| -(Point::GENERATOR * &Scalar::from_u64(k))),
+    ]
+}
+
+fn their_decoding(bytes: &[u8]) -> Option<ProjectivePoint> {
+    let encoded = Sec1Point::from_bytes(bytes).ok()?;
+    let affine = AffinePoint::from_sec1_point(&encoded).into_option()?;
+    Some(affine.into())
+}
+
 proptest! {
     #[test]
-    fn tables_agree_with_the_backend(k in scalar()) {
-        prop_assert_eq!(Point::mul_base(&k), Point::GENERATOR * &k);
-        let g2 = Point::generator2();
-        prop_assert_eq!(FixedBase::generator2().mul(&k), g2 * &k);
-        prop_assert_eq!(g2.mul_vartime(&k), g2 * &k);
+    fn multiplications_agree_with_the_p256_crate(k in scalar(), p in point()) {
+        let (g, g2) = (theirs(&Point::GENERATOR), theirs(&Point::generator2()));
+        prop_assert_eq!(theirs(&Point::mul_base(&k)), g * their_scalar(&k));
+        prop_assert_eq!(theirs(&FixedBase::generator2().mul(&k)), g2 * their_scalar(&k));
+        prop_assert_eq!(theirs(&(p * &k)), theirs(&p) * their_scalar(&k));
+        prop_assert_eq!(theirs(&FewTimes::new(p).mul(&k)), theirs(&p) * their_scalar(&k));
+        prop_assert_eq!(theirs(&p.mul_vartime(&k)), theirs(&p) * their_scalar(&k));
     }
 
     #[test]
-    fn encodings_round_trip(k in scalar()) {
+    fn sums_agree_with_the_p256_crate(p in point(), q in point()) {
+        prop_assert_eq!(theirs(&(p + q)), theirs(&p) + theirs(&q));
+        prop_assert_eq!(theirs(&(p - q)), theirs(&p) - theirs(&q));
+        prop_assert_eq!(theirs(&(p + p)), theirs(&p) + theirs(&p));
+        prop_assert!((p - p).is_identity());
+        prop_assert_eq!(p == q, theirs(&p) == theirs(&q));
+        // The same points with another Z.
+        prop_assert_eq!((p + q) - q, p);
+        prop_assert_eq!((p + q) + (p + q), (p + p) + (q + q));
+    }
+
+    #[test]
+    fn sums_of_products_agree_with_the_p256_crate(
+        terms in prop::collection::vec((point(), scalar()), 0..12)
+    ) {
+        let sum: ProjectivePoint = terms.iter().map(|(p, k)| theirs(p) * their_scalar(k)).sum();
+        prop_assert_eq!(theirs(&Point::lincomb_vartime(&terms)), sum);
+    }
+
+    #[test]
+    fn encodings_agree_with_the_p256_crate(k in scalar()) {
         let point = Point::mul_base(&k);
+        let affine = theirs(&point).to_affine();
+        let (short, long) = (affine.to_sec1_point(true), affine.to_sec1_point(false));
         let compressed = point.to_compressed().unwrap();
+        prop_assert_eq!(&compressed[..], short.as_bytes());
         prop_assert_eq!(Point::from_compressed(&compressed), Ok(point));
         let uncompressed = point.to_uncompressed().unwrap();
+        prop_assert_eq!(&uncompressed[..], long.as_bytes());
         prop_assert_eq!(Point::from_uncompressed(&uncompressed), Ok(point));
         prop_assert_eq!(&uncompressed[1..33], &point.x().unwrap()[..]);
         prop_assert_eq!(Point::batch_compressed(&[point, Point::GENERATOR]).unwrap()[0], compressed);
+        prop_assert_eq!(Point::batch_uncompressed(&[point, Point::GENERATOR]).unwrap()[0], uncompressed);
         prop_assert_eq!(Scalar::from_canonical(k.to_bytes().as_ref()), Ok(k));
     }
 
     #[test]
-    fn sums_of_products_agree(a in scalar(), b in scalar()) {
-        let (p, q) = (Point::GENERATOR, Point::generator2());
-        let sum = Point::lincomb_vartime(&[(p, a), (q, b)]);
-        prop_assert_eq!(sum, p * &a + q * &b);
-        prop_assert_eq!(sum - q * &b, p * &a);
+    fn what_is_no_encoding_is_none_for_the_p256_crate_either(
+        k in scalar(), at in 0..65_usize, with in 1..=255_u8, mut x in any::<[u8; 33]>(), tag in 2..=3_u8
+    ) {
+        // Half of all x have a point.
+        x[0] = tag;
+        prop_assert_eq!(Point::from_compressed(&x).ok().map(|p| theirs(&p)), their_decoding(&x));
+        let mut bytes = Point::mul_base(&k).to_uncompressed().unwrap();
+        bytes[at] ^= with;
+        let ours = Point::from_uncompressed(&bytes).ok();
+        // What begins otherwise is another form, refused here.
+        prop_assert_eq!(ours.map(|p| theirs(&p)), if at == 0 { None } else { their_decoding(&bytes) });
     }
+}
+
+#[test]
+fn every_scalar_next_to_an_edge_agrees_with_the_p256_crate() {
+    let table = FixedBase::generator2();
+    let few = FewTimes::new(Point::generator2());
+    let (point, reference) = (Point::generator2(), theirs(&Point::generator2()));
+    let mut power = Scalar::ONE;
+    for _ in 0..257 {
+        for near in 0..3 {
+            let near = Scalar::from_u64(near);
+            for k in [power + near, power - near, -power + near, -power - near] {
+                let expected = reference * their_scalar(&k);
+                assert_eq!(
+                    theirs(&table.mul(&k)),
+                    expected,
+                    "table {:?}",
+                    *k.to_bytes()
+                );
+                assert_eq!(theirs(&few.mul(&k)), expected, "rows {:?}", *k.to_bytes());
+                assert_eq!(
+                    theirs(&(point * &k)),
+                    expected,
+                    "windows {:?}",
+                    *k.to_bytes()
+                );
+                assert_eq!(
+                    theirs(&point.mul_vartime(&k)),
+                    expected,
+                    "sparse {:?}",
+                    *k.to_bytes()
+                );
+            }
+        }
+        power = power + power;
+    }
+}
+
+#[test]
+fn encodings_of_the_identity_are_refused_in_batches_too() {
+    let points = [Point::GENERATOR, Point::IDENTITY];
+    assert_eq!(Point::batch_compressed(&points), Err(CurveError::Identity));
+    assert_eq!(
+        Point::batch_uncompressed(&points),
+        Err(CurveError::Identity)
+    );
+    assert!(
+        FixedBase::new(Point::IDENTITY)
+            .mul(&Scalar::ONE)
+            .is_identity()
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use rand_core::CryptoRng;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::ceremony::PointBytes;
-use crate::curve::{COMPRESSED, CurveError, Point, Scalar};
+use crate::curve::{COMPRESSED, CurveError, FewTimes, Point, Scalar};
 use crate::label::{Prk, hash};
 
 /// What a partial opening is about: all of it enters the proof's challenge.
@@ -126,15 +126,16 @@ pub fn answer_with_salt(
 ) -> Result<Partial, PartialError> {
     let encapsulation =
         Point::from_compressed(&statement.encapsulation).map_err(PartialError::Encapsulation)?;
-    if Point::mul_base(share).to_compressed() != Ok(statement.verification_share) {
+    let encapsulation = FewTimes::new(encapsulation);
+    let points = [Point::mul_base(share), encapsulation.mul(share)];
+    // E is no identity, so only a share of zero gives one.
+    let [public, point] = Point::batch_compressed(&points).map_err(|_| PartialError::Share)?;
+    if public != statement.verification_share {
         return Err(PartialError::Share);
     }
-    let point = (encapsulation * share)
-        .to_compressed()
-        .map_err(PartialError::Point)?;
     let nonce = statement.nonce(&point, share, salt)?;
-    let challenge =
-        statement.challenge(&point, &Point::mul_base(&nonce), &(encapsulation * &nonce))?;
+    let commitments = (Point::mul_base(&nonce), encapsulation.mul(&nonce));
+    let challenge = statement.challenge(&point, &commitments.0, &commitments.1)?;
     let response = Zeroizing::new(*nonce + challenge * *share);
     Ok(Partial {
         point,
