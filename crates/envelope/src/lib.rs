@@ -222,7 +222,7 @@
 //! FIPS 180-4, 186-5, 202 (SHA3-256, SHAKE256), 203 (ML-KEM-768); NIST SP 800-38D (GCM); RFC 5869 (HKDF), 6962 and 9162 (trees), 8032
 //! (Ed25519), 9180 (HPKE), 9380 (hash to curve), 9420 (MLS, beside this crate); SEC 1; draft-ietf-hpke-pq-04 (KEM 0x0050),
 //! draft-irtf-cfrg-concrete-hybrid-kems-03, draft-irtf-cfrg-hybrid-kems-11. Shoup and Gennaro 1998 (TDH2); Chaum and Pedersen
-//! 1992; Hoang, Reyhanitabar, Rogaway, Vizár 2015 (STREAM); Nikitin and others 2019 (Padmé); Grubbs, Lu, Ristenpart 2017 and
+//! 1992; the Explicit-Formulas Database for points in Jacobian coordinates; Hoang, Reyhanitabar, Rogaway, Vizár 2015 (STREAM); Nikitin and others 2019 (Padmé); Grubbs, Lu, Ristenpart 2017 and
 //! Dodis, Grubbs, Ristenpart, Woodage 2018 (why the commitment).
 
 pub mod attachment;

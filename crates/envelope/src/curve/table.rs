@@ -88,6 +88,11 @@ fn limbs(point: Option<Affine>) -> [u64; 8] {
 }
 
 /// `digit * base` out of a row, touching every entry, and all ones when it is to be left out.
+#[allow(
+    clippy::needless_range_loop,
+    clippy::explicit_counter_loop,
+    reason = "as iterators this is not vectorised, and takes longer than the additions"
+)]
 fn select(row: &[[u64; 8]], digit: i8) -> (Affine, u64) {
     let (sign, magnitude) = split(digit);
     let mut found = [0_u64; 8];

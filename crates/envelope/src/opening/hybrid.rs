@@ -208,7 +208,7 @@ mod tests {
             let (e, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, MlKem768P256>(
                 &OpModeS::Base, &theirs, &info, &plain, &aad, &mut ShakeRng::new(&seed),
             ).unwrap();
-            prop_assert_eq!([&e.to_bytes()[..], &ciphertext].concat(), sealed.clone());
+            prop_assert_eq!(&[&e.to_bytes()[..], &ciphertext].concat(), &sealed);
             prop_assert_eq!(&*key.open(&info, &aad, &sealed).unwrap(), &plain);
             prop_assert!(key.open(b"other", &aad, &sealed).is_err());
         }
