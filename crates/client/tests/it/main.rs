@@ -4,6 +4,7 @@
 mod attacks;
 mod cheats;
 mod life;
+mod record;
 mod relay;
 mod tenant;
 mod world;
