@@ -151,7 +151,7 @@ async fn attack_44_whatever_is_not_a_clean_typed_event_is_refused() {
     let answers = append(&mut world.relay(), vec![short]).await.unwrap();
     assert_eq!(reason(&answers[0]), "ENTRY_INVALID");
     // What was refused left nothing behind.
-    assert_eq!(fill(&world, 1, 2).await[0].index, 2);
+    assert_eq!(fill(&world, 1, 2).await[0].index, 3);
     running.stop().await.unwrap();
 }
 
