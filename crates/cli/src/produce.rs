@@ -30,7 +30,7 @@ pub(crate) async fn produce(
     }
     let checkpoint = proofs.checkpoint;
     let production = Production {
-        bundles: bundles(&state, opened),
+        bundles: bundles(&state),
         disclosures: disclosures(&state, opened),
         order: opening.released.clone(),
         order_proof: proofs.order,
@@ -119,16 +119,12 @@ async fn record(opening: &Opening, one: &OpenedRecord, proofs: &Proofs) -> Resul
     })
 }
 
-/// The bundle in force, and those that receipts were judged by.
-fn bundles(state: &TrustState, opened: &[OpenedRecord]) -> Vec<pb::SignedStatement> {
-    let mut versions: BTreeSet<u64> = opened
-        .iter()
-        .map(|one| one.record.receipt.bundle_version)
-        .collect();
-    versions.insert(state.bundle().version());
-    versions
-        .into_iter()
-        .filter_map(|version| state.bundle_version(version))
+/// Every bundle there was: receipts name some, and nodes that made a key may stand only in one that none names, since a key
+/// outlives its nodes.
+fn bundles(state: &TrustState) -> Vec<pb::SignedStatement> {
+    state
+        .older_bundles()
+        .chain([state.bundle()])
         .map(|bundle| bundle.signed().raw().clone())
         .collect()
 }

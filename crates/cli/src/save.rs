@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::fail::{Failure, Result};
@@ -23,7 +24,19 @@ impl Saving {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".part");
         let part = path.with_file_name(name);
-        let file = File::create(&part).map_err(|error| Failure::io("make", &part, &error))?;
+        // For its owner alone, from the first byte on; what somebody else may have left there would keep its own mode.
+        match fs::remove_file(&part) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Failure::io("replace", &part, &error));
+            }
+            _ => {}
+        }
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&part)
+            .map_err(|error| Failure::io("make", &part, &error))?;
         Ok(Self {
             path: path.to_owned(),
             part,
@@ -72,6 +85,8 @@ impl Drop for Saving {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -88,6 +103,8 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         whole.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

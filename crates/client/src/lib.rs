@@ -26,6 +26,7 @@
 //!   .search(RecordQuery, page) .record .range .matters .create_matter .place_hold .act(..)
 //!   .request_order(OrderRequest) .approve_order(&OrderId) .order(&OrderId) .orders(page)   one that does not verify in its place
 //!   .open_order(&OrderId).await -> Opening; .next_chunk().await -> Vec<Result<OpenedRecord, NotOpened>>; .attachment(..)
+//!   .openings(&OrderId).await -> LoggedOpenings      what the log says was opened under an order, sealed or not
 //! ClientError::reason() -> stable SCREAMING_SNAKE reason
 //! ```
 
@@ -56,8 +57,8 @@ pub use conversation::{ConversationInfo, HistoryItem, MemberInfo};
 pub use device::Device;
 pub use error::{ClientError, Result};
 pub use people::{
-    NotOpened, OpenedRecord, Opening, OrderInfo, OrderRequest, OrderState, Page, People, Record,
-    UnverifiedOrder, verify_record,
+    LoggedOpening, LoggedOpenings, NotOpened, OpenedRecord, Opening, OrderInfo, OrderRequest,
+    OrderState, Page, People, Record, UnverifiedOrder, verify_record,
 };
 pub use person::{Person, READER_FILE, SIGNING_FILE};
 pub use receive::{Event, Received, Receiver};

@@ -135,6 +135,12 @@ class Checker:
             sealed = v["sealed_leaf"]
             plain = b"".join(field(n, d) for n, d in [(1, v["signed_statement"])] + [(2, a) for a in sealed["approvals"]])
             self.same("sealed leaf", sealed["digest"], hashed("sealed-order", H(sealed["salt"]), plain))
+            # Opened {order = 1, envelope = 2, key_id = 3, share_epoch = 4, node = 5}.
+            opened = sealed["opened"]
+            names = enumerate(["envelope", "key_id", "share_epoch"], 2)
+            plain = field(1, digest.hex()) + b"".join(field(n, opened[name]) for n, name in names)
+            plain += field(5, opened["node"].encode().hex())
+            self.same("sealed opening", opened["digest"], hashed("sealed-opened", H(sealed["salt"]), plain))
 
     def signature(self, secret, public, message, signature):
         self.same("verifying key", public, ed25519.public(H(secret)))

@@ -154,7 +154,9 @@
 //!
 //! An order names 1 to 10,000 envelope digests by count and RFC 6962 root over them, sorted and unique, each digest's 32 bytes
 //! being a leaf's data ([`opening::RecordList`]). While an order is sealed the log shows
-//! `H("sealed-order" ‖ salt ‖ ReleasedOrder without salt)`, the salt being 32 bytes ([`opening::sealed_order`]).
+//! `H("sealed-order" ‖ salt ‖ ReleasedOrder without salt)`, the salt being 32 bytes ([`opening::sealed_order`]), and for each
+//! opening under it that commitment with `H("sealed-opened" ‖ salt ‖ Opened)` ([`opening::sealed_opened`]): whoever has the
+//! salt and the order's records recomputes them, nobody else learns which records were opened.
 //!
 //! Node `i` holds `s_i` with `Y_i = s_i G`, and the 64-byte seed of the ML-KEM half. For a record it answers:
 //!
@@ -201,7 +203,7 @@
 //! # Labels
 //!
 //! All of this crate; a test holds this list against the code. Hashes: `core`, `header`, `record`, `envelope`, `wrap-digest`, `key-id`,
-//! `tdh2`, `tdh2-c`, `chain`, `handshake`, `void`, `partial`, `sealed-order`, `seed-part`, `keygen-echo`, `keygen-transcript`. HKDF:
+//! `tdh2`, `tdh2-c`, `chain`, `handshake`, `void`, `partial`, `sealed-order`, `sealed-opened`, `seed-part`, `keygen-echo`, `keygen-transcript`. HKDF:
 //! `cek`, `seed-commit`, `attachment`, `content`, `wrap`, `tdh2-k`, `partial-k`, `sealbox`. SHAKE256: `wrap-rng`, `tdh2-batch`, `kem-seed`.
 //! HPKE's info: `wrap`, `answer`, `channel`. Associated data: `sealbox-ad`. Signatures: `sign`, `answer-sign`, and the types of
 //! statements above. `wrap` stands before different lengths in HKDF and HPKE, `void` before different lengths in hash and

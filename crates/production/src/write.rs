@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
@@ -208,11 +209,11 @@ fn staging(folder: &Path) -> PathBuf {
 
 fn write_files(staging: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), WriteError> {
     let mut folders = std::collections::BTreeSet::from([staging.to_owned()]);
-    fs::create_dir_all(staging).map_err(WriteError::io(staging))?;
+    make_folder(staging)?;
     for (path, bytes) in files {
         let path = staging.join(path);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(WriteError::io(parent))?;
+            make_folder(parent)?;
             folders.extend(
                 parent
                     .ancestors()
@@ -220,7 +221,12 @@ fn write_files(staging: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), 
                     .map(Path::to_owned),
             );
         }
-        let mut file = fs::File::create(&path).map_err(WriteError::io(&path))?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(WriteError::io(&path))?;
         file.write_all(bytes).map_err(WriteError::io(&path))?;
         file.sync_all().map_err(WriteError::io(&path))?;
     }
@@ -230,4 +236,13 @@ fn write_files(staging: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), 
             .map_err(WriteError::io(&folder))?;
     }
     Ok(())
+}
+
+/// For its owner alone: what was opened, and the keys to it, are nobody else's on this machine.
+fn make_folder(path: &Path) -> Result<(), WriteError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(WriteError::io(path))
 }

@@ -163,6 +163,10 @@ fn check_event(event: &Event) -> Result<(), EntryRefused> {
             length(&opened.share_epoch, &[32], "opened.share_epoch")?;
             text(&opened.node, "opened.node")
         }
+        Event::SealedOpened(sealed) => {
+            length(&sealed.sealed_order, &[32], "sealed_opened.sealed_order")?;
+            length(&sealed.opened, &[32], "sealed_opened.opened")
+        }
         Event::Refusal(refusal) => {
             require(is_reason(&refusal.reason), "refusal.reason")?;
             text(&refusal.operation, "refusal.operation")?;

@@ -40,7 +40,7 @@ reasons! {
     NO_SHARE_EPOCH,
     /// The descriptor of a key generation is refused.
     KEYGEN_DESCRIPTOR,
-    /// A key generation is not where the message belongs, or was given up.
+    /// A key generation is not where the message belongs, or was given up: a new ceremony is drafted.
     KEYGEN_SESSION,
     /// A message of a key generation is refused; the session is over when a node is to blame.
     KEYGEN_MESSAGE,

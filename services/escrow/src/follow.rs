@@ -10,7 +10,7 @@ use greffe_envelope::label::sha256;
 use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_envelope::statement::Signed;
-use greffe_envelope::trust::Applied;
+use greffe_envelope::trust::{Applied, Bundle};
 use greffe_service_kit::boot::StartError;
 use greffe_service_kit::errors::Causes;
 use greffe_service_kit::follow::{FollowState, Followed, Follower};
@@ -138,25 +138,37 @@ const DECIDERS: usize = 3;
 
 /// Whether people of the roster decided on this very record's disposition. A tombstone closes a record for ever, so whoever
 /// else can write to the log must not be able to close one.
+///
+/// They signed under the roster of their day, and the log may have moved on before the archive could write the tombstone: it
+/// counts what any bundle that this node knows let them sign. What the archive was entitled to destroy is destroyed; a node
+/// that did not know it as such would open it again from a copy of its wrap. Three people have to be three keys as well, since
+/// one key may have had different names in different bundles.
 fn is_decided(node: &Node, entry: &pb::LogEntry, tombstone: &pb::Tombstone) -> bool {
     let trust = node.trust.read();
-    let bundle = trust.bundle();
-    let mut people = BTreeSet::new();
+    let tenant = trust.root().tenant().as_str();
+    let bundles: Vec<&Bundle> = core::iter::once(trust.bundle())
+        .chain(trust.older_bundles())
+        .map(Arc::as_ref)
+        .collect();
+    let (mut people, mut keys) = (BTreeSet::new(), BTreeSet::new());
     for raw in &tombstone.acts {
         let Ok(act) = Signed::<pb::PersonAct>::decode(raw.clone()) else {
             return false;
         };
         let names_it = DisposeAct::decode(act.act.as_slice())
             .is_ok_and(|dispose| dispose.record == tombstone.envelope);
-        let signed = bundle.verify_person(&act, &act.person, &[], Millis::new(entry.at));
-        if act.action != "record.dispose"
-            || act.tenant != bundle.tenant().as_str()
-            || !names_it
-            || signed.is_err()
-        {
+        if act.action != "record.dispose" || act.tenant != tenant || !names_it {
             return false;
         }
+        let at = Millis::new(act.at);
+        let signer = bundles
+            .iter()
+            .find_map(|bundle| bundle.verify_person(&act, &act.person, &[], at).ok());
+        let Some(person) = signer else {
+            return false;
+        };
         people.insert(act.person.clone());
+        keys.insert(person.signing_key.clone());
     }
-    entry.recorded_by == "archive" && people.len() >= DECIDERS
+    entry.recorded_by == "archive" && people.len() >= DECIDERS && keys.len() >= DECIDERS
 }

@@ -38,6 +38,10 @@ pub(super) fn details(event: &Event) -> (&'static str, Value) {
             "opened",
             json!({"order": hex(&opened.order), "envelope": hex(&opened.envelope), "key": hex(&opened.key_id), "node": opened.node}),
         ),
+        Event::SealedOpened(sealed) => (
+            "sealed-opened",
+            json!({"sealed_order": hex(&sealed.sealed_order), "commitment": hex(&sealed.opened)}),
+        ),
         Event::Refusal(refusal) => (
             "refusal",
             json!({"reason": refusal.reason, "operation": refusal.operation, "caller": refusal.caller, "subject": hex(&refusal.subject)}),

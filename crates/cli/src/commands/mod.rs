@@ -11,6 +11,7 @@ mod hold;
 mod log;
 mod matter;
 mod opened;
+mod openings;
 mod operator;
 mod order;
 mod policy;

@@ -26,7 +26,7 @@ pub(crate) struct ProduceArguments {
     order: OrderId,
     #[command(flatten)]
     person: AsPerson,
-    /// Folder to write: it must not exist.
+    /// Folder to write, for its owner alone: it must not exist.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::access::AsPerson;
 use super::form::{duration, hex, instant, one_line, time, time_or_none};
 use super::opened;
+use super::openings;
 use super::query::Filters;
 use crate::fail::{Failure, Result, chain};
 use crate::output::{Output, print};
@@ -49,6 +50,9 @@ enum What {
         #[command(flatten)]
         person: AsPerson,
     },
+    /// What the log says was opened under an order, by which node; openings under a sealed order are recognised by its salt.
+    #[command(after_help = "Example:\n  greffe order openings ORDER --as auditor")]
+    Openings(One),
     /// Open the records of a released order with the escrow nodes' answers, and print them.
     #[command(after_help = "Example:\n  greffe order open ORDER --as reader --save ./attachments")]
     Open {
@@ -248,6 +252,7 @@ pub(crate) async fn run(arguments: OrderArguments, output: Output) -> Result<()>
         }
         What::Status(one) => status(&one, output).await,
         What::List { person } => list(&person.open().await?, output).await,
+        What::Openings(one) => openings::show(&one.person.open().await?, &one.order, output).await,
         What::Open { one, save } => {
             let people = one.person.open().await?;
             opened::show(&people, &one.order, save.as_deref(), output).await

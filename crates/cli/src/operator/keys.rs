@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
+use greffe_client::secrets::read_secret;
 use greffe_envelope::trust::RootKey;
 use greffe_types::{TenantId, from_hex, to_hex};
 use zeroize::Zeroizing;
@@ -118,21 +119,9 @@ pub(crate) fn new_key(path: &Path) -> Result<SigningKey> {
     Ok(SigningKey::from_bytes(&seed))
 }
 
-/// Reads such a file.
+/// Reads such a file; one that others may read is refused, since it may be theirs by now.
 pub(crate) fn read_key(path: &Path) -> Result<SigningKey> {
-    let text = Zeroizing::new(read_text(path)?);
-    let seed = from_hex::<32>(text.trim())
-        .map(Zeroizing::new)
-        .map_err(|_| {
-            Failure::failed(
-                "KEY_FILE",
-                format_args!(
-                    "{} is not a key file: 64 hexadecimal digits",
-                    path.display()
-                ),
-            )
-        })?;
-    Ok(SigningKey::from_bytes(&seed))
+    Ok(SigningKey::from_bytes(&*read_secret(path)?))
 }
 
 /// Fresh bytes from the operating system.

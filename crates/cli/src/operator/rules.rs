@@ -9,6 +9,8 @@ use greffe_envelope::statement::{Signed, Statement};
 use greffe_envelope::trust::{
     Bundle, ROOT, RootKey, Trust, TrustError, verify_disclosure, verify_key_record,
 };
+use greffe_policy::ApprovalRule;
+use greffe_service_kit::checkpoint::{log_verifier, quorum};
 use greffe_types::Millis;
 
 use super::file::wrong_tenant;
@@ -19,6 +21,9 @@ pub(crate) const NODE_CHANGE_NOTICE: Duration = Duration::from_secs(24 * 3600);
 /// How far back the date of a change may lie that a node's operator agrees to: a date further back would cut the notice short.
 const CONSENT_WITHIN: Duration = Duration::from_secs(3600);
 
+/// Longest text of a bundle that notices print, in bytes.
+const MAX_LINE: usize = 200;
+
 /// Whoever holds the root's key, and what they have at hand.
 pub(crate) struct Signer<'a> {
     /// The root's key.
@@ -27,6 +32,8 @@ pub(crate) struct Signer<'a> {
     pub(crate) root: &'a RootKey,
     /// Trust bundles that this root has signed, the one in force first.
     pub(crate) bundles: &'a [Bundle],
+    /// The highest threshold of the keys that the present nodes hold, 0 before there is a key; wanted when nodes change.
+    pub(crate) threshold: Option<usize>,
     /// This machine's clock.
     pub(crate) now: Millis,
 }
@@ -56,6 +63,7 @@ impl Signer<'_> {
         self.own(&draft.tenant)?;
         let signed = self.signed(draft);
         let next = Bundle::verify(signed, self.root).map_err(malformed("trust bundle"))?;
+        usable(&next)?;
         match self.bundles.first() {
             None if next.version() > 1 => Err(self.no_bundle("the one before this")),
             None => Ok(next.signed().raw().clone()),
@@ -80,7 +88,9 @@ impl Signer<'_> {
                 ),
             ));
         }
-        let outcome = current.check_successor(next, majority(current));
+        let changed = next.message().nodes != current.message().nodes;
+        let agreed = if changed { self.agreed(current)? } else { 0 };
+        let outcome = current.check_successor(next, agreed);
         outcome.map_err(|error| match error {
             TrustError::Version { .. } => Failure::refused(
                 "BUNDLE_VERSION",
@@ -95,7 +105,6 @@ impl Signer<'_> {
             ),
             other => malformed("trust bundle")(other),
         })?;
-        let changed = next.message().nodes != current.message().nodes;
         let development = current.message().development && next.message().development;
         let from = Millis::new(next.message().issued_at).plus(NODE_CHANGE_NOTICE);
         if changed && !development && self.now < from {
@@ -114,6 +123,28 @@ impl Signer<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// How many of the present nodes have to agree to a change of the nodes: a majority, and as many as the threshold of any key
+    /// that they hold. The relay asks for the latter, and would refuse after the notice what was signed with less.
+    fn agreed(&self, current: &Bundle) -> Result<usize> {
+        let nodes = current.message().nodes.len();
+        let threshold = self.threshold.ok_or_else(|| {
+            Failure::usage(
+                "THRESHOLD_MISSING",
+                "it changes the nodes: say with --threshold the highest threshold of their keys, which `greffe tenant show` prints; 0 \
+                 before there is a key",
+            )
+        })?;
+        if threshold > nodes {
+            return Err(Failure::usage(
+                "THRESHOLD",
+                format_args!(
+                    "there are {nodes} nodes, and {threshold} of them cannot agree: see `greffe tenant show`"
+                ),
+            ));
+        }
+        Ok(threshold.max(nodes / 2 + 1))
     }
 
     fn descriptor(&self, draft: Signed<pb::KeygenDescriptor>) -> Result<pb::SignedStatement> {
@@ -191,6 +222,41 @@ impl Signer<'_> {
     }
 }
 
+/// What a bundle may say by its format, and nobody could work with: the nodes would refuse every order, no checkpoint would ever
+/// be witnessed, no notice could be rendered.
+fn usable(next: &Bundle) -> Result<()> {
+    let message = next.message();
+    log_verifier(next).map_err(malformed("log's key"))?;
+    quorum(next).map_err(malformed("quorum of witnesses"))?;
+    let rule = next.approvals();
+    ApprovalRule::new(rule.minimum, &rule.required_roles, rule.bulk_threshold)
+        .map_err(malformed("rule for approvals"))?;
+    let is_line = |text: &str| {
+        (1..=MAX_LINE).contains(&text.len())
+            && !text.trim().is_empty()
+            && !text.contains(char::is_control)
+    };
+    let refused = |what: &str| {
+        Err(Failure::refused(
+            "STATEMENT_REFUSED",
+            format_args!(
+                "{what} has to be one line of 1 to {MAX_LINE} bytes, since notices print it: have the draft made anew"
+            ),
+        ))
+    };
+    if !is_line(&message.contact) {
+        return refused("the contact");
+    }
+    match message
+        .nodes
+        .iter()
+        .find(|node| !is_line(&node.trust_domain))
+    {
+        Some(node) => refused(&format!("the trust domain of {}", node.name)),
+        None => Ok(()),
+    }
+}
+
 /// A node's agreement to a change of the nodes: signed with its own key, by its own operator.
 pub(crate) fn countersign(
     raw: pb::SignedStatement,
@@ -216,8 +282,9 @@ pub(crate) fn countersign(
         return Err(Failure::refused(
             "BUNDLE_VERSION",
             format_args!(
-                "the draft does not follow from version {}, which is in force here: have it drafted anew from that, or let the node catch \
-                 up with the log",
+                "the draft is version {} and does not follow from the bundle at hand, version {}: name the signed bundle in force with \
+                 --bundle, since the settings name the one that the node started with; if that is it, have the draft made anew from it",
+                draft.version,
                 current.version()
             ),
         ));
@@ -240,11 +307,6 @@ pub(crate) fn countersign(
     }
     draft.add_signature(name, key);
     Ok(draft.into_raw())
-}
-
-/// How many of a bundle's nodes have to agree to a change at least; the log asks for the threshold of the keys they hold.
-fn majority(bundle: &Bundle) -> usize {
-    bundle.message().nodes.len() / 2 + 1
 }
 
 fn decode<M: Statement>(raw: pb::SignedStatement) -> Result<Signed<M>> {
@@ -303,6 +365,13 @@ mod tests {
         }
     }
 
+    fn witness(n: u8) -> pb::Witness {
+        pb::Witness {
+            name: format!("escrow-{n}"),
+            key: public(n + 110),
+        }
+    }
+
     fn first() -> pb::TrustBundle {
         pb::TrustBundle {
             tenant: "acme".into(),
@@ -316,10 +385,14 @@ mod tests {
                 key: public(3),
             }),
             nodes: vec![node(1, 11), node(2, 12), node(3, 13)],
+            witnesses: (1..=3).map(witness).collect(),
+            cosigner_quorum: 2,
             approvals: Some(pb::ApprovalRule {
-                minimum: 1,
-                ..pb::ApprovalRule::default()
+                minimum: 2,
+                required_roles: vec!["compliance".into()],
+                bulk_threshold: 0,
             }),
+            contact: "the compliance desk".into(),
             ..pb::TrustBundle::default()
         }
     }
@@ -329,6 +402,7 @@ mod tests {
             key,
             root,
             bundles,
+            threshold: Some(2),
             now: NOW,
         }
     }
@@ -382,18 +456,72 @@ mod tests {
         );
         let same = agree(one.clone(), "escrow-1", 11, 0).unwrap();
         assert_eq!(reason(at(25).sign(same)), refused("NODES_NOT_AGREED"));
-        let two = agree(one, "escrow-2", 12, 0).unwrap();
+        let two = agree(one.clone(), "escrow-2", 12, 0).unwrap();
         assert_eq!(
             reason(at(23).sign(two.clone())),
             refused("NODE_CHANGE_TOO_EARLY")
         );
-        let done = at(24).sign(two).unwrap();
+        let done = at(24).sign(two.clone()).unwrap();
         let done = Bundle::verify(Signed::decode(done).unwrap(), &root).unwrap();
         bundles[0].check_successor(&done, 2).unwrap();
+        // As many as the threshold of their keys, where that is more, and never fewer than a majority.
+        let with = |threshold| Signer {
+            threshold,
+            ..at(24)
+        };
+        let signed = |threshold| reason(with(threshold).sign(two.clone()));
+        assert_eq!(signed(Some(3)), refused("NODES_NOT_AGREED"));
+        assert_eq!(signed(None), refused("THRESHOLD_MISSING"));
+        assert_eq!(signed(Some(4)), refused("THRESHOLD"));
+        assert_eq!(reason(with(Some(1)).sign(one)), refused("NODES_NOT_AGREED"));
+        with(Some(0)).sign(two.clone()).unwrap();
         // People change without any of this.
         next.nodes = first().nodes;
         next.contact = "somebody else".into();
-        at(0).sign(unsigned(next)).unwrap();
+        let people = Signer {
+            threshold: None,
+            ..at(0)
+        };
+        people.sign(unsigned(next)).unwrap();
+    }
+
+    #[test]
+    fn the_root_signs_no_bundle_that_nobody_can_work_with() {
+        let (root, root_key) = (root(), key(1));
+        let sign = |change: &dyn Fn(&mut pb::TrustBundle)| {
+            let mut bundle = first();
+            change(&mut bundle);
+            let outcome = signer(&root, &root_key, &[]).sign(unsigned(bundle));
+            outcome
+                .map(drop)
+                .map_err(|failure| failure.reason().to_owned())
+        };
+        let rule = |b: &mut pb::TrustBundle, change: fn(&mut pb::ApprovalRule)| {
+            change(b.approvals.as_mut().unwrap());
+        };
+        assert_eq!(sign(&|_| ()), Ok(()));
+        let unusable: [&dyn Fn(&mut pb::TrustBundle); 11] = [
+            &|b| b.cosigner_quorum = 0,
+            &|b| b.cosigner_quorum = 4,
+            &|b| b.witnesses[1].key = b.witnesses[0].key.clone(),
+            &|b| rule(b, |rule| rule.minimum = 1),
+            &|b| rule(b, |rule| rule.required_roles.clear()),
+            &|b| rule(b, |rule| rule.minimum = 1000),
+            &|b| b.contact.clear(),
+            &|b| b.contact = "the desk\nand another line".into(),
+            &|b| b.contact = "x".repeat(201),
+            &|b| b.nodes[0].trust_domain = " ".into(),
+            &|b| {
+                let revoked = pb::Revocation {
+                    certificate: vec![7; 32],
+                    from: 1,
+                };
+                b.revocations = vec![revoked.clone(), revoked];
+            },
+        ];
+        for (at, change) in unusable.into_iter().enumerate() {
+            assert_eq!(sign(change), Err("STATEMENT_REFUSED".into()), "case {at}");
+        }
     }
 
     #[test]

@@ -179,7 +179,8 @@ fn notices(notices: &[pb::NoticeRef]) -> Value {
     notices.collect()
 }
 
-/// Fields by their places; items of a list by what names them, so that one that moves is not another one.
+/// Fields by their places; items of a list by what names them, so that one that moves is not another one. No two share a
+/// place: what would stand where another one does is numbered, since what is not shown would be signed unseen.
 fn flatten(place: String, value: &Value, fields: &mut BTreeMap<String, String>) {
     let below = |part: &str| {
         if place.is_empty() {
@@ -195,16 +196,33 @@ fn flatten(place: String, value: &Value, fields: &mut BTreeMap<String, String>) 
             }
         }
         Value::Array(list) => {
+            let mut seen: BTreeMap<String, usize> = BTreeMap::new();
             for (number, item) in (1..).zip(list) {
-                flatten(below(&name_of(item, number)), item, fields);
+                let name = name_of(item, number);
+                let times = seen.entry(name.clone()).or_default();
+                *times += 1;
+                flatten(below(&numbered(&name, *times)), item, fields);
             }
         }
-        Value::String(text) => {
-            fields.insert(place, shown(text));
-        }
-        other => {
-            fields.insert(place, other.to_string());
-        }
+        Value::String(text) => put(place, shown(text), fields),
+        other => put(place, other.to_string(), fields),
+    }
+}
+
+fn put(place: String, value: String, fields: &mut BTreeMap<String, String>) {
+    let free = (1..)
+        .map(|times| numbered(&place, times))
+        .find(|place| !fields.contains_key(place))
+        .unwrap_or(place);
+    fields.insert(free, value);
+}
+
+/// The first of a name has it alone.
+fn numbered(name: &str, times: usize) -> String {
+    if times < 2 {
+        name.to_owned()
+    } else {
+        format!("{name}#{times}")
     }
 }
 
@@ -270,5 +288,43 @@ mod tests {
         assert!(text.contains("+ roster.eve.roles.legal: legal\n"), "{text}");
         assert!(text.contains("- roster.ron.name: ron\n"), "{text}");
         assert!(!text.contains("roster.eve.name"), "{text}");
+    }
+
+    /// Whatever a draft has twice is shown twice: the later one would otherwise hide the one that was put before it.
+    #[test]
+    fn nothing_of_a_list_hides_another_item_of_its_name() {
+        let bundle = |revocations: &[u64]| {
+            let revoked = |from: &u64| pb::Revocation {
+                certificate: vec![7; 32],
+                from: *from,
+            };
+            let bundle = pb::TrustBundle {
+                revocations: revocations.iter().map(revoked).collect(),
+                ..pb::TrustBundle::default()
+            };
+            View::new(Signed::sign(bundle, &[]).raw()).unwrap()
+        };
+        let (old, new) = (1_577_836_800_000, 1_767_225_600_000);
+        let first = bundle(&[new]);
+        let shown = |view: &View| -> String {
+            let differences = view.differences(&first);
+            differences.iter().map(Difference::text).collect()
+        };
+        for both in [[old, new], [new, old]] {
+            let text = shown(&bundle(&both));
+            assert!(text.contains("2020-01-01"), "{text}");
+            assert!(text.contains("#2.certificate"), "{text}");
+        }
+        let notice = |digest: u8| pb::NoticeRef {
+            language: "en".into(),
+            digest: vec![digest; 32],
+        };
+        let record = pb::KeyRecord {
+            notices: vec![notice(1), notice(2)],
+            ..pb::KeyRecord::default()
+        };
+        let view = View::new(Signed::sign(record, &[]).raw()).unwrap();
+        let digests = view.fields.keys().filter(|field| field.ends_with("digest"));
+        assert_eq!(digests.count(), 2, "{view:?}");
     }
 }

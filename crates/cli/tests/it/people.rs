@@ -252,6 +252,15 @@ fn people_open(world: &World, spoken: &Spoken) -> String {
         .run(&["order", "open", &order, "--as", "principal"])
         .refused_at_once(3, "ORDER_NOT_YOURS");
 
+    let openings = ["order", "openings", "--as", "auditor"];
+    let logged = world.json(&[&openings[..], &[&order]].concat());
+    assert_eq!(list(&logged, "openings").len(), 2 * 3, "{logged}");
+    assert_eq!(
+        (&logged["records_opened"], &logged["unknown"]),
+        (&Value::from(2), &Value::from(0))
+    );
+    sealed_opening(world, spoken, &matter);
+
     let production = world.path("production");
     let produce = [
         "produce",
@@ -279,6 +288,37 @@ fn people_open(world: &World, spoken: &Spoken) -> String {
         "{holds}"
     );
     order
+}
+
+/// Under a sealed order the log tells nobody what was opened, but whoever has the order.
+fn sealed_opening(world: &World, spoken: &Spoken, matter: &str) {
+    let mut request = vec!["order", "request", "--as", "auditor", "--matter", matter];
+    request.extend(["--purpose", "Not to be known yet", "--reader", "reader"]);
+    request.extend(["--record", &spoken.first, "--seal-until", "2099-01-01"]);
+    let order = world.json(&request);
+    let order = text(&order, "order").to_owned();
+    for person in ["principal", "compliance"] {
+        world.json(&["order", "approve", &order, "--as", person]);
+    }
+    let begun = world.json(&["order", "status", &order, "--as", "auditor"]);
+    let opened = world.json(&["order", "open", &order, "--as", "reader"]);
+    assert_eq!(list(&opened, "records").len(), 1);
+    let start = begun["log_index"].as_u64().unwrap().to_string();
+    let entries = ["log", "list", "--start", &start, "--count", "1000"];
+    let entries = world.json(&entries);
+    let of_kind = |kind: &str| {
+        let entries = list(&entries, "entries").iter();
+        entries.filter(|entry| entry["kind"] == kind).count()
+    };
+    assert_eq!((of_kind("sealed-opened"), of_kind("opened")), (3, 0));
+    assert!(!entries.to_string().contains(&spoken.first), "{entries}");
+    let logged = world.json(&["order", "openings", &order, "--as", "auditor"]);
+    let openings = list(&logged, "openings");
+    assert_eq!(openings.len(), 3, "{logged}");
+    for opening in openings {
+        assert_eq!(opening["record"], spoken.first.as_str());
+        assert_eq!(opening["sealed"], true);
+    }
 }
 
 /// What comes is printed as it comes, and nobody else uses the device meanwhile.

@@ -1,6 +1,7 @@
 //! A production install, made by the runbook as it is written: from keys to a record that was opened, produced and verified.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -119,7 +120,8 @@ impl Install {
 
     /// Runs a command; paths are relative to the folder of all machines.
     fn run(&self, words: &str) -> Ran {
-        let mut command = bash(&self.folder, &format!("greffe {words}"));
+        // What a machine's users have unless they were told better: others may read what they write.
+        let mut command = bash(&self.folder, &format!("umask 022; greffe {words}"));
         Ran::of(command.stdin(Stdio::null()).output().unwrap())
     }
 
@@ -154,6 +156,7 @@ impl Install {
         self.person("eve", &format!("produce {order} --out {out}"));
         let verified = verify(&self.folder.join(out), &self.folder.join("root/root.pub"));
         assert_eq!(verified.code, 0, "{verified:?}");
+        private(&self.folder.join(out));
         fs::read_to_string(self.folder.join(out).join("messages.jsonl")).unwrap()
     }
 
@@ -184,6 +187,17 @@ impl Install {
             done.stderr,
             self.said()
         );
+    }
+}
+
+/// Nobody but its owner reads what is in a folder.
+fn private(folder: &Path) {
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(folder), 0o700);
+    for (path, _) in files(folder) {
+        let path = folder.join(path);
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+        assert_eq!(mode(path.parent().unwrap()), 0o700, "{}", path.display());
     }
 }
 
@@ -239,11 +253,14 @@ fn wrong_inputs(install: &Install) {
         3,
         "KEY_MISMATCH",
     );
-    refused(
-        &format!("{sign} people/ada/person.toml --root root/root.pub"),
-        1,
-        "KEY_FILE",
-    );
+    // What others may read, and what is no key.
+    let no_key = format!("{sign} people/ada/person.toml --root root/root.pub");
+    let person = install.folder.join("people/ada/person.toml");
+    let mode = |mode| fs::set_permissions(&person, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o640);
+    refused(&no_key, 3, "KEY_FILE_OPEN");
+    mode(0o600);
+    refused(&no_key, 3, "KEY_FILE_INVALID");
     install.run("operator init other --tenant other --part root --part issuer");
     refused(&format!("{sign} other/root.key"), 3, "WRONG_TENANT");
     let digest = "0".repeat(64);
@@ -274,12 +291,39 @@ fn wrong_inputs(install: &Install) {
     refused(&sign("dev.toml"), 3, "BUNDLE_DEVELOPMENT");
     draft("typo.toml", "contact", "kontakt");
     refused(&sign("typo.toml"), 2, "DRAFT_MALFORMED");
-    draft("zero.toml", "minimum = ", "minimum = 0 # ");
-    refused(&sign("zero.toml"), 3, "STATEMENT_REFUSED");
+    let unusable = [
+        ("minimum = ", "minimum = 0 # "),
+        ("minimum = ", "minimum = 1 # "),
+        ("cosigner_quorum = ", "cosigner_quorum = 0 # "),
+        ("contact = ", "contact = \"\" # "),
+    ];
+    for (from, to) in unusable {
+        draft("zero.toml", from, to);
+        refused(&sign("zero.toml"), 3, "STATEMENT_REFUSED");
+    }
+    // A request is certified as what was asked for on this side, whatever it asks for itself.
+    let certify = "operator certify operator/archive.json --tenant acme --authority authority --out out.crt --name";
+    refused(&format!("{certify} app/desk"), 3, "NAME_MISMATCH");
+    refused(&format!("{certify} archive"), 2, "CERTIFY_NAME");
+    assert!(!install.folder.join("out.crt").exists());
+    // A node of another tenant, and a certificate that is revoked already.
+    let prepared = fs::read_to_string(install.folder.join("operator/escrow-3.json")).unwrap();
+    let other = prepared.replace("spiffe://acme/", "spiffe://other/");
+    fs::write(install.folder.join("other.json"), other).unwrap();
+    let edit = "operator bundle edit root/bundle.bin --root root/root.pub --out twice.toml";
+    refused(&format!("{edit} --node other.json"), 3, "WRONG_TENANT");
+    let revoke = format!("--revoke-certificate {}", "7".repeat(64));
+    refused(
+        &format!("{edit} {revoke} {revoke}"),
+        3,
+        "CERTIFICATE_REVOKED",
+    );
     // Nodes change with their operators' agreement and a day's notice only.
     let edit = "operator bundle edit root/bundle.bin --root root/root.pub --remove-node escrow-3 --out fewer.toml";
     assert_eq!(install.run(edit).code, 0);
-    refused(&sign("fewer.toml"), 3, "NODES_NOT_AGREED");
+    refused(&sign("fewer.toml"), 2, "THRESHOLD_MISSING");
+    let sign_nodes = |draft: &str| sign(draft) + " --threshold 2";
+    refused(&sign_nodes("fewer.toml"), 3, "NODES_NOT_AGREED");
     let agree = |draft: &str, node: &str, out: &str| {
         format!("operator countersign {draft} --config {node}/config.toml --out {out}")
     };
@@ -289,12 +333,14 @@ fn wrong_inputs(install: &Install) {
             .code,
         0
     );
-    refused(&sign("one.bin"), 3, "NODES_NOT_AGREED");
+    refused(&sign_nodes("one.bin"), 3, "NODES_NOT_AGREED");
     assert_eq!(
         install.run(&agree("one.bin", "escrow-2", "two.bin")).code,
         0
     );
-    refused(&sign("two.bin"), 3, "NODE_CHANGE_TOO_EARLY");
+    refused(&sign_nodes("two.bin"), 3, "NODE_CHANGE_TOO_EARLY");
+    let all = sign("two.bin") + " --threshold 3";
+    refused(&all, 3, "NODES_NOT_AGREED");
     let old = edit.replace("fewer.toml", "old.toml --issued-at 2001-01-01");
     assert_eq!(install.run(&old).code, 0);
     refused(&agree("old.toml", "escrow-1", "out.bin"), 3, "DRAFT_DATE");

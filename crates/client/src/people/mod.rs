@@ -3,6 +3,7 @@
 mod acts;
 mod combine;
 mod open;
+mod openings;
 mod orders;
 mod record;
 
@@ -18,6 +19,7 @@ use tonic::{Request, Response, Status};
 
 pub use combine::{NotOpened, OpenedRecord};
 pub use open::Opening;
+pub use openings::{LoggedOpening, LoggedOpenings};
 pub use orders::{OrderInfo, OrderRequest, OrderState, UnverifiedOrder};
 pub use record::{Record, verify_record};
 

@@ -442,7 +442,7 @@ impl Opening {
 }
 
 /// The leaf is this order's: in words, or as a commitment when it is sealed.
-fn check_order_leaf(entry: &pb::LogEntry, released: &pb::ReleasedOrder) -> Result<()> {
+pub(super) fn check_order_leaf(entry: &pb::LogEntry, released: &pb::ReleasedOrder) -> Result<()> {
     if entry.event == Some(order_event(released)) {
         Ok(())
     } else {

@@ -15,7 +15,8 @@ use crate::log::hashes;
 /// A message's record: signed by its sender, received by the archive, its receipt in a batch.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Headers, as the archive sums them up.
+    /// What it is: who wrote it, when, where and of what kind by its signed header and receipt; what these do not say (its
+    /// size, who took part, the archive's own number, holds, a retention that has grown) is the archive's word.
     pub summary: api::RecordSummary,
     /// The envelope, its signature verified.
     pub envelope: Envelope,
@@ -83,12 +84,35 @@ pub fn verify_record(
     check_batch(&receipt, &receipt_proof)
         .ok_or_else(|| absent("a receipt that is not in its batch"))?;
     Ok(Record {
-        summary: record.summary.unwrap_or_default(),
+        summary: summary(record.summary.unwrap_or_default(), &envelope, &receipt),
         envelope,
         cert,
         receipt,
         receipt_proof,
     })
+}
+
+/// What header and receipt say in the place of what the archive says: it is read by people, beside the message.
+fn summary(
+    given: api::RecordSummary,
+    envelope: &Envelope,
+    receipt: &Signed<pb::Receipt>,
+) -> api::RecordSummary {
+    let header = envelope.header().message();
+    api::RecordSummary {
+        conversation: receipt.conversation.clone(),
+        sequence: receipt.sequence,
+        kind: receipt.kind,
+        digest: receipt.entry_digest.clone(),
+        sender: header.sender_user.clone(),
+        sent_at: header.sent_at,
+        archived_at: receipt.archived_at,
+        // It only grows from what the receipt pinned.
+        retain_until: given.retain_until.max(receipt.retain_until),
+        mode: header.mode,
+        record_class: header.record_class.clone(),
+        ..given
+    }
 }
 
 /// The receipt is in the batch that the log entry commits to.

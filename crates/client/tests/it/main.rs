@@ -6,6 +6,7 @@ mod changes;
 mod cheats;
 mod life;
 mod outages;
+mod record;
 mod relay;
 mod tenant;
 mod world;

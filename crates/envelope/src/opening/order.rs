@@ -1,4 +1,4 @@
-//! What the log's leaf says about a released order: the order itself, or a salted commitment while it is sealed.
+//! What the log's leaves say about a released order and each opening under it: these themselves, or salted commitments.
 
 use greffe_types::Digest;
 use prost::Message as _;
@@ -28,6 +28,25 @@ pub fn sealed_order(released: &pb::ReleasedOrder) -> Digest {
     hash("sealed-order", &[&released.salt, &plain.encode_to_vec()])
 }
 
+/// The event that an opening under a released order is logged as: in clear, or sealed when the order is. Whether the seal
+/// has run out meanwhile makes no difference: a repetition has to be the same entry.
+pub fn opened_event(released: &pb::ReleasedOrder, opened: pb::Opened) -> pb::log_entry::Event {
+    if released.salt.is_empty() {
+        pb::log_entry::Event::Opened(opened)
+    } else {
+        pb::log_entry::Event::SealedOpened(pb::SealedOpened {
+            sealed_order: sealed_order(released).to_vec(),
+            opened: sealed_opened(&released.salt, &opened).to_vec(),
+        })
+    }
+}
+
+/// `H("sealed-opened" || salt || Opened bytes)`, the salt being the order's: without it nobody can try records that they
+/// know the digests of.
+pub fn sealed_opened(salt: &[u8], opened: &pb::Opened) -> Digest {
+    hash("sealed-opened", &[salt, &opened.encode_to_vec()])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +74,30 @@ mod tests {
             order_event(&plain),
             pb::log_entry::Event::ReleasedOrder(plain.clone())
         );
+    }
+
+    #[test]
+    fn a_sealed_opening_names_its_orders_leaf_and_nothing_else() {
+        let opened = |envelope: u8| pb::Opened {
+            order: vec![3; 32],
+            envelope: vec![envelope; 32],
+            key_id: vec![4; 32],
+            share_epoch: vec![5; 32],
+            node: "escrow-1".into(),
+        };
+        let mut released = pb::ReleasedOrder {
+            salt: vec![1; 32],
+            ..Default::default()
+        };
+        let event = |released: &pb::ReleasedOrder, n| opened_event(released, opened(n));
+        let pb::log_entry::Event::SealedOpened(sealed) = event(&released, 7) else {
+            panic!("it is in clear");
+        };
+        assert_eq!(sealed.sealed_order, sealed_order(&released).to_vec());
+        assert_eq!(sealed.opened, sealed_opened(&[1; 32], &opened(7)).to_vec());
+        assert_ne!(sealed.opened, sealed_opened(&[2; 32], &opened(7)).to_vec());
+        assert_ne!(event(&released, 7), event(&released, 8));
+        released.salt.clear();
+        assert_eq!(event(&released, 7), pb::log_entry::Event::Opened(opened(7)));
     }
 }

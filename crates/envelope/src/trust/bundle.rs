@@ -272,7 +272,8 @@ fn check(b: &pb::TrustBundle) -> Result<(), TrustError> {
     require(unique(b.packs.iter().map(|pack| &pack.id)), "packs")?;
     require(unique(b.services.iter().map(|s| &s.service)), "services")?;
     require(
-        b.revocations.iter().all(|r| r.certificate.len() == 32),
+        b.revocations.iter().all(|r| r.certificate.len() == 32)
+            && unique(b.revocations.iter().map(|r| &r.certificate)),
         "revocations",
     )?;
     check_names(b)?;

@@ -1,7 +1,8 @@
 //! One statement of every kind, signed.
 
 use ed25519_dalek::SigningKey;
-use greffe_envelope::opening::sealed_order;
+use greffe_envelope::label::sha256;
+use greffe_envelope::opening::{sealed_opened, sealed_order};
 use greffe_envelope::pb;
 use greffe_envelope::statement::{Signed, Statement};
 use prost::Message as _;
@@ -339,16 +340,32 @@ impl Maker {
             at: AT,
         };
         let (approval, approval_case) = self.signed(approval, &["ann"]);
+        let order_digest = sha256(&order.statement).to_vec();
         // The log's leaf of this order while it is sealed.
         let released = pb::ReleasedOrder {
             order: Some(order),
             approvals: vec![approval],
             salt: self.digest(),
         };
+        let opened = pb::Opened {
+            order: order_digest,
+            envelope: vec![0xe1; 32],
+            key_id: vec![0xe2; 32],
+            share_epoch: vec![0xe3; 32],
+            node: "escrow-1".into(),
+        };
         order_case["sealed_leaf"] = json!({
             "approvals": released.approvals.iter().map(|a| hex(a.encode_to_vec())).collect::<Vec<_>>(),
             "salt": hex(&released.salt),
             "digest": sealed_order(&released).json(),
+            // And of an opening under it.
+            "opened": {
+                "envelope": hex(&opened.envelope),
+                "key_id": hex(&opened.key_id),
+                "share_epoch": hex(&opened.share_epoch),
+                "node": opened.node,
+                "digest": sealed_opened(&released.salt, &opened).json(),
+            },
         });
         let token = pb::PersonToken {
             tenant: "acme".into(),

@@ -129,6 +129,9 @@ async fn attack_44_whatever_is_not_a_clean_typed_event_is_refused() {
         (cert(|_| {}, "disclosure"), "ENTRY_INVALID"),
         (of(Event::Statement(stuffed)), "ENTRY_INVALID"),
         (of(Event::SealedOrder(vec![1; 33])), "ENTRY_INVALID"),
+        (sealed_opened(32, 32), ""),
+        (sealed_opened(32, 0), "ENTRY_INVALID"),
+        (sealed_opened(33, 32), "ENTRY_INVALID"),
         (stamped(|e| e.event = None), "ENTRY_INVALID"),
         (stamped(|e| e.at = 1), "ENTRY_INVALID"),
         (stamped(|e| e.recorded_by = "relay".into()), "ENTRY_INVALID"),
@@ -148,7 +151,7 @@ async fn attack_44_whatever_is_not_a_clean_typed_event_is_refused() {
     let answers = append(&mut world.relay(), vec![short]).await.unwrap();
     assert_eq!(reason(&answers[0]), "ENTRY_INVALID");
     // What was refused left nothing behind.
-    assert_eq!(fill(&world, 1, 2).await[0].index, 2);
+    assert_eq!(fill(&world, 1, 2).await[0].index, 3);
     running.stop().await.unwrap();
 }
 
@@ -196,4 +199,12 @@ async fn who_may_not_append_is_refused_and_that_is_logged() {
     assert_eq!(refusal.caller, "app:desk");
     assert_eq!(refusal.operation, "/greffe.audit.v1.AuditService/Append");
     running.stop().await.unwrap();
+}
+
+/// An opening under a sealed order, whose digests have these lengths.
+fn sealed_opened(order: usize, opened: usize) -> pb::LogEntry {
+    of(Event::SealedOpened(pb::SealedOpened {
+        sealed_order: vec![1; order],
+        opened: vec![2; opened],
+    }))
 }

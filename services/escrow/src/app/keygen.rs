@@ -97,7 +97,12 @@ impl Sessions {
         if request.round == 0 {
             return self.start(plan, &descriptor, node).map(messages);
         }
-        let unknown = || Refusal::state(KEYGEN_SESSION, "the session is not under way here");
+        let unknown = || {
+            Refusal::state(
+                KEYGEN_SESSION,
+                "the session is not under way here: it was given up, or the node was restarted since it began; draft a new ceremony",
+            )
+        };
         let session = self.live.get_mut(&id).ok_or_else(unknown)?;
         if session.descriptor != descriptor.digest() {
             return Err(Refusal::denied(

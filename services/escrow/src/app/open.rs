@@ -118,8 +118,14 @@ impl Node {
                 }
                 Err(refusal) => {
                     let (reason, caller) = (refusal.reason().as_str(), &opening.caller);
+                    // Its members know an envelope's digest: under a sealed order the log must not tell them.
+                    let subject: &[u8] = if opening.order.is_sealed() {
+                        &[]
+                    } else {
+                        &response.envelope
+                    };
                     self.appender
-                        .append_refusal("Open", caller, reason, &response.envelope);
+                        .append_refusal("Open", caller, reason, subject);
                     tracing::debug!(reason, message = refusal.message(), "a record is refused");
                     response.reason = reason.to_owned();
                     response.message = refusal.message();

@@ -125,6 +125,11 @@ impl CheckedOrder {
         &self.released
     }
 
+    /// Whether the log shows commitments only, to the order and to what is opened under it.
+    pub const fn is_sealed(&self) -> bool {
+        !self.released.salt.is_empty()
+    }
+
     /// Its digest.
     pub const fn digest(&self) -> Digest {
         self.digest

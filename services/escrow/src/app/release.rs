@@ -3,7 +3,7 @@
 //! ```text
 //! count      one transaction: no tombstone, ML-KEM ciphertext unused elsewhere, order's count, node's rate; begun
 //! answer     the share is unsealed for the batch, used, wiped
-//! log        one "opened" entry a record; without it nothing leaves
+//! log        one "opened" entry a record, a commitment under a sealed order; without it nothing leaves
 //! store      one transaction: the answer and its leaf; whoever asks again gets these bytes
 //! ```
 //!
@@ -17,6 +17,7 @@ use std::collections::hash_map::Entry;
 use futures::future::join_all;
 use greffe_envelope::ceremony::NodeShare;
 use greffe_envelope::label::{hash, lp};
+use greffe_envelope::opening::opened_event;
 use greffe_envelope::pb;
 use greffe_policy::{Permit, Release};
 use greffe_types::{Digest, Millis};
@@ -107,7 +108,7 @@ impl Node {
             tokio::task::spawn_blocking(move || answer(permit, &keys, &sealed, &reader_key, slots))
                 .await
                 .map_err(Refusal::internal)?;
-        let slots = join_all(slots.into_iter().map(|slot| self.log_opened(slot))).await;
+        let slots = join_all(slots.into_iter().map(|slot| self.log_opened(order, slot))).await;
         let stored = self
             .db
             .run_tx("open_store", async |tx: &mut Connection| {
@@ -167,20 +168,21 @@ impl Node {
     }
 
     /// Has the log take the entry of an answer made now; its id makes a repetition the same entry.
-    async fn log_opened(&self, slot: Slot) -> Slot {
+    async fn log_opened(&self, order: &CheckedOrder, slot: Slot) -> Slot {
         let mut work = slot?;
         let Some((_, index)) = &mut work.made else {
             return Ok(work);
         };
+        let opened = pb::Opened {
+            order: work.opening.order.to_vec(),
+            envelope: work.opening.envelope.to_vec(),
+            key_id: work.opening.key_id.to_vec(),
+            share_epoch: work.opening.share_epoch.to_vec(),
+            node: self.keys.name().to_owned(),
+        };
         let entry = pb::LogEntry {
             tenant: self.scope.tenant.as_str().to_owned(),
-            event: Some(pb::log_entry::Event::Opened(pb::Opened {
-                order: work.opening.order.to_vec(),
-                envelope: work.opening.envelope.to_vec(),
-                key_id: work.opening.key_id.to_vec(),
-                share_epoch: work.opening.share_epoch.to_vec(),
-                node: self.keys.name().to_owned(),
-            })),
+            event: Some(opened_event(order.released(), opened)),
             ..Default::default()
         };
         let id = entry_id(&work.opening, self.keys.name());

@@ -17,7 +17,7 @@ use prost::Message as _;
 
 use crate::log::now;
 use crate::records::{
-    approved, archived, list, opening, order, order_refused, record_refused, release,
+    approved, archived, list, open, opening, order, order_refused, record_refused, release,
 };
 use crate::world::{World, person_key, tenant};
 
@@ -87,6 +87,61 @@ async fn a_tombstone_closes_a_record_at_once() {
         record_refused(&world, &order, opening(&list, &records[1])).await,
         ""
     );
+}
+
+/// Decided by people of their day, written into the log after one of them had left: the record stays closed, also at a node
+/// that starts from the newer bundle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disposition_decided_before_a_person_left_counts() {
+    let (mut world, journal) = World::with_key().await;
+    let records = archived(&world, &journal, &[1]);
+    let list = list(&records);
+    let digest = records[0].digest();
+    let decide = |people: &[&str]| pb::Tombstone {
+        envelope: digest.to_vec(),
+        acts: people
+            .iter()
+            .map(|person| disposal(person, &digest))
+            .collect(),
+        backups_expire_at: 0,
+    };
+    let decided = decide(&["ann", "bob", "gus"]);
+    // In the next bundle gus has left, and bob is Robert: one key is one person under both names.
+    world
+        .change_bundle(|bundle| {
+            for person in &mut bundle.roster {
+                person.revoked |= person.name == "gus";
+                if person.name == "bob" {
+                    person.name = "robert".into();
+                }
+            }
+        })
+        .await;
+    let order = release(&world, approved(order(&list), &["ann", "cleo"]));
+    let refused = |at: usize| {
+        let (world, order, asked) = (&world, &order, opening(&list, &records[0]));
+        async move {
+            open(world, at, order, vec![asked]).await.unwrap()[0]
+                .reason
+                .clone()
+        }
+    };
+    let twice = pb::Tombstone {
+        acts: decide(&["ann", "bob"])
+            .acts
+            .into_iter()
+            .chain([disposal_as("robert", "bob", &digest)])
+            .collect(),
+        ..decided.clone()
+    };
+    world.log.add("archive", Event::Tombstone(twice));
+    world.caught_up().await;
+    assert_eq!(refused(0).await, "");
+    world.log.add("archive", Event::Tombstone(decided));
+    world.caught_up().await;
+    for at in 0..3 {
+        assert_eq!(refused(at).await, "RECORD_DISPOSED", "node {at}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -209,6 +264,11 @@ async fn what_was_refused_is_in_the_log_with_its_reason_and_who_asked() {
 
 /// A person's signed act of disposing of a record.
 fn disposal(person: &str, record: &Digest) -> pb::SignedStatement {
+    disposal_as(person, person, record)
+}
+
+/// The same under a name, with the key of somebody.
+fn disposal_as(person: &str, key: &str, record: &Digest) -> pb::SignedStatement {
     let act = DisposeAct {
         record: record.to_vec(),
         reason: "its time has run out".into(),
@@ -221,5 +281,5 @@ fn disposal(person: &str, record: &Digest) -> pb::SignedStatement {
         at: now().get(),
         nonce: vec![1; 16],
     };
-    Signed::sign(act, &[(person, &person_key(person))]).into_raw()
+    Signed::sign(act, &[(person, &person_key(key))]).into_raw()
 }

@@ -1,5 +1,6 @@
 //! Key generation over the nodes: what the root did not ask for is not made, and what is made is of no use before the log.
 
+use ed25519_dalek::SigningKey;
 use greffe_api::escrow::{AdvanceKeygenRequest, GetStatusRequest};
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
@@ -91,7 +92,21 @@ async fn attack_28_a_bad_message_ends_the_ceremony_at_the_node() {
     let forged = Signed::sign(message(vec![1]), &[("escrow-2", &signer(200))]);
     let refused = advance(&world, descriptor.clone(), 1, vec![forged.into_raw()]).await;
     assert_eq!(refused, Err("KEYGEN_MESSAGE".to_owned()));
-    assert_eq!(advance(&world, descriptor, 1, vec![]).await, Ok(vec![]));
+    let again = advance(&world, descriptor.clone(), 1, vec![]).await;
+    assert_eq!(again, Ok(vec![]));
+    // Signed by the nodes themselves, and no commitments: nothing that follows can be trusted.
+    let authentic = [1, 2].map(|at| {
+        let node = &world.nodes[at];
+        let secrets = Secrets::open(&node.folder).unwrap();
+        let key = SigningKey::from_bytes(&secrets.seed("signing_key").unwrap());
+        let mut message = message(vec![1]);
+        message.sender.clone_from(&node.name);
+        Signed::sign(message, &[(&node.name, &key)]).into_raw()
+    });
+    let refused = advance(&world, descriptor.clone(), 1, authentic.to_vec()).await;
+    assert_eq!(refused, Err("KEYGEN_MESSAGE".to_owned()));
+    let over = advance(&world, descriptor, 1, vec![]).await;
+    assert_eq!(over, Err("KEYGEN_SESSION".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,15 @@
 //! What works: a quorum's answers open a record, once counted and logged, the same bytes for ever.
 
+use std::time::Duration;
+
+use greffe_envelope::opening::opened_event;
 use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_envelope::statement::Signed;
+use prost::Message as _;
 
 use crate::records::{
-    approved, archived, decrypt, list, open, opening, order, order_refused, release,
+    approved, archived, decrypt, list, open, opening, order, order_refused, record_refused, release,
 };
 use crate::world::{World, reader_key};
 
@@ -97,6 +101,42 @@ async fn a_sealed_order_opens_by_its_commitment() {
         .await
         .unwrap();
     assert_eq!(answers[0].reason, "");
+    // A second one, of a record that the order does not cover, is refused, which is in the log as well.
+    let stranger = &archived(&world, &journal, &[2])[0];
+    let mut refused = opening(&list, &records[0]);
+    refused.envelope = Some(stranger.sealed.envelope.raw().clone());
+    assert_eq!(
+        record_refused(&world, &order, refused).await,
+        "RECORD_NOT_IN_ORDER"
+    );
+    logged(&world, |event| matches!(event, Event::Refusal(_))).await;
+    // A member knows the digests of their own messages, and must not find them there.
+    let signed = Signed::<pb::Order>::decode(released.order.clone().unwrap()).unwrap();
+    for hidden in [records[0].digest(), stranger.digest(), signed.digest()] {
+        for entry in world.log.entries() {
+            let leaf = entry.encode_to_vec();
+            assert!(
+                !leaf.windows(32).any(|window| window == hidden.as_bytes()),
+                "{entry:?}"
+            );
+        }
+    }
+    // Whoever has the order with its salt finds each opening, and how many there were.
+    let expected = pb::Opened {
+        order: signed.digest().to_vec(),
+        envelope: records[0].digest().to_vec(),
+        key_id: journal.key.key_id().to_vec(),
+        share_epoch: journal.epoch.digest().to_vec(),
+        node: "escrow-1".into(),
+    };
+    let openings: Vec<Event> = world
+        .log
+        .entries()
+        .into_iter()
+        .filter_map(|entry| entry.event)
+        .filter(|event| matches!(event, Event::Opened(_) | Event::SealedOpened(_)))
+        .collect();
+    assert_eq!(openings, [opened_event(&released, expected)]);
     // Another salt is another commitment; without one it is no sealed order.
     let mut other = order.clone();
     other.released.as_mut().unwrap().salt = vec![5; 32];
@@ -107,15 +147,53 @@ async fn a_sealed_order_opens_by_its_commitment() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_24_without_the_log_nothing_is_answered_then_or_later() {
-    let (world, journal) = World::with_key().await;
+    let (mut world, journal) = World::with_key().await;
     let records = archived(&world, &journal, &[1]);
     let list = list(&records);
     let order = release(&world, approved(order(&list), &["ann", "bob"]));
     world.caught_up().await;
     world.log.deaf(true);
-    let asked = vec![opening(&list, &records[0])];
-    let answers = open(&world, 0, &order, asked.clone()).await.unwrap();
-    assert_eq!(answers[0].reason, "LOG_UNAVAILABLE");
-    assert!(answers[0].answer.is_empty());
+    let asked = opening(&list, &records[0]);
+    // Nor is what was made the first time kept for whoever asks again.
+    for _ in 0..2 {
+        assert_eq!(
+            record_refused(&world, &order, asked.clone()).await,
+            "LOG_UNAVAILABLE"
+        );
+    }
+    assert!(opened(&world).is_empty());
+    assert_eq!(answers_given(&world).await, 0);
+    // Later, also by another process: with the log only. However often it was asked for, the log has it once.
+    world.stop(0).await;
     world.log.deaf(false);
+    world.start(0).await;
+    world.caught_up().await;
+    assert_eq!(record_refused(&world, &order, asked).await, "");
+    assert_eq!(answers_given(&world).await, 1);
+    assert_eq!(opened(&world).len(), 1);
+}
+
+/// Answers that the first node says it has given.
+async fn answers_given(world: &World) -> u64 {
+    let mut client = world.client(0);
+    let status = client
+        .get_status(greffe_api::escrow::GetStatusRequest {})
+        .await;
+    status.unwrap().into_inner().keys[0].opened
+}
+
+/// Waits until the log has such an entry.
+async fn logged(world: &World, wanted: impl Fn(&Event) -> bool) {
+    for _ in 0..500 {
+        let entries = world.log.entries();
+        if entries
+            .iter()
+            .filter_map(|entry| entry.event.as_ref())
+            .any(&wanted)
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the log has no such entry: {:?}", world.log.entries());
 }

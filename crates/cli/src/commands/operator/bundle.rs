@@ -9,8 +9,10 @@ use greffe_envelope::statement::Signed;
 use greffe_policy::Pack;
 use greffe_service_kit::clock::{Clock as _, SystemClock};
 use greffe_service_kit::prepare::Prepared;
+use greffe_types::TenantId;
 use serde::Serialize;
 
+use super::super::form::one_line;
 use super::edit::{self, Edit};
 use crate::fail::{Failure, Result};
 use crate::layout::{read_text, write_whole};
@@ -126,20 +128,7 @@ fn make(new: &New) -> Result<pb::TrustBundle> {
     }
     let mut services = BTreeMap::new();
     for path in &new.service {
-        let prepared = prepared(path)?;
-        if !prepared
-            .spiffe_id
-            .starts_with(&format!("spiffe://{tenant}/"))
-        {
-            return Err(Failure::refused(
-                "WRONG_TENANT",
-                format_args!(
-                    "{} was prepared as {}, not for tenant {tenant}",
-                    path.display(),
-                    prepared.spiffe_id
-                ),
-            ));
-        }
+        let prepared = prepared(path, tenant)?;
         if services
             .insert(prepared.service.clone(), prepared)
             .is_some()
@@ -181,9 +170,9 @@ fn make(new: &New) -> Result<pb::TrustBundle> {
     bundle(parts, SystemClock.now())
 }
 
-/// What a service prepared.
-pub(super) fn prepared(path: &Path) -> Result<Prepared> {
-    serde_json::from_str(&read_text(path)?).map_err(|error| {
+/// What a service of this tenant prepared.
+pub(super) fn prepared(path: &Path, tenant: &TenantId) -> Result<Prepared> {
+    let prepared: Prepared = serde_json::from_str(&read_text(path)?).map_err(|error| {
         Failure::usage(
             "SERVICE_KEYS",
             format_args!(
@@ -191,7 +180,21 @@ pub(super) fn prepared(path: &Path) -> Result<Prepared> {
                 path.display()
             ),
         )
-    })
+    })?;
+    if !prepared
+        .spiffe_id
+        .starts_with(&format!("spiffe://{tenant}/"))
+    {
+        return Err(Failure::refused(
+            "WRONG_TENANT",
+            format_args!(
+                "{} was prepared as {}, not for tenant {tenant}",
+                path.display(),
+                one_line(&prepared.spiffe_id)
+            ),
+        ));
+    }
+    Ok(prepared)
 }
 
 /// A person's public file.

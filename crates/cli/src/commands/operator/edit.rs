@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use greffe_envelope::pb;
 use greffe_service_kit::clock::{Clock as _, SystemClock};
-use greffe_types::{Digest, Millis};
+use greffe_types::{Digest, Millis, TenantId};
 
-use super::super::form::instant;
+use super::super::form::{instant, time};
 use super::bundle::{authorities, draft_file, pack, pair, person, prepared};
 use crate::fail::{Failure, Result};
 use crate::operator::{file, is_node, node, read_public, read_root};
@@ -75,9 +75,22 @@ pub(super) fn make(edit: &Edit) -> Result<pb::TrustBundle> {
     next.version += 1;
     next.previous = current.digest().to_vec();
     next.issued_at = edit.issued_at.unwrap_or(now).get();
-    nodes(edit, &mut next)?;
+    nodes(edit, root.tenant(), &mut next)?;
     people(edit, &mut next)?;
     for certificate in &edit.revoke_certificate {
+        let known = next
+            .revocations
+            .iter()
+            .find(|known| known.certificate == certificate.as_bytes());
+        if let Some(known) = known {
+            return Err(Failure::refused(
+                "CERTIFICATE_REVOKED",
+                format_args!(
+                    "{certificate} is revoked already, from {}: leave it out, or change that date in the draft",
+                    time(known.from)
+                ),
+            ));
+        }
         next.revocations.push(pb::Revocation {
             certificate: certificate.to_vec(),
             from: now.get(),
@@ -113,7 +126,7 @@ pub(super) fn make(edit: &Edit) -> Result<pb::TrustBundle> {
     Ok(next)
 }
 
-fn nodes(edit: &Edit, next: &mut pb::TrustBundle) -> Result<()> {
+fn nodes(edit: &Edit, tenant: &TenantId, next: &mut pb::TrustBundle) -> Result<()> {
     for name in &edit.remove_node {
         let before = next.nodes.len();
         next.nodes.retain(|node| node.name != *name);
@@ -124,7 +137,7 @@ fn nodes(edit: &Edit, next: &mut pb::TrustBundle) -> Result<()> {
         next.services.retain(|service| service.service != *name);
     }
     for path in &edit.node {
-        let prepared = prepared(path)?;
+        let prepared = prepared(path, tenant)?;
         if !is_node(&prepared.service) {
             return Err(Failure::usage(
                 "SERVICE_KEYS",

@@ -223,7 +223,7 @@ pub(super) fn app(arguments: &App, output: Output) -> Result<()> {
 /// `greffe operator certify`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  greffe operator certify relay.json --tenant acme --authority ./ca --out tls.crt\n  greffe operator certify desk/tls.csr --tenant acme --authority ./ca --out desk/tls.crt"
+    after_help = "Examples:\n  greffe operator certify relay.json --tenant acme --name service/relay --authority ./ca --out tls.crt\n  greffe operator certify desk/tls.csr --tenant acme --name app/desk --authority ./ca --out desk/tls.crt"
 )]
 pub(super) struct Certify {
     /// What `greffe serve --prepare` printed, or a request in PEM, with exactly one `spiffe://` name.
@@ -231,6 +231,10 @@ pub(super) struct Certify {
     /// Tenant, which the name has to be of.
     #[arg(long, value_parser = tenant)]
     tenant: TenantId,
+    /// Who it is for: service/NAME or app/NAME. A request for any other name is refused, since whoever wrote the request would
+    /// otherwise choose what they may do.
+    #[arg(long, value_name = "NAME")]
+    name: String,
     /// Folder of the TLS authority.
     #[arg(long, value_name = "DIR")]
     authority: PathBuf,
@@ -248,6 +252,17 @@ struct Certified {
 /// Certifies a request.
 pub(super) fn certify(arguments: &Certify, output: Output) -> Result<()> {
     let path = &arguments.request;
+    let expected: SpiffeId = format!("spiffe://{}/{}", arguments.tenant, arguments.name)
+        .parse()
+        .map_err(|_| {
+            Failure::usage(
+                "CERTIFY_NAME",
+                format_args!(
+                    "--name {:?} has to be service/NAME or app/NAME",
+                    arguments.name
+                ),
+            )
+        })?;
     let text = read_text(path)?;
     let csr = match serde_json::from_str::<Prepared>(&text) {
         Ok(prepared) => prepared.csr_pem,
@@ -283,6 +298,15 @@ pub(super) fn certify(arguments: &Certify, output: Output) -> Result<()> {
                 "{} asks for {id}, which is not of tenant {}",
                 path.display(),
                 arguments.tenant
+            ),
+        ));
+    }
+    if id != expected {
+        return Err(Failure::refused(
+            "NAME_MISMATCH",
+            format_args!(
+                "{} asks for {id}, and it is to be certified as {expected}: find out who wrote the request; nothing is certified",
+                path.display()
             ),
         ));
     }

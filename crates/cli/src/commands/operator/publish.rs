@@ -49,7 +49,8 @@ pub(super) async fn run(arguments: &Publish, output: Output) -> Result<()> {
     let mut read = Vec::with_capacity(arguments.files.len());
     for path in &arguments.files {
         let raw = file::read(path)?;
-        // Before the first of them is logged: none is half way.
+        // Before the first of them is logged, as far as the root's signature says: share epochs are the nodes' statements, and
+        // one that does not hold is refused by the relay when what stands before it is in the log already.
         signed(&raw, network.root()).map_err(|why| {
             Failure::unverified(
                 "NOT_SIGNED_BY_ROOT",

@@ -74,6 +74,10 @@ pub(super) struct Sign {
     /// repeated.
     #[arg(long, value_name = "FILE")]
     bundle: Vec<PathBuf>,
+    /// For a bundle that changes the nodes: the highest threshold of the keys that the present ones hold, as `greffe tenant show`
+    /// prints it, 0 before there is a key. As many of them have to have agreed, and a majority in any case.
+    #[arg(long, value_name = "COUNT")]
+    threshold: Option<usize>,
     /// The digest that was compared on another machine: anything else is not signed.
     #[arg(long, value_name = "DIGEST")]
     digest: Option<Digest>,
@@ -125,6 +129,7 @@ pub(super) fn sign(arguments: &Sign, output: Output) -> Result<()> {
         key: &key,
         root: &root,
         bundles: &bundles,
+        threshold: arguments.threshold,
         now: SystemClock.now(),
     };
     let signed = signer.sign(raw)?;
@@ -169,7 +174,8 @@ pub(super) struct Countersign {
     /// A setting over file and variables; may be repeated.
     #[arg(long, value_name = "TABLE.KEY=VALUE")]
     set: Vec<String>,
-    /// The signed bundle in force; the one that the settings name without it.
+    /// The signed bundle in force. Without it the one that the settings name, which is the first that the node started with: that
+    /// of a tenant whose bundle was changed since is named here.
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
     /// File for the countersigned statement.
