@@ -71,6 +71,6 @@ def test_the_image_is_built_here_and_runs_as_nobody(built, image):
                 assert not [member.name for member in files if member.isfile() and member.mode & 0o6002]
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["/usr/local/bin/greffe"]
-    assert set(config["ExposedPorts"]) == {"7400/tcp", "7443/tcp", "7480/tcp"}
+    assert set(config["ExposedPorts"]) == {"7400/tcp", "7443/tcp", "7480/tcp", "7490/tcp"}
     wanted = {"/" + path.relative_to(image.rootfs).as_posix() for path in image.rootfs.rglob("*") if path.is_file()}
     assert names == wanted

@@ -9,7 +9,7 @@ from charts import manifests, of_kind, pods
 from flows import Party, allowed
 
 SERVICES, NODE = "production-services", "production-escrow"
-PORTS = [(7400, "TCP"), (7443, "TCP"), (7480, "TCP"), (5432, "TCP"), (443, "TCP"), (9000, "TCP"), (4317, "TCP"), (53, "UDP"), (53, "TCP"), (22, "TCP"), (6443, "TCP")]
+PORTS = [(7400, "TCP"), (7443, "TCP"), (7480, "TCP"), (7490, "TCP"), (5432, "TCP"), (443, "TCP"), (9000, "TCP"), (4317, "TCP"), (53, "UDP"), (53, "TCP"), (22, "TCP"), (6443, "TCP")]
 RELEASED = {SERVICES: "greffe", NODE: "greffe-escrow-1"}
 
 
@@ -50,6 +50,7 @@ OTHERS = [
 TABLE = """
 app         relay archive audit escrow                    7400/TCP
 auditor     archive                                       7443/TCP
+auditor     audit                                         7490/TCP
 relay       archive audit                                 7400/TCP
 archive     audit                                         7400/TCP
 audit       escrow escrow-2 escrow-3                      7400/TCP

@@ -41,6 +41,7 @@ BY_SCHEMA = [
     (S, "pod.extraEnv", [{"name": "GREFFE__SERVICE__MODE", "value": "development"}], "at '/pod/extraEnv/0/name': 'not' failed"),
     (S, "archive.objects.endpoint", "http://s3.example", "at '/archive/objects/endpoint'"),
     (S, "archive.objects.kind", "gcs", "at '/archive/objects/kind': value must be one of 'folder', 's3'"),
+    (S, "audit.tiles", {"listen": "0.0.0.0:1"}, "at '/audit/tiles': additional properties 'listen' not allowed"),
     (S, "image.tag", "latest", "at '/image/tag': 'not' failed"),
     (S, "image.digest", "sha256:12", "at '/image/digest': 'sha256:12' does not match pattern"),
     (S, "telemetry.otlp", "collector:4317", "at '/telemetry/otlp': 'collector:4317' does not match pattern"),

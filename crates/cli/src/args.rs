@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::commands::PeopleCommand;
 use crate::commands::config::ConfigArguments;
 use crate::fail::Failure;
+use crate::manual::{CompletionsArguments, ManArguments};
 use crate::migrate::MigrateArguments;
 use crate::output::Output;
 use crate::seal::SealArguments;
@@ -32,7 +33,7 @@ Examples:
   greffe order request --help                   from search to an order, its approvals and a production
   greffe demo --input 2006-06-01.log.txt --keep --output json
 
-Exit codes: 0 done, 1 something failed here, 2 not understood, 3 refused, 4 does not verify, 5 not reachable";
+Exit codes: 0 done, 1 something failed here, 2 not understood, 3 refused, 4 does not verify, 5 not reachable, 6 look at an alarm";
 
 /// A command line that was not understood, on one line as every failure.
 pub(crate) fn not_understood(error: &clap::Error) -> Failure {
@@ -75,6 +76,10 @@ pub(crate) enum Command {
     Demo(DemoArguments),
     /// Verify a production with nothing but the tenant root's public key: no network, server or clock.
     Verify(VerifyArguments),
+    /// Print the script that completes this command in a shell.
+    Completions(CompletionsArguments),
+    /// Write the manual: a page for each command.
+    Man(ManArguments),
     /// What people do.
     #[command(flatten)]
     People(PeopleCommand),
@@ -172,10 +177,10 @@ pub(crate) struct DemoArguments {
 /// `greffe verify`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  greffe verify ./production --root root.pub\n  greffe verify --archive /etc/greffe/archive.toml"
+    after_help = "Examples:\n  greffe verify ./production --root root.pub\n  greffe verify production.zip --root root.pub\n  greffe verify --archive /etc/greffe/archive.toml"
 )]
 pub(crate) struct VerifyArguments {
-    /// Folder of the production.
+    /// Folder or zip of the production. A zip is read where it is, nothing is unpacked.
     #[arg(
         required_unless_present = "archive",
         conflicts_with = "archive",

@@ -8,7 +8,7 @@ use greffe_client::ClientError;
 use greffe_service_kit::errors::refusal_of;
 
 /// What every command returns.
-pub(crate) type Result<T> = core::result::Result<T, Failure>;
+pub(crate) type Result<T, E = Failure> = core::result::Result<T, E>;
 
 /// Exit codes; they never change their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Unverified = 4,
     /// A service could not be reached, or not in time.
     Unavailable = 5,
+    /// Everything holds, and somebody has to look at what happened.
+    Alarm = 6,
 }
 
 /// Why a command did not do what it was asked to.
@@ -101,6 +103,18 @@ impl Failure {
             reason,
             format_args!("{what}: {}{}", status.message(), cause.unwrap_or_default()),
         )
+    }
+
+    /// The same failure, of which there are more.
+    pub(crate) fn and(mut self, more: usize, what: &str) -> Self {
+        self.message
+            .push_str(&format!("; and {more} more {what} above"));
+        self
+    }
+
+    /// Whether the same may succeed later by itself.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        self.exit == Exit::Unavailable
     }
 
     /// Its exit code.

@@ -7,7 +7,9 @@ mod demo;
 mod enrol;
 mod fail;
 mod layout;
+mod manual;
 mod migrate;
+mod monitor;
 mod operator;
 mod output;
 mod produce;
@@ -74,6 +76,8 @@ fn run(arguments: Arguments) -> fail::Result<()> {
             Command::Up(up) => up::run(up, output).await,
             Command::Demo(demo) => demo::run(demo, output).await,
             Command::Verify(verify) => verify::run(&verify, output).await,
+            Command::Completions(completions) => manual::completions(&completions, output),
+            Command::Man(man) => manual::man(&man, output),
             Command::People(command) => commands::run(command, output).await,
         };
         telemetry::flush().await;

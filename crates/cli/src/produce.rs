@@ -1,7 +1,7 @@
 //! From an opened order to a production: everything proved under one checkpoint, written, and verified before it is shown.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use greffe_client::{OpenedRecord, Opening, People};
@@ -14,13 +14,31 @@ use greffe_types::{ConversationId, Digest};
 
 use crate::fail::{Failure, Result, chain};
 
+/// Where a production goes.
+#[derive(Debug)]
+pub(crate) enum Out {
+    /// A folder of files.
+    Folder(PathBuf),
+    /// One zip file of the same.
+    Zip(PathBuf),
+}
+
+impl Out {
+    /// The folder or file.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Folder(path) | Self::Zip(path) => path,
+        }
+    }
+}
+
 /// Writes a production of an order's opened records; `key` is the reader's signing key.
 pub(crate) async fn produce(
     people: &People,
     opening: &Opening,
     opened: &[OpenedRecord],
     key: &SigningKey,
-    folder: &Path,
+    out: &Out,
 ) -> Result<()> {
     let state = people.client().trust()?;
     let proofs = proofs(people, opening, opened, &state).await?;
@@ -43,8 +61,11 @@ pub(crate) async fn produce(
         key,
         at: SystemClock.now(),
     };
-    greffe_production::write(folder, production, producer)
-        .map_err(|error| Failure::failed(error.reason(), chain(&error)))
+    let written = match out {
+        Out::Folder(path) => greffe_production::write(path, production, producer),
+        Out::Zip(path) => greffe_production::write_zip(path, production, producer),
+    };
+    written.map_err(|error| Failure::failed(error.reason(), chain(&error)))
 }
 
 /// Leaves under one checkpoint.

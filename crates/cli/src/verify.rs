@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use greffe_envelope::trust::RootKey;
-use greffe_production::{Report, verify};
+use greffe_production::{Report, is_zip, verify};
 use serde::Serialize;
 
 use crate::args::VerifyArguments;
@@ -104,11 +104,11 @@ fn archive_text(outcome: &ArchiveOutcome<'_>) -> String {
 /// A production, by the root's public key alone.
 fn production(folder: &Path, root: &Path, output: Output) -> Result<()> {
     let root = root_key(root)?;
-    if !folder.is_dir() {
+    if !folder.is_dir() && !is_zip(folder) {
         return Err(Failure::usage(
             "PRODUCTION_NOT_FOUND",
             format_args!(
-                "{} is not a folder: name the production's folder",
+                "{} is neither a folder nor a zip: name the production's",
                 folder.display()
             ),
         ));

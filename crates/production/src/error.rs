@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// Why a production was not written; then nothing is there.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The folder is there already.
-    #[error("{} is there already: name another folder", .0.display())]
+    /// The folder or file is there already.
+    #[error("{} is there already: name another", .0.display())]
     Exists(PathBuf),
     /// A file could not be written.
     #[error("{} cannot be written", path.display())]

@@ -1,6 +1,6 @@
 //! Productions: what a reader's machine writes from opened records, and the verifier that needs no network and no clock.
 //!
-//! A production is a folder. `FORMAT.md` in it, which is `format.md` beside this file, describes every file; that text is the
+//! A production is a folder, or one zip file of the same files. `FORMAT.md` in it, which is `format.md` beside this file, describes every file; that text is the
 //! specification of this crate. Two things make it hold:
 //!
 //! - everything a person reads (`messages.jsonl`, `messages/`, `attachments/`'s names, `index.html`, `custody.json`, `FORMAT.md`)
@@ -17,8 +17,10 @@ mod opened;
 mod render;
 mod verify;
 mod write;
+mod zip;
 
 pub use error::WriteError;
 pub use evidence::{LogProof, Production, Record};
-pub use verify::{Finding, Report, verify};
-pub use write::{Producer, write};
+pub use verify::{Finding, Report, approved, verify};
+pub use write::{Producer, write, write_zip};
+pub use zip::is_zip;

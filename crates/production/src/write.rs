@@ -18,6 +18,7 @@ use crate::layout;
 use crate::manifest::{Manifest, sha256};
 use crate::opened::Opened;
 use crate::render;
+use crate::zip;
 
 /// Who hands the production over.
 #[derive(Clone, Copy)]
@@ -45,12 +46,37 @@ impl core::fmt::Debug for Producer<'_> {
 /// [`WriteError`]; the folder is not there then.
 pub fn write(
     folder: &Path,
-    mut production: Production,
+    production: Production,
     producer: Producer<'_>,
 ) -> Result<(), WriteError> {
     if folder.exists() {
         return Err(WriteError::Exists(folder.to_owned()));
     }
+    place(folder, &assemble(production, producer)?, write_files)
+}
+
+/// As [`write`], into one zip file. Its bytes follow from the production's files alone.
+///
+/// # Errors
+/// [`WriteError`]; the file is not there then.
+pub fn write_zip(
+    file: &Path,
+    production: Production,
+    producer: Producer<'_>,
+) -> Result<(), WriteError> {
+    if file.exists() {
+        return Err(WriteError::Exists(file.to_owned()));
+    }
+    place(file, &assemble(production, producer)?, |path, files| {
+        zip::write(path, files).map_err(WriteError::io(path))
+    })
+}
+
+/// Every file by path, signed.
+fn assemble(
+    mut production: Production,
+    producer: Producer<'_>,
+) -> Result<BTreeMap<String, Vec<u8>>, WriteError> {
     let records = open_all(&mut production)?;
     let invalid = |problem: String| WriteError::Record { record: 0, problem };
     let mut files = files(&production, &records).map_err(invalid)?;
@@ -77,7 +103,7 @@ pub fn write(
         layout::STATEMENT.to_owned(),
         statement.raw().encode_to_vec(),
     );
-    place(folder, &files)
+    Ok(files)
 }
 
 /// Sorts the records by conversation and number and opens each.
@@ -180,20 +206,24 @@ fn path(index: u64, size: Option<u64>, hashes: &[Digest]) -> Vec<u8> {
     )
 }
 
-/// Writes into a folder beside, then gives it its name.
-fn place(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), WriteError> {
-    let staging = staging(folder);
+/// Writes beside, then gives it its name.
+fn place(
+    path: &Path,
+    files: &BTreeMap<String, Vec<u8>>,
+    write: impl FnOnce(&Path, &BTreeMap<String, Vec<u8>>) -> Result<(), WriteError>,
+) -> Result<(), WriteError> {
+    let staging = staging(path);
     if staging.exists() {
-        fs::remove_dir_all(&staging).map_err(WriteError::io(&staging))?;
+        remove(&staging).map_err(WriteError::io(&staging))?;
     }
-    let written = write_files(&staging, files)
-        .and_then(|()| fs::rename(&staging, folder).map_err(WriteError::io(folder)));
+    let written = write(&staging, files)
+        .and_then(|()| fs::rename(&staging, path).map_err(WriteError::io(path)));
     if written.is_err() {
         // What is left would only take room; that it cannot be removed changes nothing about the error.
-        let _ = fs::remove_dir_all(&staging);
+        let _ = remove(&staging);
     }
     written?;
-    let parent = folder
+    let parent = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or_else(|| Path::new("."));
@@ -202,9 +232,18 @@ fn place(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), WriteEr
         .map_err(WriteError::io(parent))
 }
 
-fn staging(folder: &Path) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!(".{name}.part"))
+/// An earlier attempt's leavings, whichever of the two it was to become.
+fn remove(staging: &Path) -> std::io::Result<()> {
+    if staging.is_dir() {
+        fs::remove_dir_all(staging)
+    } else {
+        fs::remove_file(staging)
+    }
+}
+
+fn staging(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.part"))
 }
 
 fn write_files(staging: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), WriteError> {

@@ -14,6 +14,7 @@ pub(crate) fn run() -> Result<()> {
     postgres()?;
     ceph()?;
     token()?;
+    manuals()?;
     buf()?;
     python()?;
     collector()?;
@@ -35,6 +36,11 @@ fn ceph() -> Result<()> {
 /// A PKCS #11 token in software, and the tool that operators make keys with.
 fn token() -> Result<()> {
     apt(&["softhsm2", "opensc"])
+}
+
+/// What renders manual pages.
+fn manuals() -> Result<()> {
+    apt(&["groff-base"])
 }
 
 /// The linter of the contracts, below the workspace's folder.

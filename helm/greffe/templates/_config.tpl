@@ -87,6 +87,14 @@ filter = {{ toJson $v.log.filter }}
 {{- range $key, $value := $c.settings }}
 {{ $key }} = {{ toJson $value }}
 {{- end }}
+{{- if eq .name "audit" }}
+{{- if and $c.tiles.enabled (ne (default "" .for) "migration") }}
+
+[audit.tiles]
+listen = "0.0.0.0:7490"
+entries = {{ $c.tiles.entries }}
+{{- end }}
+{{- end }}
 {{- if eq .name "archive" }}
 {{- if $c.http.enabled }}
 

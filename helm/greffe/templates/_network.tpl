@@ -41,6 +41,11 @@ list in a NetworkPolicy means everybody, so none is ever rendered. */}}
 {{- include "greffe.rule" (dict "way" "from" "peers" $c.http.clients "port" 7443) }}
 {{- end }}
 {{- end }}
+{{- if eq .name "audit" }}
+{{- if $c.tiles.enabled }}
+{{- include "greffe.rule" (dict "way" "from" "peers" $c.tiles.clients "port" 7490) }}
+{{- end }}
+{{- end }}
 {{- include "greffe.rule" (dict "way" "from" "peers" $v.networkPolicy.monitoring.from "port" 7480) }}
 {{- end -}}
 

@@ -131,6 +131,13 @@ impl App {
         })
     }
 
+    /// The newest published checkpoint, of whatever age.
+    pub(crate) fn published(&self) -> Option<Vec<u8>> {
+        let state = self.state.borrow();
+        let published = state.published.as_ref()?;
+        Some(published.checkpoint.encode())
+    }
+
     /// A leaf with its path under the tree of `size` leaves; 0 is the published size.
     pub(crate) async fn inclusion(
         &self,

@@ -1,6 +1,8 @@
 //! Settings of the audit service: the common `[service]` table, and `[audit]`.
 
+use core::num::NonZeroUsize;
 use core::time::Duration;
+use std::net::SocketAddr;
 
 use greffe_service_kit::config::ServiceConfig;
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,26 @@ pub struct AuditConfig {
     pub clock_tolerance_ms: u64,
     /// Longest that a caller waits for a checkpoint, in milliseconds.
     pub wait_ms: u64,
+    /// The log as files over plain HTTP; absent: no such port.
+    pub tiles: Option<TilesConfig>,
+}
+
+/// The log as files for tools that know tlog-tiles: the `[audit.tiles]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TilesConfig {
+    /// Where to listen, without TLS.
+    pub listen: SocketAddr,
+    /// Whether entries are served too: they name persons, and nobody is asked who they are.
+    #[serde(default)]
+    pub entries: bool,
+    /// Most connections at once; whoever opens more waits.
+    #[serde(default = "connections")]
+    pub connections: NonZeroUsize,
+}
+
+const fn connections() -> NonZeroUsize {
+    NonZeroUsize::MIN.saturating_add(255)
 }
 
 impl Default for AuditConfig {
@@ -40,6 +62,7 @@ impl Default for AuditConfig {
             witness_timeout_ms: 3_000,
             clock_tolerance_ms: 10_000,
             wait_ms: 30_000,
+            tiles: None,
         }
     }
 }

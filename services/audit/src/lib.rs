@@ -26,6 +26,7 @@ mod state;
 mod store;
 mod texts;
 mod tiles;
+mod web;
 mod witnesses;
 
 use std::future::{Future, pending};
@@ -45,9 +46,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use app::{LEAF_NOT_FOUND, NOT_COSIGNED, REQUEST_INVALID, SIZE_NOT_PUBLISHED, TILE_NOT_FOUND};
-pub use config::{AuditConfig, Config};
+pub use config::{AuditConfig, Config, TilesConfig};
 pub use entry::{ENTRY_INVALID, ENTRY_TOO_LARGE, IDEMPOTENCY_CONFLICT, TENANT_MISMATCH};
 pub use state::{LOG_BEHIND_CHECKPOINT, LOG_DAMAGED, LOG_FORKED};
+pub use web::{CHECKPOINT_NOT_FOUND, ENTRIES_NOT_SERVED, METHOD_NOT_ALLOWED, PATH_UNKNOWN};
 
 use app::App;
 use checkpointer::{Checkpointer, Wakers};
@@ -56,6 +58,7 @@ use rpc::{Appending, Reading};
 use sequencer::Sequencer;
 use state::State;
 use tiles::Tiles;
+use web::Listening;
 
 /// The keys that this service makes for itself before its first start.
 pub const KEYS: &[(&str, &str)] = &[(LOG_KEY, "ed25519")];
@@ -124,6 +127,13 @@ pub async fn serve_at(
         clock,
         wait: config.audit.wait(),
     };
+    // A standby has not come this far: the files are those of the process that writes them.
+    let files = config.audit.tiles.as_ref().map(|tiles| {
+        Listening::start(tiles, app.clone()).map_err(failed(
+            "cannot listen on audit.tiles.listen: name a free address of this machine there",
+        ))
+    });
+    let files = files.transpose()?;
     let refusals = Arc::new(Refusals::start(app.clone(), boot.tenant(), boot.name()));
     let server = boot
         .server(refusals)
@@ -143,6 +153,7 @@ pub async fn serve_at(
         }
     };
     let outcome = server.run(config.service.listen, &ready_file, stop).await;
+    drop(files);
     job.abort();
     measuring.abort();
     // The data folder is unlocked only after the job, which holds it, has ended.

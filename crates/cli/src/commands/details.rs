@@ -1,7 +1,9 @@
 //! What an entry of the log says, for people and programs.
 
 use greffe_envelope::label::sha256;
+use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
+use greffe_envelope::statement::Signed;
 use serde_json::{Value, json};
 
 use super::form::{hex, time};
@@ -16,10 +18,12 @@ pub(super) fn details(event: &Event) -> (&'static str, Value) {
                 .map(|s| s.signer.as_str())
                 .collect();
             let digest = sha256(&statement.statement).to_string();
-            (
-                "statement",
-                json!({"type": statement.r#type, "digest": digest, "signed_by": signers}),
-            )
+            let mut said =
+                json!({"type": statement.r#type, "digest": digest, "signed_by": signers});
+            if let Ok(act) = Signed::<pb::PersonAct>::decode(statement.clone()) {
+                said["action"] = json!(act.action);
+            }
+            ("statement", said)
         }
         Event::Receipts(batch) => (
             "receipts",

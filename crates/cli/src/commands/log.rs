@@ -17,6 +17,7 @@ use super::access::Access;
 use super::details::details;
 use super::form::{hex, time};
 use crate::fail::{Failure, Result};
+use crate::monitor::{self, WatchLogArguments};
 use crate::output::{Output, print};
 
 /// Proofs that are asked for at the same time.
@@ -67,6 +68,8 @@ enum What {
         #[command(flatten)]
         access: Access,
     },
+    /// Follow the log, print what happens, and alarm when it does not hold: forks, missing witnesses, openings without order.
+    Watch(WatchLogArguments),
 }
 
 #[derive(Serialize)]
@@ -92,8 +95,9 @@ impl CheckpointView {
     }
 }
 
+/// What an entry says.
 #[derive(Serialize)]
-struct EntryView {
+pub(crate) struct EntryView {
     index: u64,
     at: String,
     recorded_by: String,
@@ -134,6 +138,7 @@ pub(crate) async fn run(arguments: LogArguments, output: Output) -> Result<()> {
             count,
             access,
         } => list(&access.client().await?, start, count, output).await,
+        What::Watch(arguments) => monitor::run(arguments, output).await,
         What::Statement { digest, access } => {
             let client = access.client().await?;
             let checkpoint = newest(&client).await?;
@@ -165,7 +170,7 @@ async fn entry(
     }
     let included = client.log().included("entry", checkpoint, index).await?;
     let view = ProvedView {
-        entry: EntryView::new(&included),
+        entry: EntryView::new(index, &included.entry),
         leaf: hex(&included.leaf),
         path: included.path.iter().map(ToString::to_string).collect(),
         checkpoint: CheckpointView::new(checkpoint),
@@ -190,7 +195,10 @@ async fn list(client: &Client, start: Option<u64>, count: u32, output: Output) -
         .buffered(AT_ONCE);
     let entries: Vec<Included> = proofs.try_collect().await?;
     let view = List {
-        entries: entries.iter().map(EntryView::new).collect(),
+        entries: entries
+            .iter()
+            .map(|included| EntryView::new(included.index, &included.entry))
+            .collect(),
         checkpoint: CheckpointView::new(&checkpoint),
     };
     print(output, &view, |view| {
@@ -231,14 +239,14 @@ async fn find(client: &Client, checkpoint: &VerifiedCheckpoint, digest: &Digest)
 }
 
 impl EntryView {
-    fn new(included: &Included) -> Self {
-        let entry = &included.entry;
+    /// Of an entry and its index.
+    pub(crate) fn new(index: u64, entry: &pb::LogEntry) -> Self {
         let (kind, details) = entry
             .event
             .as_ref()
             .map_or(("unknown", Value::Null), details);
         Self {
-            index: included.index,
+            index,
             at: time(entry.at),
             recorded_by: entry.recorded_by.clone(),
             kind,
@@ -246,7 +254,8 @@ impl EntryView {
         }
     }
 
-    fn line(&self) -> String {
+    /// For people.
+    pub(crate) fn line(&self) -> String {
         format!(
             "{} {} {} {} {}\n",
             self.index, self.at, self.recorded_by, self.kind, self.details

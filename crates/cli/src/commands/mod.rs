@@ -1,6 +1,6 @@
 //! What people do with `greffe`: users speak and read, auditors search, others hold, approve, open and produce.
 
-mod access;
+pub(crate) mod access;
 pub(crate) mod config;
 mod conversation;
 mod details;
@@ -8,7 +8,7 @@ mod device;
 mod explain;
 pub(crate) mod form;
 mod hold;
-mod log;
+pub(crate) mod log;
 mod matter;
 mod opened;
 mod openings;

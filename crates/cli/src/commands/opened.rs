@@ -13,22 +13,25 @@ use super::query::RecordView;
 use crate::fail::{Exit, Failure, Result, chain};
 use crate::layout::private_folder;
 use crate::output::{Output, narrate, print};
-use crate::produce::produce as write_production;
+use crate::produce::{Out, produce as write_production};
 use crate::save::Saving;
 
 /// `greffe produce`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  greffe produce ORDER --as reader --out ./production\n  greffe verify ./production --root root.pub"
+    after_help = "Examples:\n  greffe produce ORDER --as reader --out ./production\n  greffe produce ORDER --as reader --out production.zip\n  greffe verify production.zip --root root.pub"
 )]
 pub(crate) struct ProduceArguments {
     /// The released order.
     order: OrderId,
     #[command(flatten)]
     person: AsPerson,
-    /// Folder to write, for its owner alone: it must not exist.
-    #[arg(long, value_name = "FOLDER")]
+    /// Folder or, with a name that ends in .zip, file to write, for its owner alone: it must not exist.
+    #[arg(long, value_name = "PATH")]
     out: PathBuf,
+    /// Write one zip file, whatever its name ends in.
+    #[arg(long)]
+    zip: bool,
 }
 
 #[derive(Serialize)]
@@ -195,17 +198,25 @@ fn text(shown: &Records) -> String {
 
 /// Opens an order's records, writes their production and verifies it with the root alone.
 pub(crate) async fn produce(arguments: ProduceArguments, output: Output) -> Result<()> {
-    let folder = std::path::absolute(&arguments.out)
-        .map_err(|error| Failure::io("find the folder", &arguments.out, &error))?;
-    if folder.exists() {
+    let path = std::path::absolute(&arguments.out)
+        .map_err(|error| Failure::io("find", &arguments.out, &error))?;
+    if path.exists() {
         return Err(Failure::refused(
             "PRODUCTION_EXISTS",
             format_args!(
-                "{} is there already: name a folder that does not exist",
-                folder.display()
+                "{} is there already: name a folder or zip that does not exist",
+                path.display()
             ),
         ));
     }
+    let named_zip = path
+        .extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("zip"));
+    let out = if arguments.zip || named_zip {
+        Out::Zip(path)
+    } else {
+        Out::Folder(path)
+    };
     let people = arguments.person.open().await?;
     let mut opening = people.open_order(&arguments.order).await?;
     let started = time(opening.info.order.not_before);
@@ -224,8 +235,8 @@ pub(crate) async fn produce(arguments: ProduceArguments, output: Output) -> Resu
         return Err(not_opened(first, failed.len()));
     }
     let key = arguments.person.signing_key()?;
-    write_production(&people, &opening, &opened, &key, &folder).await?;
-    let report = greffe_production::verify(&folder, people.client().connection().root());
+    write_production(&people, &opening, &opened, &key, &out).await?;
+    let report = greffe_production::verify(out.path(), people.client().connection().root());
     if let Some(finding) = report.findings.first() {
         return Err(Failure::unverified(
             "PRODUCTION_INVALID",
@@ -236,7 +247,7 @@ pub(crate) async fn produce(arguments: ProduceArguments, output: Output) -> Resu
         ));
     }
     let produced = Produced {
-        production: folder.display().to_string(),
+        production: out.path().display().to_string(),
         order: arguments.order.to_string(),
         records: opened.len(),
         files: report.files,

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use clap::{Args, Subcommand};
 use greffe_client::mode_name;
 use greffe_envelope::pb;
-use greffe_envelope::trust::{TrustState, VerifiedDisclosure};
+use greffe_envelope::trust::{Bundle, TrustState, VerifiedDisclosure};
 use greffe_policy::Pack;
+use greffe_service_kit::checkpoint::log_verifier;
+use greffe_tlog::CosignerKey;
 use greffe_types::Digest;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -42,6 +44,7 @@ struct TenantView {
     contact: String,
     bundle: BundleView,
     nodes: Vec<NodeView>,
+    log: LogView,
     witnesses: Vec<String>,
     cosigner_quorum: u32,
     approvals: ApprovalView,
@@ -57,6 +60,14 @@ struct BundleView {
     digest: String,
     issued_at: String,
     revocations: usize,
+}
+
+/// The log's and its witnesses' keys, each in the form that tools for such logs are given.
+#[derive(Serialize)]
+struct LogView {
+    origin: String,
+    verifier: Option<String>,
+    witness_verifiers: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -123,6 +134,22 @@ pub(crate) async fn run(arguments: TenantArguments, output: Output) -> Result<()
     print(output, &view, TenantView::text)
 }
 
+impl LogView {
+    fn new(bundle: &Bundle) -> Self {
+        let witnesses = bundle.message().witnesses.iter();
+        Self {
+            origin: bundle.log().origin.clone(),
+            verifier: log_verifier(bundle).ok().map(|key| key.to_string()),
+            witness_verifiers: witnesses
+                .filter_map(|witness| {
+                    let key = witness.key.as_slice().try_into().ok()?;
+                    Some(CosignerKey::new(&witness.name, key).ok()?.to_string())
+                })
+                .collect(),
+        }
+    }
+}
+
 impl TenantView {
     fn new(state: &TrustState) -> Self {
         let bundle = state.bundle().message();
@@ -142,6 +169,7 @@ impl TenantView {
                 revocations: bundle.revocations.len(),
             },
             nodes: bundle.nodes.iter().map(NodeView::new).collect(),
+            log: LogView::new(state.bundle()),
             witnesses: bundle.witnesses.iter().map(|w| w.name.clone()).collect(),
             cosigner_quorum: bundle.cosigner_quorum,
             approvals: ApprovalView {
@@ -180,6 +208,11 @@ impl TenantView {
                 "log witnessed by {} of {}",
                 self.cosigner_quorum,
                 self.witnesses.join(", ")
+            ),
+            format!(
+                "verifiers: log {}; witnesses {}",
+                self.log.verifier.as_deref().unwrap_or_default(),
+                self.log.witness_verifiers.join(" ")
             ),
             format!(
                 "orders need {} approvers, among them {}; over {} records one more",

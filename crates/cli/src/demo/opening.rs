@@ -18,7 +18,7 @@ use crate::fail::{Exit, Failure, Result};
 use crate::layout::Layout;
 use crate::operator::read_key;
 use crate::output::narrate;
-use crate::produce::produce;
+use crate::produce::{Out, produce};
 use crate::verify::root_key;
 
 /// Records that are opened.
@@ -200,7 +200,8 @@ async fn records(
     ));
     let folder = layout.root().join(PRODUCTION);
     let key = read_key(&layout.person("reader").join("signing.key"))?;
-    produce(&reader, &opening, &opened, &key, &folder).await?;
+    let out = Out::Folder(folder.clone());
+    produce(&reader, &opening, &opened, &key, &out).await?;
     let report = greffe_production::verify(&folder, &root_key(&layout.root_key())?);
     if let Some(finding) = report.findings.first() {
         return Err(Failure::unverified(

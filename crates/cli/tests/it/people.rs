@@ -1,6 +1,7 @@
 //! A life by commands alone: users and people work with nothing but `greffe`, and what is wrong is refused in one line.
 
 mod wrong;
+mod zip;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -273,6 +274,7 @@ fn people_open(world: &World, spoken: &Spoken) -> String {
     assert_eq!(world.json(&produce)["records"], 2);
     assert_eq!(verify(&production, &world.data().join("root.pub")).code, 0);
     world.run(&produce).refused_at_once(3, "PRODUCTION_EXISTS");
+    zip::zipped(world, &order, &production);
 
     let mut release = vec![
         "hold", "release", hold, "--as", "legal", "--reason", "Closed",
@@ -359,6 +361,9 @@ fn auditors_verify(world: &World, spoken: &Spoken) {
         .refused_at_once(3, "ENTRY_UNKNOWN");
     let tenant = world.json(&["tenant", "show"]);
     let disclosure = text(&tenant["modes"][0], "disclosure");
+    for (key, name) in [("verifier", "demo"), ("witness_verifiers", "escrow-1+")] {
+        assert!(tenant["log"][key].to_string().contains(name), "{tenant}");
+    }
     let logged = world.json(&["log", "statement", disclosure]);
     assert_eq!(logged["index"], tenant["modes"][0]["log_index"]);
     world

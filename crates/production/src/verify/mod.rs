@@ -1,4 +1,4 @@
-//! The offline verifier: from a folder and the tenant root's public key to everything that does not hold.
+//! The offline verifier: from a folder or zip and the tenant root's public key to everything that does not hold.
 
 mod bundles;
 mod files;
@@ -19,7 +19,9 @@ use serde::Serialize;
 use crate::layout;
 use crate::manifest::{File, Manifest, sha256};
 use crate::opened::{Opened, why};
+use crate::zip;
 use bundles::Anchors;
+pub use order::approved;
 
 /// Something that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -49,7 +51,7 @@ impl Report {
         self.findings.is_empty()
     }
 
-    fn add(&mut self, item: impl Into<String>, problem: impl Into<String>) {
+    pub(crate) fn add(&mut self, item: impl Into<String>, problem: impl Into<String>) {
         let finding = Finding {
             item: item.into(),
             problem: problem.into(),
@@ -60,10 +62,15 @@ impl Report {
     }
 }
 
-/// Verifies a production. Everything is looked at, whatever was found before, so that the report names every item.
-pub fn verify(folder: &Path, root: &RootKey) -> Report {
+/// Verifies a production, a folder or a zip. Everything is looked at, whatever was found before, so that the report names every
+/// item. A zip is read where it is: nothing is unpacked.
+pub fn verify(production: &Path, root: &RootKey) -> Report {
     let mut report = Report::default();
-    let files = files::read(folder, &mut report);
+    let files = if production.is_dir() {
+        files::read(production, &mut report)
+    } else {
+        zip::read(production, &mut report)
+    };
     report.files = files.len();
     manifest(&files, &mut report);
     let Some(anchors) = bundles::verify(&files, root, &mut report) else {

@@ -84,7 +84,7 @@ pub(super) fn verify(
     };
     let approved = anchors
         .newest_first()
-        .map(|bundle| approvals(production, &order, bundle, released_at))
+        .map(|bundle| approvals(&production.order, &order, bundle, released_at))
         .reduce(|newest, older| {
             if newest.is_ok() {
                 newest
@@ -137,9 +137,24 @@ fn leaf(production: &Production, head: Option<TreeHead>) -> Result<Millis, Strin
     Ok(Millis::new(entry.at))
 }
 
+/// Whether a released order has the approvals that a bundle's rule asked for when it was released; gives the order's digest.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn approved(
+    released: &pb::ReleasedOrder,
+    bundle: &Bundle,
+    at: Millis,
+) -> Result<Digest, String> {
+    let raw = released.order.clone().unwrap_or_default();
+    let order = Signed::<pb::Order>::decode(raw).map_err(|e| why("the order is refused", &e))?;
+    approvals(released, &order, bundle, at)?;
+    Ok(order.digest())
+}
+
 /// Order and approvals are signed by people of the roster, and are what the rule asks for.
 fn approvals(
-    production: &Production,
+    released: &pb::ReleasedOrder,
     order: &Signed<pb::Order>,
     bundle: &Bundle,
     at: Millis,
@@ -153,9 +168,9 @@ fn approvals(
     bundle
         .verify_person(order, &order.requester, &[], at)
         .map_err(|e| why("the requester", &e))?;
-    let mut signers = Vec::with_capacity(production.order.approvals.len());
+    let mut signers = Vec::with_capacity(released.approvals.len());
     let mut last = String::new();
-    for raw in &production.order.approvals {
+    for raw in &released.approvals {
         let approval =
             Signed::<pb::Approval>::decode(raw.clone()).map_err(|e| why("an approval", &e))?;
         let person = bundle

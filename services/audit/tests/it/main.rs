@@ -6,5 +6,6 @@ mod append;
 mod publish;
 mod read;
 mod restart;
+mod web;
 mod witness;
 mod world;

@@ -1,0 +1,674 @@
+//! A log of its own that the monitor is shown, truthful or not; everything is signed as on a real one.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use greffe_envelope::opening::{HybridSecretKey, order_event};
+use greffe_envelope::pb::{self, log_entry::Event};
+use greffe_envelope::statement::Signed;
+use greffe_envelope::trust::{ROOT, RootKey};
+use greffe_tlog::{
+    AddCheckpoint, Checkpoint, Cosigner, MemoryHashes, Note, NoteSigner, SignedCheckpoint, Tree,
+    Witness, enrol, prove_consistency,
+};
+use greffe_types::{Digest, Millis, TenantId};
+use prost::Message as _;
+
+use super::alarm;
+use super::round::{Monitor, Outcome};
+use super::source::Source;
+use super::state::State;
+use super::topic::Topic;
+use super::{Alarm, Line};
+use crate::fail::{Failure, Result};
+
+const ORIGIN: &str = "acme.example/log";
+const T0: u64 = 1_000_000_000;
+const MINUTE: u64 = 60_000;
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn public(seed: u8) -> Vec<u8> {
+    key(seed).verifying_key().to_bytes().to_vec()
+}
+
+fn root() -> RootKey {
+    RootKey::new(TenantId::new("acme").unwrap(), &public(1)).unwrap()
+}
+
+/// What the log shows.
+#[derive(Clone)]
+struct Shown {
+    leaves: Vec<Vec<u8>>,
+    origin: &'static str,
+    log_key: u8,
+    /// Keys of the witnesses that cosign count from here.
+    witnesses: u8,
+    cosigners: u8,
+    cosigned_at: u64,
+    /// Bytes that an entry is shown with instead of its own.
+    replaced: Option<(usize, Vec<u8>)>,
+    /// Entries that are handed over.
+    handed: usize,
+    away: bool,
+}
+
+#[derive(Clone)]
+struct Log(Rc<RefCell<Shown>>);
+
+impl Log {
+    /// With the first bundle, and witnesses 50, 51, 52.
+    fn new() -> Self {
+        let log = Self(Rc::new(RefCell::new(Shown {
+            leaves: Vec::new(),
+            origin: ORIGIN,
+            log_key: 40,
+            witnesses: 50,
+            cosigners: 2,
+            cosigned_at: T0,
+            replaced: None,
+            handed: usize::MAX,
+            away: false,
+        })));
+        log.add("relay", Event::Statement(bundle(1, &[0; 32], 40, 50, 1)));
+        log
+    }
+
+    fn add(&self, by: &str, event: Event) {
+        let entry = pb::LogEntry {
+            tenant: "acme".into(),
+            recorded_by: by.into(),
+            at: T0,
+            event: Some(event),
+        };
+        self.change(|shown| shown.leaves.push(entry.encode_to_vec()));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Shown)) {
+        change(&mut self.0.borrow_mut());
+    }
+}
+
+impl Shown {
+    fn tree(&self) -> (Tree, MemoryHashes) {
+        let mut tree = Tree::new();
+        let hashes = tree.append_entries(&self.leaves).into_iter().collect();
+        (tree, hashes)
+    }
+}
+
+impl Source for Log {
+    async fn checkpoint(&mut self) -> Result<Vec<u8>> {
+        let shown = self.0.borrow();
+        if shown.away {
+            return Err(Failure::status(
+                "asking",
+                &tonic::Status::unavailable("away"),
+            ));
+        }
+        let log = NoteSigner::new(shown.origin, &[shown.log_key; 32]).unwrap();
+        let head = shown.tree().0.head();
+        let mut note =
+            Note::new(Checkpoint::new(shown.origin, head, vec![]).unwrap().body()).unwrap();
+        note.sign(&log);
+        let mut signed = SignedCheckpoint::open(&note.encode(), &log.verifier()).unwrap();
+        for n in 0..shown.cosigners {
+            let cosigner = Cosigner::new(&format!("w-{n}"), &[shown.witnesses + n; 32]).unwrap();
+            let state = enrol(&log.verifier());
+            let mut witness = Witness::start(log.verifier(), cosigner, Some(&state)).unwrap();
+            let request = AddCheckpoint {
+                old_size: 0,
+                proof: vec![],
+                checkpoint: note.encode(),
+            };
+            let now = Millis::new(shown.cosigned_at);
+            signed.add(witness.add_checkpoint(&request, now).unwrap().stored());
+        }
+        Ok(signed.encode())
+    }
+
+    async fn entries(&mut self, start: u64, count: u32) -> Result<Vec<Vec<u8>>> {
+        let shown = self.0.borrow();
+        // Two at a time, so that there are proofs in between.
+        let count = count.min(2) as usize;
+        let leaves = shown.leaves.iter().enumerate().take(shown.handed);
+        Ok(leaves
+            .skip(start as usize)
+            .take(count)
+            .map(|(index, leaf)| match &shown.replaced {
+                Some((place, bytes)) if *place == index => bytes.clone(),
+                _ => leaf.clone(),
+            })
+            .collect())
+    }
+
+    async fn consistency(&mut self, old: u64, new: u64) -> Result<Vec<Digest>> {
+        Ok(prove_consistency(old, new, &self.0.borrow().tree().1).unwrap())
+    }
+}
+
+/// A bundle with two witnesses of three, approver and approver, signed by a root of this seed.
+fn bundle(version: u64, previous: &[u8], log: u8, witnesses: u8, root: u8) -> pb::SignedStatement {
+    let person = |name: &str, role: &str, seed: u8| pb::Person {
+        name: name.into(),
+        roles: vec![role.into()],
+        signing_key: public(seed),
+        not_after: u64::MAX >> 1,
+        ..pb::Person::default()
+    };
+    let message = pb::TrustBundle {
+        tenant: "acme".into(),
+        version,
+        previous: previous.to_vec(),
+        issued_at: version,
+        next_root: vec![9; 32],
+        device_issuer: public(2),
+        log: Some(pb::LogKey {
+            origin: ORIGIN.into(),
+            key: public(log),
+        }),
+        nodes: vec![pb::EscrowNode {
+            index: 1,
+            name: "escrow-1".into(),
+            signing_key: public(10),
+            witness_key: public(11),
+            channel_key: HybridSecretKey::from_seed(&[12; 32]).public_key(),
+            trust_domain: "test".into(),
+        }],
+        witnesses: (0..3)
+            .map(|n| pb::Witness {
+                name: format!("w-{n}"),
+                key: public(witnesses + n),
+            })
+            .collect(),
+        cosigner_quorum: 2,
+        roster: vec![
+            person("ann", "auditor", 20),
+            person("bob", "approver", 21),
+            person("cyd", "approver", 22),
+        ],
+        approvals: Some(pb::ApprovalRule {
+            minimum: 2,
+            required_roles: vec!["approver".into()],
+            bulk_threshold: 100,
+        }),
+        ..pb::TrustBundle::default()
+    };
+    Signed::sign(message, &[(ROOT, &key(root))]).into_raw()
+}
+
+/// An order that ann asked for, approved by these people; its digest beside it.
+fn order(id: u8, approvers: &[(&str, u8)], salt: &[u8]) -> (pb::ReleasedOrder, Vec<u8>) {
+    let order = pb::Order {
+        id: vec![id; 16],
+        tenant: "acme".into(),
+        matter: vec![1; 16],
+        purpose: "a test".into(),
+        records_root: vec![2; 32],
+        records_count: 1,
+        reader: "ann".into(),
+        not_before: 0,
+        expiry: T0 * 2,
+        nonce: vec![id; 32],
+        requester: "ann".into(),
+        ..pb::Order::default()
+    };
+    let order = Signed::sign(order, &[("ann", &key(20))]);
+    let approvals = approvers.iter().map(|(name, seed)| {
+        let approval = pb::Approval {
+            tenant: "acme".into(),
+            order: order.digest().to_vec(),
+            records_root: vec![2; 32],
+            records_count: 1,
+            person: (*name).into(),
+            at: T0,
+        };
+        Signed::sign(approval, &[(name, &key(*seed))]).into_raw()
+    });
+    let released = pb::ReleasedOrder {
+        approvals: approvals.collect(),
+        order: Some(order.raw().clone()),
+        salt: salt.to_vec(),
+    };
+    (released, order.digest().to_vec())
+}
+
+const BOTH: [(&str, u8); 2] = [("bob", 21), ("cyd", 22)];
+
+fn opened(order: &[u8]) -> Event {
+    Event::Opened(pb::Opened {
+        order: order.to_vec(),
+        envelope: vec![3; 32],
+        key_id: vec![4; 32],
+        share_epoch: vec![5; 32],
+        node: "escrow-1".into(),
+    })
+}
+
+fn shares(epoch: u64) -> Event {
+    let epoch = pb::ShareEpoch {
+        tenant: "acme".into(),
+        key_id: vec![4; 32],
+        epoch,
+        previous: vec![0; 32],
+        threshold: 1,
+        holders: vec![pb::ShareHolder {
+            index: 1,
+            node: "escrow-1".into(),
+            verification_share: vec![2; 33],
+        }],
+    };
+    Event::Statement(Signed::sign(epoch, &[("escrow-1", &key(10))]).into_raw())
+}
+
+/// A folder that monitors of a log are started over, one after the other.
+struct Watched {
+    log: Log,
+    folder: tempfile::TempDir,
+    now: Rc<Cell<u64>>,
+}
+
+/// What a monitor showed: topics of entries, alarms.
+#[derive(Debug, Default)]
+struct Seen {
+    topics: Vec<Topic>,
+    alarms: Vec<Alarm>,
+    outcome: Option<Outcome>,
+}
+
+impl Seen {
+    fn reasons(&self) -> Vec<&'static str> {
+        self.alarms.iter().map(|alarm| alarm.reason).collect()
+    }
+}
+
+impl Watched {
+    fn new() -> Self {
+        Self {
+            log: Log::new(),
+            folder: tempfile::tempdir().unwrap(),
+            now: Rc::new(Cell::new(T0)),
+        }
+    }
+
+    /// A fresh monitor looks so many times.
+    fn look(&self, times: usize) -> Seen {
+        let seen = RefCell::new(Seen::default());
+        let state = State::open(&self.folder.path().join("state"), &root()).unwrap();
+        let mut monitor = Monitor {
+            source: self.log.clone(),
+            state,
+            max_age: Duration::from_secs(300),
+            now: || Millis::new(self.now.get()),
+            show: |line| {
+                match line {
+                    Line::Entry(entry) => seen.borrow_mut().topics.push(entry.topic),
+                    Line::Alarm(alarm) => seen.borrow_mut().alarms.push(alarm),
+                }
+                Ok(())
+            },
+            raised: Vec::new(),
+            standing: Vec::new(),
+            fresh: Millis::new(self.now.get()),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        for _ in 0..times {
+            let outcome = match runtime.block_on(monitor.round()) {
+                Ok(outcome) => Some(outcome),
+                Err(failure) => {
+                    assert!(failure.is_unavailable(), "{failure}");
+                    self.now.set(self.now.get() + 4 * MINUTE);
+                    monitor.unreachable().unwrap();
+                    None
+                }
+            };
+            seen.borrow_mut().outcome = outcome;
+        }
+        drop(monitor);
+        seen.into_inner()
+    }
+
+    /// One look that alarms once, for this reason, and reads nothing.
+    #[track_caller]
+    fn alarms(&self, reason: &str, ends: bool) -> Alarm {
+        let seen = self.look(1);
+        assert_eq!(seen.reasons(), [reason]);
+        assert!(seen.topics.is_empty(), "{seen:?}");
+        assert_eq!(seen.outcome == Some(Outcome::Ended), ends);
+        seen.alarms.into_iter().next().unwrap()
+    }
+}
+
+#[test]
+fn a_truthful_log_is_read_once_and_without_alarm() {
+    let watched = Watched::new();
+    let (released, digest) = order(1, &BOTH, &[]);
+    watched.log.add("archive", order_event(&released));
+    watched.log.add("escrow-1", opened(&digest));
+    watched.log.add("escrow-1", shares(1));
+    watched
+        .log
+        .add("audit", Event::Refusal(pb::Refusal::default()));
+    let seen = watched.look(2);
+    assert_eq!(seen.reasons(), [""; 0]);
+    assert_eq!(
+        seen.topics,
+        [
+            Topic::Keys,
+            Topic::Orders,
+            Topic::Openings,
+            Topic::Keys,
+            Topic::Refusals
+        ]
+    );
+    // Another process goes on from there, and knows the order.
+    watched.log.add("escrow-1", opened(&digest));
+    let seen = watched.look(1);
+    assert_eq!(
+        (seen.reasons(), seen.topics),
+        (vec![], vec![Topic::Openings])
+    );
+    assert!(watched.look(1).topics.is_empty());
+}
+
+#[test]
+fn a_fork_is_alarmed_about_with_both_notes() {
+    for more in [0, 1, 5] {
+        let watched = Watched::new();
+        watched.log.add("escrow-1", shares(1));
+        assert_eq!(watched.look(1).reasons(), [""; 0]);
+        let shown = watched.log.0.borrow().clone();
+        watched
+            .log
+            .change(|shown| shown.leaves[1] = shown.leaves[0].clone());
+        for _ in 0..more {
+            watched
+                .log
+                .add("audit", Event::Refusal(pb::Refusal::default()));
+        }
+        let alarm = watched.alarms(alarm::FORKED, true);
+        assert_eq!(alarm.evidence.len(), 2, "{alarm:?}");
+        let verifier = NoteSigner::new(ORIGIN, &[40; 32]).unwrap().verifier();
+        let heads: Vec<_> = alarm
+            .evidence
+            .iter()
+            .map(|path| SignedCheckpoint::open(&std::fs::read(path).unwrap(), &verifier).unwrap())
+            .map(|signed| signed.head())
+            .collect();
+        assert_eq!(heads[0].size, 2);
+        assert_eq!(heads[1].size, 2 + more);
+        assert_ne!(heads[0], heads[1]);
+        // The monitor stays with what it saw: it alarms again, and goes on with the log that it knows.
+        watched.alarms(alarm::FORKED, true);
+        *watched.log.0.borrow_mut() = shown;
+        assert_eq!(watched.look(1).outcome, Some(Outcome::UpToDate));
+    }
+}
+
+#[test]
+fn a_fork_that_no_witness_cosigns_is_called_a_fork() {
+    let watched = Watched::new();
+    watched.log.add("escrow-1", shares(1));
+    watched.look(1);
+    watched.log.change(|shown| {
+        shown.leaves[1] = shown.leaves[0].clone();
+        shown.cosigners = 0;
+    });
+    watched.alarms(alarm::FORKED, true);
+}
+
+#[test]
+fn a_log_that_steps_back_is_alarmed_about() {
+    let watched = Watched::new();
+    watched.log.add("escrow-1", shares(1));
+    watched.look(1);
+    watched.log.change(|shown| shown.leaves.truncate(1));
+    let alarm = watched.alarms(alarm::ROLLED_BACK, true);
+    assert_eq!(alarm.evidence.len(), 2);
+}
+
+#[test]
+fn another_key_and_another_origin_are_not_the_log() {
+    let watched = Watched::new();
+    watched.look(1);
+    watched.log.change(|shown| shown.log_key = 41);
+    assert_eq!(watched.alarms(alarm::CHECKPOINT, true).evidence.len(), 1);
+    watched.log.change(|shown| {
+        shown.log_key = 40;
+        shown.origin = "other.example/log";
+    });
+    watched.alarms(alarm::ORIGIN, true);
+}
+
+#[test]
+fn witnesses_that_are_missing_and_come_back() {
+    let watched = Watched::new();
+    watched.log.change(|shown| shown.cosigners = 1);
+    // Nothing is read before a quorum stands behind it.
+    let alarm = watched.alarms(alarm::WITNESSES, false);
+    assert_eq!(alarm.evidence.len(), 1);
+    assert_eq!(watched.look(3).reasons(), [alarm::WITNESSES]);
+    // Keys that are not the bundle's are no witnesses; under their names they are a forgery.
+    watched
+        .log
+        .change(|shown| (shown.cosigners, shown.witnesses) = (2, 60));
+    let reason = watched.look(1).reasons();
+    assert!(
+        reason == [alarm::WITNESSES] || reason == [alarm::COSIGNATURE],
+        "{reason:?}"
+    );
+    watched.log.change(|shown| shown.witnesses = 50);
+    assert_eq!(watched.look(1).topics, [Topic::Keys]);
+}
+
+#[test]
+fn a_log_that_stands_still_is_stale_until_it_is_cosigned_again() {
+    let watched = Watched::new();
+    watched.now.set(T0 + 4 * MINUTE);
+    assert_eq!(watched.look(1).reasons(), [""; 0]);
+    watched.now.set(T0 + 6 * MINUTE);
+    assert_eq!(watched.look(3).reasons(), [alarm::STALE]);
+    watched
+        .log
+        .change(|shown| shown.cosigned_at = T0 + 6 * MINUTE);
+    assert_eq!(watched.look(1).reasons(), [""; 0]);
+    // One that cannot be reached is no better: each look here takes four minutes.
+    watched.log.change(|shown| shown.away = true);
+    assert_eq!(watched.look(1).reasons(), [""; 0]);
+    assert_eq!(watched.look(4).reasons(), [alarm::STALE]);
+}
+
+#[test]
+fn entries_have_to_be_those_of_the_tree() {
+    let watched = Watched::new();
+    for _ in 0..4 {
+        watched
+            .log
+            .add("audit", Event::Refusal(pb::Refusal::default()));
+    }
+    watched
+        .log
+        .change(|shown| shown.replaced = Some((1, shown.leaves[0].clone())));
+    watched.alarms(alarm::ENTRIES, true);
+    watched
+        .log
+        .change(|shown| (shown.replaced, shown.handed) = (None, 4));
+    let seen = watched.look(1);
+    assert_eq!(
+        (seen.reasons(), seen.topics.len()),
+        (vec![alarm::WITHHELD], 4)
+    );
+    watched.log.change(|shown| shown.handed = usize::MAX);
+    assert_eq!(watched.look(1).topics.len(), 1);
+}
+
+#[test]
+fn an_opening_needs_an_approved_order_before_it() {
+    let watched = Watched::new();
+    let (released, digest) = order(1, &BOTH, &[]);
+    watched.log.add("escrow-1", opened(&digest));
+    watched.log.add("archive", order_event(&released));
+    watched.log.add("escrow-1", opened(&digest));
+    let seen = watched.look(1);
+    assert_eq!(seen.reasons(), [alarm::NO_ORDER]);
+    assert_eq!((seen.alarms[0].index, seen.topics.len()), (Some(1), 4));
+    // An alarm about an entry is raised once: the next run goes on after it.
+    assert_eq!(watched.look(1).reasons(), [""; 0]);
+}
+
+#[test]
+fn an_order_needs_the_approvals_that_the_rule_asks_for() {
+    let wrong = [
+        order(1, &BOTH[..1], &[]),
+        order(2, &[("bob", 21), ("cyd", 21)], &[]),
+        order(3, &[("ann", 20), ("bob", 21)], &[]),
+        order(4, &[("bob", 21), ("bob", 21)], &[]),
+    ];
+    for (released, digest) in wrong {
+        let watched = Watched::new();
+        watched.log.add("archive", order_event(&released));
+        watched.log.add("escrow-1", opened(&digest));
+        let seen = watched.look(1);
+        assert_eq!(seen.reasons(), [alarm::UNAPPROVED, alarm::NO_ORDER]);
+    }
+    let watched = Watched::new();
+    watched
+        .log
+        .add("relay", order_event(&order(1, &BOTH, &[]).0));
+    assert_eq!(watched.look(1).reasons(), [alarm::UNAPPROVED]);
+}
+
+#[test]
+fn sealed_orders_are_counted_until_they_are_shown() {
+    let watched = Watched::new();
+    let (sealed, digest) = order(1, &BOTH, &[8; 32]);
+    watched.log.add("archive", order_event(&sealed));
+    watched.log.add("escrow-1", opened(&digest));
+    watched.log.add("escrow-1", opened(&digest));
+    assert_eq!(watched.look(1).reasons(), [""; 0]);
+    watched.log.add("escrow-1", opened(&[6; 32]));
+    assert_eq!(watched.look(1).reasons(), [alarm::NO_ORDER]);
+    // Once it is shown, it covers no other any more.
+    watched.log.add("archive", Event::ReleasedOrder(sealed));
+    watched.log.add("escrow-1", opened(&digest));
+    watched.log.add("escrow-1", opened(&[6; 32]));
+    let seen = watched.look(1);
+    assert_eq!(seen.reasons(), [alarm::NO_ORDER]);
+    assert_eq!(seen.alarms[0].index, Some(7));
+}
+
+#[test]
+fn shares_that_change_are_alarmed_about() {
+    let watched = Watched::new();
+    watched.log.add("relay", shares(1));
+    watched.log.add("relay", shares(1));
+    assert_eq!(watched.look(1).reasons(), [""; 0]);
+    watched.log.add("relay", shares(2));
+    let seen = watched.look(1);
+    assert_eq!(seen.reasons(), [alarm::SHARES]);
+    assert_eq!(
+        seen.alarms[0].failure().exit(),
+        std::process::ExitCode::from(6)
+    );
+}
+
+#[test]
+fn a_bundle_changes_the_keys_only_if_the_root_has_signed_it() {
+    let watched = Watched::new();
+    watched.look(1);
+    let first = bundle(1, &[0; 32], 40, 50, 1);
+    let digest = greffe_envelope::label::sha256(&first.statement);
+    let next = |root| Event::Statement(bundle(2, digest.as_bytes(), 40, 60, root));
+    // Somebody else's bundle names other witnesses, and these cosign: they are none.
+    watched.log.add("relay", next(99));
+    watched.log.change(|shown| shown.witnesses = 60);
+    let reasons = watched.look(1).reasons();
+    assert!(
+        reasons == [alarm::COSIGNATURE] || reasons == [alarm::WITNESSES],
+        "{reasons:?}"
+    );
+    watched.log.change(|shown| shown.witnesses = 50);
+    assert_eq!(watched.look(1).reasons(), [alarm::BUNDLE]);
+    watched.log.add("relay", next(1));
+    watched.log.change(|shown| shown.witnesses = 60);
+    let seen = watched.look(1);
+    assert_eq!((seen.reasons(), seen.topics), (vec![], vec![Topic::Keys]));
+    // From here on the old witnesses are none, also after a restart.
+    watched.log.change(|shown| shown.witnesses = 50);
+    assert_eq!(watched.look(1).outcome, Some(Outcome::UpToDate));
+    assert!(!watched.look(1).reasons().is_empty());
+}
+
+#[test]
+fn what_is_no_entry_is_alarmed_about_and_passed_over() {
+    let watched = Watched::new();
+    // Field 99 is none of an entry's.
+    let mut odd = watched.log.0.borrow().leaves[0].clone();
+    odd.extend([0x98, 0x06, 0x01]);
+    assert!(pb::LogEntry::decode(&*odd).is_ok());
+    watched.log.change(|shown| shown.leaves.push(odd));
+    watched.log.add("escrow-1", shares(1));
+    let seen = watched.look(1);
+    assert_eq!(seen.reasons(), [alarm::MALFORMED]);
+    assert_eq!((seen.alarms[0].index, seen.topics.len()), (Some(1), 2));
+}
+
+#[test]
+fn a_log_without_a_bundle_of_the_root_is_not_judged() {
+    let watched = Watched::new();
+    watched.log.change(|shown| shown.leaves.clear());
+    watched
+        .log
+        .add("relay", Event::Statement(bundle(1, &[0; 32], 40, 50, 99)));
+    let state = State::open(&watched.folder.path().join("state"), &root()).unwrap();
+    let mut monitor = Monitor {
+        source: watched.log.clone(),
+        state,
+        max_age: Duration::from_secs(300),
+        now: || Millis::new(T0),
+        show: |_: Line| panic!("nothing is to be shown"),
+        raised: Vec::new(),
+        standing: Vec::new(),
+        fresh: Millis::new(T0),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let failure = runtime.block_on(monitor.round()).unwrap_err();
+    assert_eq!(failure.reason(), "TRUST_UNKNOWN");
+}
+
+#[test]
+fn a_state_that_cannot_be_gone_on_from_is_refused() {
+    let watched = Watched::new();
+    watched.look(1);
+    let folder = watched.folder.path().join("state");
+    let held = State::open(&folder, &root()).unwrap();
+    assert_eq!(
+        State::open(&folder, &root()).unwrap_err().reason(),
+        "WATCH_RUNNING"
+    );
+    drop(held);
+    let other = RootKey::new(TenantId::new("acme").unwrap(), &public(3)).unwrap();
+    assert_eq!(
+        State::open(&folder, &other).unwrap_err().reason(),
+        "WATCH_STATE"
+    );
+    let path = folder.join("watch.json");
+    let good = std::fs::read_to_string(&path).unwrap();
+    for (from, to) in [
+        ("\"size\":1", "\"size\":3"),
+        ("\"size\":1", "\"size\":2"),
+        ("{", "["),
+    ] {
+        std::fs::write(&path, good.replacen(from, to, 1)).unwrap();
+        let refused = State::open(&folder, &root()).unwrap_err();
+        assert_eq!(refused.reason(), "WATCH_STATE", "{to}");
+    }
+}
