@@ -99,8 +99,8 @@ impl Signer<'_> {
             TrustError::Quorum { needed, found } => Failure::refused(
                 "NODES_NOT_AGREED",
                 format_args!(
-                    "it changes the nodes, and {found} of the present ones have agreed where {needed} have to: have their operators run \
-                     `greffe operator countersign`"
+                    "it changes the nodes, the log or its witnesses, and {found} of the present nodes have agreed where {needed} have \
+                     to: have their operators run `greffe operator countersign`"
                 ),
             ),
             other => malformed("trust bundle")(other),

@@ -161,6 +161,7 @@ async fn attack_26_a_node_that_takes_calls_and_answers_none_stops_nothing() {
     let opened = opening.all().await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(15));
     assert_eq!(opened.len(), 65);
+    assert_eq!(*world.opens.lock().unwrap(), [2, 1, 2]);
     let said = |node: &str, why: &str| (node.to_owned(), why.to_owned());
     for one in opened {
         let blamed = one.unwrap_err().blamed;

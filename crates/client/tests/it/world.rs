@@ -44,6 +44,8 @@ pub(crate) struct World {
     pub(crate) orders: Orders,
     /// Of each node.
     pub(crate) manners: Arc<Mutex<[Manner; 3]>>,
+    /// Openings asked of each node.
+    pub(crate) opens: Arc<Mutex<[usize; 3]>>,
     pub(crate) folder: tempfile::TempDir,
     /// relay, log, orders; then the nodes
     addresses: Vec<SocketAddr>,
@@ -61,11 +63,13 @@ impl World {
             .add_service(OrderServiceServer::new(orders.clone()));
         let mut addresses = vec![serve(main).await];
         let manners = Arc::new(Mutex::new([Manner::Honest; 3]));
+        let opens = Arc::default();
         for index in 0..3 {
             let service = EscrowServiceServer::new(Node {
                 tenant: tenant.clone(),
                 index,
                 manners: manners.clone(),
+                opens: Arc::clone(&opens),
             });
             addresses.push(serve(Server::builder().add_service(service)).await);
         }
@@ -74,6 +78,7 @@ impl World {
             relay,
             orders,
             manners,
+            opens,
             folder: tempfile::tempdir().unwrap(),
             addresses,
         }
@@ -221,6 +226,7 @@ struct Node {
     tenant: Arc<Tenant>,
     index: usize,
     manners: Arc<Mutex<[Manner; 3]>>,
+    opens: Arc<Mutex<[usize; 3]>>,
 }
 
 impl Node {
@@ -259,6 +265,7 @@ impl EscrowService for Node {
         request: Request<Streaming<escrow_api::OpenRequest>>,
     ) -> Result<Response<Self::OpenStream>, Status> {
         use escrow_api::open_request::Part;
+        self.opens.lock().unwrap()[self.index] += 1;
         self.ahead().await?;
         let mut requests = request.into_inner();
         let (answers, receiver) = tokio::sync::mpsc::channel(64);
