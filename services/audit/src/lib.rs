@@ -2,7 +2,8 @@
 //!
 //! Duty: takes typed entries from the other services, gives each its place, makes it durable before it says so, and
 //! publishes trees over them that a quorum of witnesses has cosigned. Callers: relay, archive and escrow nodes append; they
-//! and applications read. It never sees content or keys.
+//! and applications read. Where the settings say so, anybody who reaches the port reads it as files over plain HTTP (`web`). It
+//! never sees content or keys.
 //!
 //! Invariants:
 //! - an index is told only after the leaf is on disk; an acknowledged leaf is in the next checkpoint;
