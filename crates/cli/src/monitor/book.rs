@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use greffe_envelope::opening::sealed_order;
 use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_envelope::statement::{Signed, Statement as _};
@@ -25,10 +24,8 @@ pub(super) struct Kept {
     trust: Vec<Logged>,
     /// Digests of released orders with the approvals they need.
     orders: BTreeSet<Digest>,
-    /// Commitments to sealed orders that nobody has shown yet.
+    /// Commitments to sealed orders, those that were shown later included: what was opened under them names no other.
     sealed: BTreeSet<Digest>,
-    /// Orders that records were opened under and that the log does not name: no more of them than sealed ones.
-    unnamed: BTreeSet<Digest>,
     /// The newest share epoch of each journaling key.
     epochs: BTreeMap<String, u64>,
 }
@@ -96,6 +93,7 @@ impl Book {
                 None
             }
             Event::Opened(opened) => self.opened(index, opened),
+            Event::SealedOpened(opened) => self.sealed_opened(index, entry, opened),
             _ => None,
         }
     }
@@ -177,9 +175,6 @@ impl Book {
         match self.approved(entry, released) {
             Err(problem) => unapproved(&problem),
             Ok(order) => {
-                if !released.salt.is_empty() && self.kept.sealed.remove(&sealed_order(released)) {
-                    self.kept.unnamed.remove(&order);
-                }
                 self.kept.orders.insert(order);
                 None
             }
@@ -204,25 +199,36 @@ impl Book {
         })
     }
 
-    fn opened(&mut self, index: u64, opened: &pb::Opened) -> Option<Alarm> {
-        let alarm = |order: &str| {
-            let message = format_args!(
-                "{} has opened a record under order {order}, and no such order with its approvals is in the log before; stop that node and ask how it came to answer",
-                opened.node
-            );
-            Some(Alarm::entry(alarm::NO_ORDER, index, message))
-        };
-        let Ok(order) = Digest::try_from(opened.order.as_slice()) else {
-            return alarm("of no digest");
-        };
-        if self.kept.orders.contains(&order) || self.kept.unnamed.contains(&order) {
+    fn opened(&self, index: u64, opened: &pb::Opened) -> Option<Alarm> {
+        let order = Digest::try_from(opened.order.as_slice());
+        if order
+            .as_ref()
+            .is_ok_and(|order| self.kept.orders.contains(order))
+        {
             return None;
         }
-        // Sealed orders cannot be told apart, only counted.
-        if self.kept.unnamed.len() < self.kept.sealed.len() {
-            self.kept.unnamed.insert(order);
+        let order = order.map_or_else(|_| "of no digest".to_owned(), |order| order.to_string());
+        let message = format_args!(
+            "{} has opened a record under order {order}, and no such order with its approvals is in the log before; stop that node and ask how it came to answer",
+            opened.node
+        );
+        Some(Alarm::entry(alarm::NO_ORDER, index, message))
+    }
+
+    fn sealed_opened(
+        &self,
+        index: u64,
+        entry: &pb::LogEntry,
+        opened: &pb::SealedOpened,
+    ) -> Option<Alarm> {
+        let order = Digest::try_from(opened.sealed_order.as_slice());
+        if order.is_ok_and(|order| self.kept.sealed.contains(&order)) {
             return None;
         }
-        alarm(&order.to_string())
+        let message = format_args!(
+            "{} has opened a record under a sealed order that is not in the log before; stop that node and ask how it came to answer",
+            entry.recorded_by
+        );
+        Some(Alarm::entry(alarm::NO_ORDER, index, message))
     }
 }

@@ -46,7 +46,7 @@ its exit code:
   4  WITNESSES_MISSING, COSIGNATURE_FALSE, LOG_STALE              until it passes
   4  OPENING_WITHOUT_ORDER, ORDER_NOT_APPROVED, BUNDLE_REFUSED, ENTRY_MALFORMED
   6  SHARES_CHANGED                                               nothing is false: was it meant?
-An order that is sealed shows its number only: as many orders as are sealed may open records without being named.")]
+An order that is sealed shows that there is one, and its openings show which one they belong to; what was opened stays unknown.")]
 pub(crate) struct WatchLogArguments {
     /// Folder of what has been seen and of evidence: outside of what it watches over. It is made when it is not there.
     #[arg(long, value_name = "DIR")]

@@ -2,8 +2,8 @@
 
 use greffe_api::audit as api;
 use greffe_api::audit::log_service_client::LogServiceClient;
+use greffe_service_kit::tls::Channel;
 use greffe_types::Digest;
-use tonic::transport::Channel;
 
 use crate::fail::{Exit, Failure, Result};
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use greffe_envelope::opening::{HybridSecretKey, order_event};
+use greffe_envelope::opening::{HybridSecretKey, opened_event, order_event};
 use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{ROOT, RootKey};
@@ -545,22 +545,32 @@ fn an_order_needs_the_approvals_that_the_rule_asks_for() {
 }
 
 #[test]
-fn sealed_orders_are_counted_until_they_are_shown() {
+fn a_sealed_opening_names_the_leaf_of_its_order() {
     let watched = Watched::new();
+    let under = |released: &pb::ReleasedOrder, order: &[u8]| {
+        let Event::Opened(opened) = opened(order) else {
+            unreachable!()
+        };
+        opened_event(released, opened)
+    };
     let (sealed, digest) = order(1, &BOTH, &[8; 32]);
+    let (other, other_digest) = order(2, &BOTH, &[9; 32]);
     watched.log.add("archive", order_event(&sealed));
-    watched.log.add("escrow-1", opened(&digest));
-    watched.log.add("escrow-1", opened(&digest));
+    watched.log.add("escrow-1", under(&sealed, &digest));
+    watched.log.add("escrow-2", under(&sealed, &digest));
     assert_eq!(watched.look(1).reasons(), [""; 0]);
-    watched.log.add("escrow-1", opened(&[6; 32]));
-    assert_eq!(watched.look(1).reasons(), [alarm::NO_ORDER]);
-    // Once it is shown, it covers no other any more.
-    watched.log.add("archive", Event::ReleasedOrder(sealed));
+    // In clear, a sealed order covers nothing; and one that is not there covers nothing at all.
     watched.log.add("escrow-1", opened(&digest));
-    watched.log.add("escrow-1", opened(&[6; 32]));
+    watched.log.add("escrow-1", under(&other, &other_digest));
     let seen = watched.look(1);
-    assert_eq!(seen.reasons(), [alarm::NO_ORDER]);
-    assert_eq!(seen.alarms[0].index, Some(7));
+    assert_eq!(seen.reasons(), [alarm::NO_ORDER, alarm::NO_ORDER]);
+    assert!(seen.alarms[1].line().contains("escrow-1"));
+    // Once it is shown, a late answer under it is still the same commitment.
+    watched
+        .log
+        .add("archive", Event::ReleasedOrder(sealed.clone()));
+    watched.log.add("escrow-3", under(&sealed, &digest));
+    assert_eq!(watched.look(1).reasons(), [""; 0]);
 }
 
 #[test]

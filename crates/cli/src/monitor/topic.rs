@@ -59,7 +59,7 @@ impl Topic {
             Some(Event::Statement(statement)) => Self::of_statement(statement),
             Some(Event::Receipts(_)) => Self::Receipts,
             Some(Event::ReleasedOrder(_) | Event::SealedOrder(_)) => Self::Orders,
-            Some(Event::Opened(_)) => Self::Openings,
+            Some(Event::Opened(_) | Event::SealedOpened(_)) => Self::Openings,
             Some(Event::Refusal(_)) => Self::Refusals,
             Some(Event::Access(_)) => Self::Access,
             Some(Event::Conversation(_)) => Self::Conversations,
