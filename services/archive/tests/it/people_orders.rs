@@ -388,6 +388,9 @@ async fn an_attachment_is_read_under_its_order_only() {
         let refused = fetch(record, digest).await.unwrap_err();
         assert_eq!(refused, "ORDER_RECORD_OUTSIDE");
     }
+    // The log names the order: members know the digests of record and attachment, and must not learn from it of a sealed one.
+    let logged = |event: &Event| matches!(event, Event::Refusal(r) if r.operation.contains("FetchAttachment") && r.subject == [9; 16]);
+    world.log.wait_for(logged).await;
     archive.stop().await;
 }
 
