@@ -135,6 +135,12 @@ async fn run(arguments: Arguments) -> Result<()> {
         options.greffe.display()
     );
     let mut text = preface(&machine::describe(&arguments.revision), options.runs);
+    // Each as soon as it is measured: a run takes long, and may be ended early.
+    let print = |text: &str| {
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush())
+    };
+    print(&text)?;
     for name in NAMES {
         if !arguments.names.is_empty() && !arguments.names.iter().any(|wanted| wanted == name) {
             continue;
@@ -148,11 +154,11 @@ async fn run(arguments: Arguments) -> Result<()> {
             _ => crypto::measure(&options).await?,
         };
         for section in sections {
-            text.push('\n');
-            text.push_str(&section.markdown());
+            let section = format!("\n{}", section.markdown());
+            print(&section)?;
+            text.push_str(&section);
         }
     }
-    std::io::stdout().write_all(text.as_bytes())?;
     if let Some(path) = arguments.out {
         let before = std::fs::read_to_string(&path).unwrap_or_default();
         text.push_str(kept(&before));
