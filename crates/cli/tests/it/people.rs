@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
@@ -307,12 +308,21 @@ fn sealed_opening(world: &World, spoken: &Spoken, matter: &str) {
     assert_eq!(list(&opened, "records").len(), 1);
     let start = begun["log_index"].as_u64().unwrap().to_string();
     let entries = ["log", "list", "--start", &start, "--count", "1000"];
-    let entries = world.json(&entries);
-    let of_kind = |kind: &str| {
-        let entries = list(&entries, "entries").iter();
+    let of_kind = |entries: &Value, kind: &str| {
+        let entries = list(entries, "entries").iter();
         entries.filter(|entry| entry["kind"] == kind).count()
     };
-    assert_eq!((of_kind("sealed-opened"), of_kind("opened")), (3, 0));
+    // A node answers once the log has its entry; the next checkpoint shows it.
+    let end = Instant::now() + Duration::from_secs(30);
+    let entries = loop {
+        let entries = world.json(&entries);
+        if of_kind(&entries, "sealed-opened") >= 3 || Instant::now() > end {
+            break entries;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let opened = ["sealed-opened", "opened"].map(|kind| of_kind(&entries, kind));
+    assert_eq!(opened, [3, 0], "{entries}");
     assert!(!entries.to_string().contains(&spoken.first), "{entries}");
     let logged = world.json(&["order", "openings", &order, "--as", "auditor"]);
     let openings = list(&logged, "openings");

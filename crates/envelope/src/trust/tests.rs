@@ -342,18 +342,27 @@ fn attack_72_share_epochs_must_fit_the_key() {
 fn a_share_epoch_follows_the_one_before() {
     let world = world();
     let bundles = [&world.bundle];
-    let (record, first) = world.shared(&scalars(&[5, 7]), 2, 3);
+    let (record, first_signed) = world.shared(&scalars(&[5, 7]), 2, 3);
     let key = verify_key_record(&record, &world.root, &bundles).unwrap();
-    let first = verify_share_epoch(&first, &record, &key, None, &bundles).unwrap();
+    let first = verify_share_epoch(&first_signed, &record, &key, None, &bundles).unwrap();
     let (_, refreshed) = world.shared(&scalars(&[5, 11]), 2, 3);
     let mut message = refreshed.message().clone();
     message.epoch = 2;
     message.previous = first.digest().to_vec();
     let names = ["escrow-1", "escrow-2", "escrow-3"];
     let signers: Vec<_> = names.into_iter().zip(&world.nodes).collect();
-    let second = Signed::sign(message.clone(), &signers);
-    let second = verify_share_epoch(&second, &record, &key, Some(&first), &bundles).unwrap();
+    let second_signed = Signed::sign(message.clone(), &signers);
+    let second = verify_share_epoch(&second_signed, &record, &key, Some(&first), &bundles).unwrap();
     assert_ne!(second.digest(), first.digest());
+    // Whoever reads all of them again, as every relay does when another has stored one, is where it was.
+    let bundle = world.bundle.signed().raw().clone();
+    let mut state = TrustState::new(world.root.clone(), bundle).unwrap();
+    for expected in [Applied::New, Applied::Known] {
+        let statements = [record.raw(), first_signed.raw(), second_signed.raw()];
+        for (index, statement) in (1..).zip(statements) {
+            assert_eq!(state.recall(statement, index).unwrap(), expected);
+        }
+    }
     // Somebody else's holders only: the old quorum did not agree.
     let outsider = {
         let mut bundle = bundle_message(&[signer(90), signer(91)]);

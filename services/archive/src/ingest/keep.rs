@@ -1,6 +1,6 @@
-//! How a planned batch becomes durable: objects and the erasable store, side by side, then one transaction of the main database.
+//! How a planned batch becomes durable: objects, then the erasable store, then one transaction of the main database.
 //!
-//! A crash before the last leaves objects or wraps that no row names; the relay's retry plans the same entry again and finds
+//! A crash between them leaves objects or wraps that no row names; the relay's retry plans the same entry again and finds
 //! them. A receipt leaves the process only after the last of the three. Several archives may do this at once: the transaction
 //! begins by looking whether what the batch was planned on is still so, and the batch is planned again when it is not.
 
@@ -25,10 +25,8 @@ pub(super) async fn keep(
     mut planned: Vec<Planned>,
 ) -> Result<Vec<Planned>, ArchiveError> {
     let contents = contents(&mut planned);
-    tokio::try_join!(
-        put_objects(app, contents, &planned),
-        put_wraps(app, &planned)
-    )?;
+    put_objects(app, contents, &planned).await?;
+    put_wraps(app, &planned).await?;
     let news = [News::Records, News::Outbox];
     app.write_and_wake("ingest", &news, async |conn| {
         still_so(app, conn, &planned).await?;

@@ -197,7 +197,8 @@ async fn empty_journal(app: &App) -> Result<(), ArchiveError> {
 
 async fn await_tombstone(app: &App, disposition: &Disposition) -> Result<(), ArchiveError> {
     app.logged(&append(disposition)?).await?;
-    app.write("disposition_logged", async |conn| {
+    // What is left to do may wait for a month: whoever waits at another archive waits for this.
+    app.write_and_wake("disposition_logged", &[News::Disposals], async |conn| {
         let (from, to) = (Step::WrapsDestroyed, Step::Logged);
         dispositions::advance(conn, &app.scope, disposition.record, from, to).await?;
         Ok(())
