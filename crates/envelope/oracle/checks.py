@@ -140,7 +140,7 @@ class Checker:
             names = enumerate(["envelope", "key_id", "share_epoch"], 2)
             plain = field(1, digest.hex()) + b"".join(field(n, opened[name]) for n, name in names)
             plain += field(5, opened["node"].encode().hex())
-            self.same("sealed opening", opened["digest"], hashed("sealed-opened", H(sealed["salt"]), plain))
+            self.same("sealed opening", opened["digest"], hashed("sealed-opened", H(v["fields"]["nonce"]), plain))
 
     def signature(self, secret, public, message, signature):
         self.same("verifying key", public, ed25519.public(H(secret)))

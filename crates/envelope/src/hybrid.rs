@@ -13,7 +13,7 @@ use greffe_types::Digest;
 use hkdf::Hkdf;
 use sha2::Sha256;
 use sha3::{Digest as _, Sha3_256};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::curve::{CurveError, Point, UNCOMPRESSED};
 use crate::label::{label, lp};
@@ -41,6 +41,17 @@ pub fn combine(mlkem: &[u8; 32], x: &[u8; 32], e: &[u8; 65], pk: &[u8; 65]) -> S
         hash.update(part);
     }
     Zeroizing::new(hash.finalize().into())
+}
+
+/// The secret of an ML-KEM library, whose own type does not wipe itself: what it was in is wiped here.
+///
+/// # Panics
+/// When it has not 32 bytes.
+pub(crate) fn take_secret(theirs: &mut [u8]) -> SharedSecret {
+    let mut ours = Zeroizing::new([0; 32]);
+    ours.copy_from_slice(theirs);
+    theirs.zeroize();
+    ours
 }
 
 /// `E` as it travels and the shared secret, from the points `E = rG` and `D = rPK`: one inversion encodes both.
@@ -138,4 +149,16 @@ fn expand(prk: &Hkdf<Sha256>, label: &[u8], info: &[u8], out: &mut [u8]) {
     let len = (out.len() as u16).to_be_bytes();
     prk.expand_multi_info(&[&len, b"HPKE-v1", SUITE, label, info], out)
         .expect("32 and 12 bytes are below 255 blocks");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_is_taken_over_is_wiped_where_it_was() {
+        let mut theirs = [7; 32];
+        assert_eq!(*take_secret(&mut theirs), [7; 32]);
+        assert_eq!(theirs, [0; 32]);
+    }
 }

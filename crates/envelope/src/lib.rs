@@ -155,8 +155,9 @@
 //! An order names 1 to 10,000 envelope digests by count and RFC 6962 root over them, sorted and unique, each digest's 32 bytes
 //! being a leaf's data ([`opening::RecordList`]). While an order is sealed the log shows
 //! `H("sealed-order" ‖ salt ‖ ReleasedOrder without salt)`, the salt being 32 bytes ([`opening::sealed_order`]), and for each
-//! opening under it that commitment with `H("sealed-opened" ‖ salt ‖ Opened)` ([`opening::sealed_opened`]): whoever has the
-//! salt and the order's records recomputes them, nobody else learns which records were opened.
+//! opening under it that commitment with `H("sealed-opened" ‖ nonce ‖ Opened)` ([`opening::sealed_opened`]), the nonce being the
+//! 32 bytes that its requester drew and signed: whoever has the order and its records recomputes them under whichever leaf of
+//! the order they stand, nobody else learns which records were opened.
 //!
 //! Node `i` holds `s_i` with `Y_i = s_i G`, and the 64-byte seed of the ML-KEM half. For a record it answers:
 //!

@@ -42,7 +42,7 @@ pub use pack::{
     ApprovalRule, ApprovalRuleError, ClassError, Clock, Evidence, FolderError, HoldReleaseRule,
     LintError, Pack, PackError, PackTexts, RecordClass, Start, load_folder,
 };
-pub use people::{MAX_SIGNERS, MAX_SKEW, QuorumError, Role, RoleError, Signer};
+pub use people::{ACT_MAX_AGE, MAX_SIGNERS, MAX_SKEW, QuorumError, Role, RoleError, Signer};
 pub use permit::{Action, Call, Dispose, Extend, Perform, Permit, Read, Release, ReleaseHold};
 pub use phase::{Phase, ReadRefused};
 pub use release::{MAX_RECORDS, ReleaseCase, ReleaseError, permit_release};

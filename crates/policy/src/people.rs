@@ -12,6 +12,9 @@ pub const MAX_SIGNERS: usize = 64;
 /// How far ahead of ours a signer's clock may be.
 pub const MAX_SKEW: Duration = Duration::from_secs(300);
 
+/// How old a signature under an act may be when it is brought: collecting the others takes days.
+pub const ACT_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// What a person of the roster may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {

@@ -1,6 +1,7 @@
 //! Following the log: leaves that are verified become trust, tombstones and the node's own tree, in one transaction with
 //! how far it has come.
 
+use core::time::Duration;
 use greffe_service_kit::db::Connection;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{Applied, Bundle};
+use greffe_policy::{ACT_MAX_AGE, CLOCK_TOLERANCE, MAX_SKEW};
 use greffe_service_kit::boot::StartError;
 use greffe_service_kit::errors::Causes;
 use greffe_service_kit::follow::{FollowState, Followed, Follower};
 use greffe_service_kit::tls::Channel;
-use greffe_types::{Digest, Millis};
+use greffe_types::{Digest, Millis, TenantId};
 use prost::Message as _;
 
 use crate::app::Node;
@@ -136,39 +138,72 @@ fn take_in(node: &Node, batch: &Followed) -> Changes {
 /// How many different people a disposition takes: one who asks, and two who approve.
 const DECIDERS: usize = 3;
 
+/// How much later than decided a tombstone may be written, and than dated a bundle put in force: the archive may be interrupted for
+/// long between its wraps and its tombstone, and a change of the nodes is announced before it counts.
+const DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Whether people of the roster decided on this very record's disposition. A tombstone closes a record for ever, so whoever
 /// else can write to the log must not be able to close one.
 ///
 /// They signed under the roster of their day, and the log may have moved on before the archive could write the tombstone: it
-/// counts what any bundle that this node knows let them sign. What the archive was entitled to destroy is destroyed; a node
-/// that did not know it as such would open it again from a copy of its wrap. Three people have to be three keys as well, since
-/// one key may have had different names in different bundles.
+/// counts what one bundle that this node knows let them sign together. What the archive was entitled to destroy is destroyed; a
+/// node that did not know it as such would open it again from a copy of its wrap.
 fn is_decided(node: &Node, entry: &pb::LogEntry, tombstone: &pb::Tombstone) -> bool {
     let trust = node.trust.read();
-    let tenant = trust.root().tenant().as_str();
-    let bundles: Vec<&Bundle> = core::iter::once(trust.bundle())
-        .chain(trust.older_bundles())
+    let logged = Millis::new(entry.at);
+    let act = |raw| decided_act(raw, trust.root().tenant(), logged, &tombstone.envelope);
+    let Some(acts) = tombstone.acts.iter().map(act).collect::<Option<Vec<_>>>() else {
+        return false;
+    };
+    // By version, the one in force last.
+    let bundles: Vec<&Bundle> = trust
+        .older_bundles()
+        .chain([trust.bundle()])
         .map(Arc::as_ref)
         .collect();
-    let (mut people, mut keys) = (BTreeSet::new(), BTreeSet::new());
-    for raw in &tombstone.acts {
-        let Ok(act) = Signed::<pb::PersonAct>::decode(raw.clone()) else {
-            return false;
-        };
-        let names_it = DisposeAct::decode(act.act.as_slice())
-            .is_ok_and(|dispose| dispose.record == tombstone.envelope);
-        if act.action != "record.dispose" || act.tenant != tenant || !names_it {
-            return false;
-        }
-        let at = Millis::new(act.at);
-        let signer = bundles
-            .iter()
-            .find_map(|bundle| bundle.verify_person(&act, &act.person, &[], at).ok());
-        let Some(person) = signer else {
-            return false;
-        };
-        people.insert(act.person.clone());
-        keys.insert(person.signing_key.clone());
-    }
-    entry.recorded_by == "archive" && people.len() >= DECIDERS && keys.len() >= DECIDERS
+    entry.recorded_by == "archive"
+        && bundles.iter().enumerate().any(|(n, bundle)| {
+            let next = bundles.get(n + 1);
+            let end = next.map(|next| Millis::new(next.message().issued_at).plus(DELAY));
+            acts.iter()
+                .all(|act| end.is_none_or(|end| act.at < end.get()))
+                && are_deciders(bundle, &acts, logged)
+        })
+}
+
+/// A disposition of this record, signed when it could have led to this entry: when it was is its signer's own word, and nobody
+/// who has left may date an act back to their day for ever.
+fn decided_act(
+    raw: &pb::SignedStatement,
+    tenant: &TenantId,
+    logged: Millis,
+    record: &[u8],
+) -> Option<Signed<pb::PersonAct>> {
+    let act = Signed::<pb::PersonAct>::decode(raw.clone()).ok()?;
+    let dispose = DisposeAct::decode(act.act.as_slice()).ok()?;
+    let at = Millis::new(act.at);
+    // The archive allows for a signer's clock by its own, which may be ahead of the log's.
+    let latest = logged.plus(MAX_SKEW).plus(CLOCK_TOLERANCE);
+    let earliest = logged.minus(ACT_MAX_AGE).minus(DELAY);
+    let in_time = (earliest..=latest).contains(&at);
+    let names_it =
+        act.action == "record.dispose" && act.tenant == tenant.as_str() && dispose.record == record;
+    (in_time && names_it).then_some(act)
+}
+
+/// Whether one roster has enough people among those who signed. They may act by their own time, as the archive judges approvals,
+/// or by the log's, as it judges who asks: a signer's slow clock must not keep a node from what the archive has accepted. Three
+/// people have to be three keys as well.
+fn are_deciders(bundle: &Bundle, acts: &[Signed<pb::PersonAct>], logged: Millis) -> bool {
+    let signer = |act: &Signed<pb::PersonAct>| {
+        [Millis::new(act.at), logged].into_iter().find_map(|at| {
+            let person = bundle.verify_person(act, &act.person, &[], at).ok()?;
+            Some((person.name.clone(), person.signing_key.clone()))
+        })
+    };
+    let signers: Option<Vec<_>> = acts.iter().map(signer).collect();
+    signers.is_some_and(|signers| {
+        let (people, keys): (BTreeSet<_>, BTreeSet<_>) = signers.into_iter().unzip();
+        people.len() >= DECIDERS && keys.len() >= DECIDERS
+    })
 }

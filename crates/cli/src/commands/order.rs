@@ -50,7 +50,8 @@ enum What {
         #[command(flatten)]
         person: AsPerson,
     },
-    /// What the log says was opened under an order, by which node; openings under a sealed order are recognised by its salt.
+    /// What the log says was opened under an order, by which node; openings under a sealed order are recognised by its nonce,
+    /// and those under another leaf of it than the archive has named are told apart.
     #[command(after_help = "Example:\n  greffe order openings ORDER --as auditor")]
     Openings(One),
     /// Open the records of a released order with the escrow nodes' answers, and print them.

@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 use super::alarm::{self, Alarm};
 use crate::fail::chain;
 
+/// Who alone has orders logged.
+const ARCHIVE: &str = "archive";
+const NOT_THE_ARCHIVES: &str = "it was not the archive that had it logged";
+
 /// What has been read, as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,10 +92,7 @@ impl Book {
         match entry.event.as_ref()? {
             Event::Statement(statement) => self.statement(index, statement),
             Event::ReleasedOrder(released) => self.order(index, entry, released),
-            Event::SealedOrder(commitment) => {
-                self.kept.sealed.extend(Digest::try_from(&**commitment));
-                None
-            }
+            Event::SealedOrder(commitment) => self.sealed_order(index, entry, commitment),
             Event::Opened(opened) => self.opened(index, opened),
             Event::SealedOpened(opened) => self.sealed_opened(index, entry, opened),
             _ => None,
@@ -163,22 +164,30 @@ impl Book {
         entry: &pb::LogEntry,
         released: &pb::ReleasedOrder,
     ) -> Option<Alarm> {
-        let unapproved = |problem: &str| {
-            let message = format_args!(
-                "an order was released that is not approved: {problem}; have no record opened under it, and ask the archive's operators how it got there"
-            );
-            Some(Alarm::entry(alarm::UNAPPROVED, index, message))
-        };
-        if entry.recorded_by != "archive" {
-            return unapproved("it was not the archive that had it logged");
+        if entry.recorded_by != ARCHIVE {
+            return Some(unapproved(index, NOT_THE_ARCHIVES));
         }
         match self.approved(entry, released) {
-            Err(problem) => unapproved(&problem),
+            Err(problem) => Some(unapproved(index, &problem)),
             Ok(order) => {
                 self.kept.orders.insert(order);
                 None
             }
         }
+    }
+
+    /// Nobody sees who approved it; that the archive had it logged is all that there is to see, and nodes want no less.
+    fn sealed_order(
+        &mut self,
+        index: u64,
+        entry: &pb::LogEntry,
+        commitment: &[u8],
+    ) -> Option<Alarm> {
+        if entry.recorded_by != ARCHIVE {
+            return Some(unapproved(index, NOT_THE_ARCHIVES));
+        }
+        self.kept.sealed.extend(Digest::try_from(commitment));
+        None
     }
 
     /// By the bundle in force, or the one before it: the archive follows the log, and may be a moment behind.
@@ -231,4 +240,11 @@ impl Book {
         );
         Some(Alarm::entry(alarm::NO_ORDER, index, message))
     }
+}
+
+fn unapproved(index: u64, problem: &str) -> Alarm {
+    let message = format_args!(
+        "an order was released that is not approved: {problem}; have no record opened under it, and ask the archive's operators how it got there"
+    );
+    Alarm::entry(alarm::UNAPPROVED, index, message)
 }

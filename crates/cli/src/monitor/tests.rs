@@ -551,7 +551,12 @@ fn a_sealed_opening_names_the_leaf_of_its_order() {
         let Event::Opened(opened) = opened(order) else {
             unreachable!()
         };
-        opened_event(released, opened)
+        // The nonce is that of `order`; nobody looks into the commitment here.
+        let order = pb::Order {
+            nonce: vec![1; 32],
+            ..pb::Order::default()
+        };
+        opened_event(released, &order, opened)
     };
     let (sealed, digest) = order(1, &BOTH, &[8; 32]);
     let (other, other_digest) = order(2, &BOTH, &[9; 32]);
@@ -565,6 +570,11 @@ fn a_sealed_opening_names_the_leaf_of_its_order() {
     let seen = watched.look(1);
     assert_eq!(seen.reasons(), [alarm::NO_ORDER, alarm::NO_ORDER]);
     assert!(seen.alarms[1].line().contains("escrow-1"));
+    // Nor does what another than the archive had logged.
+    watched.log.add("relay", order_event(&other));
+    watched.log.add("escrow-1", under(&other, &other_digest));
+    let seen = watched.look(1);
+    assert_eq!(seen.reasons(), [alarm::UNAPPROVED, alarm::NO_ORDER]);
     // Once it is shown, a late answer under it is still the same commitment.
     watched
         .log
@@ -589,7 +599,7 @@ fn shares_that_change_are_alarmed_about() {
 }
 
 #[test]
-fn a_bundle_changes_the_keys_only_if_the_root_has_signed_it() {
+fn a_bundle_changes_the_keys_only_if_the_root_has_signed_it_and_the_nodes_agree() {
     let watched = Watched::new();
     watched.look(1);
     let first = bundle(1, &[0; 32], 40, 50, 1);
@@ -605,7 +615,14 @@ fn a_bundle_changes_the_keys_only_if_the_root_has_signed_it() {
     );
     watched.log.change(|shown| shown.witnesses = 50);
     assert_eq!(watched.look(1).reasons(), [alarm::BUNDLE]);
+    // Nor does the root alone bring in others, before there is any key.
     watched.log.add("relay", next(1));
+    assert_eq!(watched.look(1).reasons(), [alarm::BUNDLE]);
+    let alone = bundle(2, digest.as_bytes(), 40, 60, 1);
+    let mut agreed = Signed::<pb::TrustBundle>::decode(alone).unwrap();
+    agreed.add_signature("escrow-1", &key(10));
+    let agreed = Event::Statement(agreed.into_raw());
+    watched.log.add("relay", agreed);
     watched.log.change(|shown| shown.witnesses = 60);
     let seen = watched.look(1);
     assert_eq!((seen.reasons(), seen.topics), (vec![], vec![Topic::Keys]));

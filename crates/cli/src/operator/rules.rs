@@ -74,7 +74,8 @@ impl Signer<'_> {
         }
     }
 
-    /// The next version of the bundle in force; a change of the nodes after its notice, with the nodes' agreement.
+    /// The next version of the bundle in force; a change of nodes, log or witnesses with the nodes' agreement, of nodes after its
+    /// notice.
     fn follows(&self, current: &Bundle, next: &Bundle) -> Result<()> {
         if next.version() != current.version() + 1 {
             return Err(Failure::refused(
@@ -89,7 +90,11 @@ impl Signer<'_> {
             ));
         }
         let changed = next.message().nodes != current.message().nodes;
-        let agreed = if changed { self.agreed(current)? } else { 0 };
+        let agreed = if current.has_nodes_and_log_of(next) {
+            0
+        } else {
+            self.agreed(current)?
+        };
         let outcome = current.check_successor(next, agreed);
         outcome.map_err(|error| match error {
             TrustError::Version { .. } => Failure::refused(
@@ -125,14 +130,14 @@ impl Signer<'_> {
         Ok(())
     }
 
-    /// How many of the present nodes have to agree to a change of the nodes: a majority, and as many as the threshold of any key
-    /// that they hold. The relay asks for the latter, and would refuse after the notice what was signed with less.
+    /// How many of the present nodes have to agree to such a change: a majority, and as many as the threshold of any key
+    /// that they hold. Whoever follows the log asks for as many, and would refuse what was signed with less.
     fn agreed(&self, current: &Bundle) -> Result<usize> {
         let nodes = current.message().nodes.len();
         let threshold = self.threshold.ok_or_else(|| {
             Failure::usage(
                 "THRESHOLD_MISSING",
-                "it changes the nodes: say with --threshold the highest threshold of their keys, which `greffe tenant show` prints; 0 \
+                "it changes the nodes, the log or its witnesses: say with --threshold the highest threshold of their keys, which `greffe tenant show` prints; 0 \
                  before there is a key",
             )
         })?;
@@ -475,6 +480,18 @@ mod tests {
         assert_eq!(signed(Some(4)), refused("THRESHOLD"));
         assert_eq!(reason(with(Some(1)).sign(one)), refused("NODES_NOT_AGREED"));
         with(Some(0)).sign(two.clone()).unwrap();
+        // Another log takes them as well, if no day.
+        next.nodes = first().nodes;
+        next.log.as_mut().unwrap().key = public(99);
+        let other_log = unsigned(next.clone());
+        assert_eq!(
+            reason(at(0).sign(other_log.clone())),
+            refused("NODES_NOT_AGREED")
+        );
+        let one = agree(other_log, "escrow-1", 11, 0).unwrap();
+        let two = agree(one, "escrow-2", 12, 0).unwrap();
+        at(0).sign(two).unwrap();
+        next.log = first().log;
         // People change without any of this.
         next.nodes = first().nodes;
         next.contact = "somebody else".into();

@@ -151,8 +151,8 @@ impl NodeShare {
         &self,
         ciphertext: &[u8; KEM_CIPHERTEXT_SIZE],
     ) -> Zeroizing<[u8; 32]> {
-        let secret = self.kem.decapsulate(&Array::from(*ciphertext));
-        Zeroizing::new(secret.into())
+        let mut secret = self.kem.decapsulate(&Array::from(*ciphertext));
+        crate::hybrid::take_secret(&mut secret)
     }
 
     /// The plain stored form; the service seals it at rest.

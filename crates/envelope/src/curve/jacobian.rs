@@ -185,34 +185,39 @@ impl Jacobian {
     /// Affine forms for the price of one inversion; none for the identity.
     pub(super) fn normalize<const N: usize>(points: &[Self; N]) -> [Option<Affine>; N] {
         let mut out = [None; N];
-        Self::normalize_into(points, &mut out);
+        // The few points of a secret multiplication come here: what is made of their Z does not lie about on the heap.
+        normalize(points, &mut [Field::ONE; N], &mut out);
         out
     }
 
-    /// As [`Jacobian::normalize`] for any number. Not constant-time in which of them are the identity.
+    /// As [`Jacobian::normalize`] for any number of points, public ones: tables and sums.
     pub(super) fn normalize_into(points: &[Self], out: &mut [Option<Affine>]) {
-        let mut products = Vec::with_capacity(points.len());
-        let mut product = Field::ONE;
-        for point in points {
-            products.push(product);
-            if point.is_identity() == 0 {
-                product = product.mul(&point.z);
-            }
+        normalize(points, &mut vec![Field::ONE; points.len()], out);
+    }
+}
+
+/// With as much room for products as there are points. Not constant-time in which of them are the identity.
+fn normalize(points: &[Jacobian], products: &mut [Field], out: &mut [Option<Affine>]) {
+    let mut product = Field::ONE;
+    for (point, before) in points.iter().zip(&mut *products) {
+        *before = product;
+        if point.is_identity() == 0 {
+            product = product.mul(&point.z);
         }
-        let mut inverse = product.invert();
-        for ((point, before), slot) in points.iter().zip(&products).zip(out).rev() {
-            if point.is_identity() != 0 {
-                *slot = None;
-                continue;
-            }
-            let z = inverse.mul(before);
-            inverse = inverse.mul(&point.z);
-            let zz = z.square();
-            *slot = Some(Affine {
-                x: point.x.mul(&zz),
-                y: point.y.mul(&zz.mul(&z)),
-            });
+    }
+    let mut inverse = product.invert();
+    for ((point, before), slot) in points.iter().zip(&*products).zip(out).rev() {
+        if point.is_identity() != 0 {
+            *slot = None;
+            continue;
         }
+        let z = inverse.mul(before);
+        inverse = inverse.mul(&point.z);
+        let zz = z.square();
+        *slot = Some(Affine {
+            x: point.x.mul(&zz),
+            y: point.y.mul(&zz.mul(&z)),
+        });
     }
 }
 

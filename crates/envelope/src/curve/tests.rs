@@ -169,6 +169,41 @@ fn multiplying_by_zero_gives_the_identity() {
 }
 
 #[test]
+fn x_may_be_zero_and_has_two_points() {
+    for tag in [2, 3] {
+        let mut bytes = [0_u8; 33];
+        bytes[0] = tag;
+        let point = Point::from_compressed(&bytes).unwrap();
+        assert_eq!(Some(theirs(&point)), their_decoding(&bytes));
+        assert_eq!(point.to_compressed(), Ok(bytes));
+        assert_eq!(point.x(), Ok([0; 32]));
+    }
+}
+
+#[test]
+fn terms_of_one_point_meet_in_a_sum() {
+    let p = Point::generator2();
+    for k in [1, 2, 7, 31, 12_345] {
+        let k = Scalar::from_u64(k);
+        let twice = theirs(&p) * their_scalar(&(k + k));
+        assert_eq!(theirs(&Point::lincomb_vartime(&[(p, k), (p, k)])), twice);
+        assert!(Point::lincomb_vartime(&[(p, k), (-p, k)]).is_identity());
+        assert!(Point::lincomb_vartime(&[(p, k), (p, -k)]).is_identity());
+    }
+}
+
+/// However it came about: the formulas leave other coordinates in it than the constant has.
+#[test]
+fn the_identity_is_equal_to_itself_alone() {
+    let p = Point::generator2();
+    assert_eq!(Point::IDENTITY, p - p);
+    assert_eq!(p - p, Point::IDENTITY);
+    assert_eq!(Point::GENERATOR - Point::GENERATOR, p - p);
+    assert_ne!(p - p, p);
+    assert_ne!(p, p - p);
+}
+
+#[test]
 fn hash_to_curve_agrees_with_rfc_9380_j_1_1() {
     let dst = b"QUUX-V01-CS02-with-P256_XMD:SHA-256_SSWU_RO_";
     assert_eq!(
@@ -218,6 +253,21 @@ fn attack_07_odd_points_and_scalars_are_refused() {
     p[29..].copy_from_slice(&[0, 0, 0, 4]);
     p[17..29].copy_from_slice(&hex!("000000010000000000000000"));
     assert!(Point::from_compressed(&p).is_err());
+    // The same x, and a y of p + 1 (the point with y = 1), uncompressed: each would be a point if it were reduced.
+    let five = Point::from_compressed(&five).unwrap();
+    let mut long = five.to_uncompressed().unwrap();
+    long[1..33].copy_from_slice(&p[1..]);
+    assert_eq!(Point::from_uncompressed(&long), Err(CurveError::Point));
+    let mut long = [0_u8; 65];
+    (long[0], long[64]) = (4, 1);
+    long[1..33].copy_from_slice(&hex!(
+        "8d0177ebab9c6e9e10db6dd095dbac0d6375e8a97b70f611875d877f0069d2c7"
+    ));
+    assert!(Point::from_uncompressed(&long).is_ok());
+    long[33..].copy_from_slice(&hex!(
+        "ffffffff00000001000000000000000000000001000000000000000000000000"
+    ));
+    assert_eq!(Point::from_uncompressed(&long), Err(CurveError::Point));
     // Off the curve.
     let mut off = full;
     off[64] ^= 1;

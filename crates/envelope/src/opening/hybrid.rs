@@ -9,7 +9,7 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::curve::{Point, Scalar, UNCOMPRESSED};
-use crate::hybrid::combine_points;
+use crate::hybrid::{combine_points, take_secret};
 
 /// Bytes of an MLKEM768-P256 encapsulation: ML-KEM-768 ciphertext (1088) ‖ uncompressed P-256 point (65).
 pub const ENCAPSULATION_SIZE: usize = 1153;
@@ -131,8 +131,8 @@ pub fn seal(
             break Zeroizing::new(r);
         }
     };
-    let (kem_ciphertext, kem_secret) = kem_key.encapsulate_deterministic(&(*message).into());
-    let kem_secret = Zeroizing::new(kem_secret.into());
+    let (kem_ciphertext, mut kem_secret) = kem_key.encapsulate_deterministic(&(*message).into());
+    let kem_secret = take_secret(&mut kem_secret);
     let (e, secret) =
         combine_points(&kem_secret, Point::mul_base(&r), point * &r, point_bytes).map_err(wrong)?;
     let mut sealed = Vec::with_capacity(ENCAPSULATION_SIZE + plaintext.len() + 16);
@@ -212,6 +212,50 @@ mod tests {
             prop_assert_eq!(&*key.open(&info, &aad, &sealed).unwrap(), &plain);
             prop_assert!(key.open(b"other", &aad, &sealed).is_err());
         }
+    }
+
+    /// Hands out given draws, one after the other.
+    struct Draws(Vec<[u8; 32]>);
+
+    impl TryRng for Draws {
+        type Error = core::convert::Infallible;
+        fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+            panic!("nobody draws less than 32 bytes");
+        }
+        fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+            panic!("nobody draws less than 32 bytes");
+        }
+        fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Self::Error> {
+            out.copy_from_slice(&self.0.remove(0));
+            Ok(())
+        }
+    }
+
+    impl TryCryptoRng for Draws {}
+
+    /// What is no scalar is drawn again, as the `hpke` crate does; no property test comes by it.
+    #[test]
+    fn a_draw_that_is_no_scalar_is_drawn_again() {
+        let key = HybridSecretKey::from_seed(&[3; 32]);
+        let order =
+            hex_literal::hex!("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551");
+        let draws = || vec![[5; 32], [0xff; 32], order, [0; 32], [9; 32]];
+        let mut ours = Draws(draws());
+        let sealed = seal(&key.public_key(), b"info", b"aad", b"plain", &mut ours).unwrap();
+        assert!(ours.0.is_empty());
+        let theirs = <MlKem768P256 as Kem>::PublicKey::from_bytes(&key.public_key()).unwrap();
+        let (e, ciphertext) =
+            hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, MlKem768P256>(
+                &OpModeS::Base,
+                &theirs,
+                b"info",
+                b"plain",
+                b"aad",
+                &mut Draws(draws()),
+            )
+            .unwrap();
+        assert_eq!([&e.to_bytes()[..], &ciphertext].concat(), sealed);
+        assert_eq!(*key.open(b"info", b"aad", &sealed).unwrap(), b"plain");
     }
 
     #[test]

@@ -74,7 +74,8 @@ impl Bundle {
         Ok(())
     }
 
-    fn has_nodes_and_log_of(&self, other: &Self) -> bool {
+    /// Whether the other names the same nodes, log, witnesses and quorum of these: a change of them takes the nodes.
+    pub fn has_nodes_and_log_of(&self, other: &Self) -> bool {
         let (ours, theirs) = (self.message(), other.message());
         ours.nodes == theirs.nodes
             && ours.log == theirs.log

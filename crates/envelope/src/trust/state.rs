@@ -305,13 +305,12 @@ impl TrustState {
         Ok(())
     }
 
-    /// How many of the present nodes have to agree when nodes change: the highest threshold of any key they hold.
+    /// How many of the present nodes have to agree when nodes, log or witnesses change: the highest threshold of any key they
+    /// hold, and a majority also before there is a key. The root alone could else have prepared a log of its own for it.
     fn threshold(&self) -> usize {
-        self.epochs
-            .values()
-            .map(|epoch| epoch.verified.threshold())
-            .max()
-            .unwrap_or(0)
+        let thresholds = self.epochs.values().map(|epoch| epoch.verified.threshold());
+        let majority = self.bundle.message().nodes.len() / 2 + 1;
+        thresholds.max().unwrap_or(0).max(majority)
     }
 
     fn all_bundles(&self) -> Vec<&Bundle> {
@@ -494,5 +493,33 @@ mod tests {
         bare.apply(world.record.raw(), 2).unwrap();
         bare.recall(second.raw(), 4).unwrap();
         assert!(bare.current_disclosure(mode).is_some());
+    }
+
+    /// Whoever could change them before the first key would have a log of their own for it, which nobody else sees.
+    #[test]
+    fn before_the_first_key_too_the_root_alone_brings_in_neither_log_nor_nodes() {
+        let world = World::new();
+        let changes: [fn(&mut pb::TrustBundle); 3] = [
+            |b| b.log.as_mut().unwrap().key = signer(77).verifying_key().to_bytes().to_vec(),
+            |b| b.cosigner_quorum -= 1,
+            |b| b.nodes.truncate(2),
+        ];
+        for change in changes {
+            let mut state = state(&world);
+            let mut next = world.bundle.message().clone();
+            next.version += 1;
+            next.previous = world.bundle.digest().to_vec();
+            change(&mut next);
+            let mut next = Signed::sign(next, &[("root", &world.root_key)]);
+            for (found, name, key) in [(0, "escrow-1", 10), (1, "escrow-3", 12)] {
+                let refused = state.apply(next.raw(), 1);
+                assert!(
+                    matches!(refused, Err(TrustError::Quorum { needed: 2, found: f }) if f == found),
+                    "{refused:?}"
+                );
+                next.add_signature(name, &signer(key));
+            }
+            assert_eq!(state.apply(next.raw(), 1).unwrap(), Applied::New);
+        }
     }
 }

@@ -124,8 +124,8 @@ impl JournalKey {
         &self,
         message: &[u8; 32],
     ) -> ([u8; MLKEM_CIPHERTEXT], Zeroizing<[u8; 32]>) {
-        let (ct, secret) = self.mlkem.encapsulate_deterministic(&(*message).into());
-        (ct.into(), Zeroizing::new(secret.into()))
+        let (ct, mut secret) = self.mlkem.encapsulate_deterministic(&(*message).into());
+        (ct.into(), crate::hybrid::take_secret(&mut secret))
     }
 }
 

@@ -330,6 +330,7 @@ impl Maker {
             seal_until: LATER,
             requester: "rex".into(),
         };
+        let nonce = order.nonce.clone();
         let (order, mut order_case) = self.signed(order, &["rex"]);
         let approval = pb::Approval {
             tenant: "acme".into(),
@@ -364,7 +365,7 @@ impl Maker {
                 "key_id": hex(&opened.key_id),
                 "share_epoch": hex(&opened.share_epoch),
                 "node": opened.node,
-                "digest": sealed_opened(&released.salt, &opened).json(),
+                "digest": sealed_opened(&nonce, &opened).json(),
             },
         });
         let token = pb::PersonToken {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use greffe_api::audit::log_service_server::LogServiceServer;
 use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
+use greffe_envelope::statement::Signed;
 use greffe_policy::AccessRules;
 use greffe_service_kit::clock::ManualClock;
 use greffe_service_kit::config::Limits;
@@ -15,7 +16,7 @@ use greffe_service_kit::tls::connect;
 use greffe_types::Millis;
 
 use crate::log::{Lie, Log};
-use crate::world::{Authority, Running, bundle, run, service, trust};
+use crate::world::{Authority, Running, bundle, run, service, signer, trust};
 
 async fn start(log: &Log) -> (Running, Channel) {
     let authority = Authority::new();
@@ -111,7 +112,7 @@ async fn attack_23_a_log_that_lies_is_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn new_witnesses_are_believed_only_under_a_bundle_of_the_root() {
+async fn new_witnesses_are_believed_only_under_a_bundle_of_the_root_and_the_nodes() {
     let log = Log::new();
     log.add(&entry(1));
     log.state.lock().unwrap().witnesses = 90;
@@ -119,12 +120,19 @@ async fn new_witnesses_are_believed_only_under_a_bundle_of_the_root() {
     let mut follower = follower(&channel, FollowState::default());
     let error = follower.next().await.unwrap_err();
     assert!(matches!(error, FollowError::Unwitnessed(_)), "{error:?}");
-    // The bundle that brings them is one of the leaves.
+    // The bundle that brings them is one of the leaves; the root alone brings in none.
     let previous = trust().read().bundle().digest().to_vec();
-    log.add(&pb::LogEntry {
-        event: Some(Event::Statement(bundle(2, previous, 90))),
+    let alone = bundle(2, previous, 90);
+    let mut agreed = Signed::<pb::TrustBundle>::decode(alone.clone()).unwrap();
+    agreed.add_signature("escrow-1", &signer(10));
+    let leaf = |bundle: pb::SignedStatement| pb::LogEntry {
+        event: Some(Event::Statement(bundle)),
         ..entry(2)
-    });
-    assert_eq!(follower.next().await.unwrap().leaves.len(), 2);
+    };
+    log.add(&leaf(alone));
+    let error = follower.next().await.unwrap_err();
+    assert!(matches!(error, FollowError::Unwitnessed(_)), "{error:?}");
+    log.add(&leaf(agreed.into_raw()));
+    assert_eq!(follower.next().await.unwrap().leaves.len(), 3);
     running.stop().await;
 }

@@ -1,20 +1,15 @@
 //! Acts as people signed them: signatures against the current roster, one act for all, each nonce once.
 
-use core::time::Duration;
-
 use greffe_envelope::pb;
 use greffe_envelope::statement::{Signed, decode_strict};
 use greffe_envelope::trust::Bundle;
-use greffe_policy::{MAX_SIGNERS, MAX_SKEW, Role, Signer};
+use greffe_policy::{ACT_MAX_AGE, MAX_SIGNERS, MAX_SKEW, Role, Signer};
 use greffe_service_kit::errors::ServiceError;
 use greffe_types::{ActId, Millis, TimeRange};
 
 use super::refusal::{
     self, ACT_IN_THE_FUTURE, ACT_NOT_YOURS, ACT_STALE, ACTS_COUNT, ACTS_DIFFER, require,
 };
-
-/// How old a signature under an act may be when it is brought: collecting the others takes days.
-const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// One person's act.
 #[derive(Debug, Clone)]
@@ -121,7 +116,7 @@ fn verify_one(
     if at > now.plus(MAX_SKEW) {
         return Err(ACT_IN_THE_FUTURE.refuse());
     }
-    if at < now.minus(MAX_AGE) {
+    if at < now.minus(ACT_MAX_AGE) {
         return Err(ACT_STALE.refuse());
     }
     let signer = signer(person, at)?;

@@ -183,13 +183,19 @@ impl Node {
     }
 }
 
-/// The leaf says this order, released, and nothing else; a sealed one commits to it with its salt.
+/// The leaf says this order, released by the archive, and nothing else; a sealed one commits to it with its salt.
 fn check_leaf(leaf: &[u8], released: &pb::ReleasedOrder, tenant: &str) -> Result<(), Refusal> {
     let refused = |message: &'static str| Refusal::denied(ORDER_LEAF, message);
     let entry: pb::LogEntry = decode_strict("log-entry", leaf)
         .map_err(|error| refused("the leaf does not decode").because(error))?;
     if entry.tenant != tenant || entry.event != Some(order_event(released)) {
         return Err(refused("the leaf is not this order's"));
+    }
+    // Whoever watches the log counts no other's.
+    if entry.recorded_by != "archive" {
+        return Err(refused(
+            "it was not the archive that had the order logged: ask for it under the archive's own leaf",
+        ));
     }
     Ok(())
 }

@@ -125,6 +125,11 @@ impl CheckedOrder {
         &self.released
     }
 
+    /// The order itself.
+    pub const fn message(&self) -> &pb::Order {
+        &self.order
+    }
+
     /// Whether the log shows commitments only, to the order and to what is opened under it.
     pub const fn is_sealed(&self) -> bool {
         !self.released.salt.is_empty()

@@ -182,10 +182,10 @@ impl Node {
         };
         let entry = pb::LogEntry {
             tenant: self.scope.tenant.as_str().to_owned(),
-            event: Some(opened_event(order.released(), opened)),
+            event: Some(opened_event(order.released(), order.message(), opened)),
             ..Default::default()
         };
-        let id = entry_id(&work.opening, self.keys.name());
+        let id = entry_id(&work.opening, self.keys.name(), order.is_sealed());
         let unavailable = || {
             Refusal::new(
                 Kind::Unavailable,
@@ -345,10 +345,15 @@ async fn store_all(
     Ok(out)
 }
 
-/// Id of an opening's log entry: the same for every attempt at the same answer.
-fn entry_id(opening: &Opening, node: &str) -> [u8; 16] {
+/// Id of an opening's log entry: the same for every attempt at the same answer. A commitment has an id of its own: what an older
+/// version has logged in clear under a sealed order is another entry, and would refuse this one for ever.
+fn entry_id(opening: &Opening, node: &str, sealed: bool) -> [u8; 16] {
     let digest = hash(
-        "opened-id",
+        if sealed {
+            "sealed-opened-id"
+        } else {
+            "opened-id"
+        },
         &[
             opening.order.as_bytes(),
             opening.envelope.as_bytes(),

@@ -225,6 +225,17 @@ async fn attack_23_no_opening_without_the_order_in_a_witnessed_log() {
     let leaf = prost::Message::encode_to_vec(&log.entries()[0]);
     let wrong = placed(&world, good.released.clone().unwrap(), 0, leaf);
     assert_eq!(reason(wrong).await, "ORDER_LEAF");
+    // This very order, in clear and sealed, logged by another than the archive: nobody who watches the log counts it.
+    let mut hidden = order(&list);
+    hidden.seal_until = hidden.expiry;
+    for released in [
+        good.released.clone().unwrap(),
+        approved(hidden, &["ann", "bob"]),
+    ] {
+        let (index, leaf) = log.add("relay", order_event(&released));
+        let wrong = placed(&world, released, index, leaf);
+        assert_eq!(reason(wrong).await, "ORDER_LEAF");
+    }
     // The order was never logged, but log and witnesses sign a tree that has it.
     let unlogged = approved(order(&list), &["ann", "cleo"]);
     let entry = pb::LogEntry {

@@ -262,6 +262,92 @@ async fn what_was_refused_is_in_the_log_with_its_reason_and_who_asked() {
     }
 }
 
+/// No roster ever had these three together: each of them alone was in one, and two lists of people are not one decision.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_deciders_of_a_disposition_are_of_one_roster() {
+    let (mut world, journal) = World::with_key().await;
+    let records = archived(&world, &journal, &[1]);
+    let list = list(&records);
+    world
+        .change_bundle(|bundle| {
+            for person in &mut bundle.roster {
+                person.revoked |= person.name == "gus";
+                if person.name == "bob" {
+                    person.name = "robert".into();
+                }
+            }
+        })
+        .await;
+    let digest = records[0].digest();
+    let order = release(&world, approved(order(&list), &["ann", "cleo"]));
+    let refused = async |acts: Vec<pb::SignedStatement>| {
+        world.log.add("archive", decided(&digest, acts));
+        world.caught_up().await;
+        record_refused(&world, &order, opening(&list, &records[0])).await
+    };
+    let robert = disposal_as("robert", "bob", &digest);
+    let with = |other: &str| {
+        vec![
+            disposal("ann", &digest),
+            disposal(other, &digest),
+            robert.clone(),
+        ]
+    };
+    assert_eq!(refused(with("gus")).await, "");
+    assert_eq!(refused(with("cleo")).await, "RECORD_DISPOSED");
+}
+
+/// When an act was signed is its signer's word: it has to fit the log's time, and whoever has left signs nothing for an earlier
+/// day once the archive cannot be behind any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disposition_is_signed_in_the_time_before_its_tombstone() {
+    let (mut world, journal) = World::with_key().await;
+    let records = archived(&world, &journal, &[1, 2, 3]);
+    let day = 24 * 3_600_000;
+    let time = now().get();
+    let acts = |record: &Digest, people: [&str; 3], at: u64| {
+        let act = |person: &str| disposal_at(person, person, record, at);
+        people.iter().map(|person| act(person)).collect::<Vec<_>>()
+    };
+    let usual = ["ann", "bob", "gus"];
+    let closed = async |world: &World, at: usize, people: [&str; 3], when: u64| {
+        let record = &records[at];
+        let acts = acts(&record.digest(), people, when);
+        world.log.add("archive", decided(&record.digest(), acts));
+        let list = list(&records[at..=at]);
+        let order = release(world, approved(order(&list), &["ann", "cleo"]));
+        record_refused(world, &order, opening(&list, record)).await == "RECORD_DISPOSED"
+    };
+    assert!(!closed(&world, 0, usual, time + 3_600_000).await);
+    assert!(!closed(&world, 0, usual, time - 61 * day).await);
+    assert!(closed(&world, 0, usual, time - 59 * day).await);
+    // Gus has left more than a month ago, by the date of the bundle that says so.
+    world
+        .change_bundle(|bundle| {
+            bundle.issued_at = time - 40 * day;
+            for person in &mut bundle.roster {
+                person.revoked |= person.name == "gus";
+                // And the archive has accepted ann by its own clock, which hers is behind.
+                if person.name == "ann" {
+                    person.not_before = time - day;
+                }
+            }
+        })
+        .await;
+    assert!(!closed(&world, 1, usual, time - day / 2).await);
+    assert!(closed(&world, 1, usual, time - 45 * day).await);
+    assert!(closed(&world, 2, ["ann", "bob", "cleo"], time - 2 * day).await);
+}
+
+/// A tombstone that these acts lead to.
+fn decided(record: &Digest, acts: Vec<pb::SignedStatement>) -> Event {
+    Event::Tombstone(pb::Tombstone {
+        envelope: record.to_vec(),
+        acts,
+        backups_expire_at: 0,
+    })
+}
+
 /// A person's signed act of disposing of a record.
 fn disposal(person: &str, record: &Digest) -> pb::SignedStatement {
     disposal_as(person, person, record)
@@ -269,6 +355,11 @@ fn disposal(person: &str, record: &Digest) -> pb::SignedStatement {
 
 /// The same under a name, with the key of somebody.
 fn disposal_as(person: &str, key: &str, record: &Digest) -> pb::SignedStatement {
+    disposal_at(person, key, record, now().get())
+}
+
+/// The same of a time.
+fn disposal_at(person: &str, key: &str, record: &Digest, at: u64) -> pb::SignedStatement {
     let act = DisposeAct {
         record: record.to_vec(),
         reason: "its time has run out".into(),
@@ -278,7 +369,7 @@ fn disposal_as(person: &str, key: &str, record: &Digest) -> pb::SignedStatement 
         person: person.into(),
         action: "record.dispose".into(),
         act: act.encode_to_vec(),
-        at: now().get(),
+        at,
         nonce: vec![1; 16],
     };
     Signed::sign(act, &[(person, &person_key(key))]).into_raw()

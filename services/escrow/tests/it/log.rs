@@ -68,6 +68,12 @@ impl Log {
         (index, leaf)
     }
 
+    /// Adds an entry as a service's, under the id that it asks with.
+    pub(crate) fn add_with_id(&self, service: &str, id: &[u8], event: pb::log_entry::Event) {
+        let (index, _) = self.add(service, event);
+        self.state.lock().unwrap().by_id.insert(id.to_vec(), index);
+    }
+
     pub(crate) fn size(&self) -> u64 {
         self.state.lock().unwrap().leaves.len() as u64
     }
@@ -142,6 +148,20 @@ impl Log {
             }
             state.by_id.get(&request.id).copied()
         };
+        if let Some(known) = known {
+            let event = request.entry.as_ref().unwrap().event.as_ref();
+            if self.entries()[known as usize].event.as_ref() != event {
+                let error = Some(EntryError {
+                    reason: "IDEMPOTENCY_CONFLICT".into(),
+                    message: "another entry has this id".into(),
+                });
+                return Some(AppendResponse {
+                    id: request.id,
+                    error,
+                    ..AppendResponse::default()
+                });
+            }
+        }
         let index = known.unwrap_or_else(|| {
             let event = request.entry.unwrap().event.unwrap();
             self.add(service, event).0

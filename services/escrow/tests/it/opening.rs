@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use greffe_envelope::label::{hash, lp};
 use greffe_envelope::opening::opened_event;
 use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
@@ -136,7 +137,8 @@ async fn a_sealed_order_opens_by_its_commitment() {
         .filter_map(|entry| entry.event)
         .filter(|event| matches!(event, Event::Opened(_) | Event::SealedOpened(_)))
         .collect();
-    assert_eq!(openings, [opened_event(&released, expected)]);
+    let committed = opened_event(&released, signed.message(), expected);
+    assert_eq!(openings, [committed]);
     // Another salt is another commitment; without one it is no sealed order.
     let mut other = order.clone();
     other.released.as_mut().unwrap().salt = vec![5; 32];
@@ -171,6 +173,37 @@ async fn attack_24_without_the_log_nothing_is_answered_then_or_later() {
     assert_eq!(record_refused(&world, &order, asked).await, "");
     assert_eq!(answers_given(&world).await, 1);
     assert_eq!(opened(&world).len(), 1);
+}
+
+/// An older version logged openings in clear under sealed orders too, and was stopped before it had stored the answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_older_version_has_logged_in_clear_keeps_no_sealed_opening_out() {
+    let (world, journal) = World::with_key().await;
+    let records = archived(&world, &journal, &[1]);
+    let list = list(&records);
+    let mut sealed = order(&list);
+    sealed.seal_until = sealed.expiry;
+    let released = approved(sealed, &["ann", "bob"]);
+    let signed = Signed::<pb::Order>::decode(released.order.clone().unwrap()).unwrap();
+    let opened = pb::Opened {
+        order: signed.digest().to_vec(),
+        envelope: records[0].digest().to_vec(),
+        key_id: journal.key.key_id().to_vec(),
+        share_epoch: journal.epoch.digest().to_vec(),
+        node: "escrow-1".into(),
+    };
+    let node = lp(opened.node.as_bytes());
+    let parts = [&opened.order, &opened.envelope, &opened.key_id];
+    let id = hash(
+        "opened-id",
+        &[parts[0], parts[1], parts[2], &opened.share_epoch, &node],
+    );
+    world
+        .log
+        .add_with_id("escrow-1", &id.as_bytes()[..16], Event::Opened(opened));
+    let order = release(&world, released);
+    let asked = opening(&list, &records[0]);
+    assert_eq!(record_refused(&world, &order, asked).await, "");
 }
 
 /// Answers that the first node says it has given.

@@ -257,6 +257,7 @@ impl World {
         let mut message = self.bundle.message().clone();
         message.version += 1;
         message.previous = self.bundle.digest().to_vec();
+        message.issued_at = now().get();
         change(&mut message);
         self.bundle = sign_bundle(message);
         self.publish(self.bundle.raw().clone());

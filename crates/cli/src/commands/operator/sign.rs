@@ -74,7 +74,7 @@ pub(super) struct Sign {
     /// repeated.
     #[arg(long, value_name = "FILE")]
     bundle: Vec<PathBuf>,
-    /// For a bundle that changes the nodes: the highest threshold of the keys that the present ones hold, as `greffe tenant show`
+    /// For a bundle that changes the nodes, the log or its witnesses: the highest threshold of the keys that the present ones hold, as `greffe tenant show`
     /// prints it, 0 before there is a key. As many of them have to have agreed, and a majority in any case.
     #[arg(long, value_name = "COUNT")]
     threshold: Option<usize>,
