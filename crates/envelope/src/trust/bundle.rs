@@ -74,7 +74,8 @@ impl Bundle {
         Ok(())
     }
 
-    fn has_nodes_and_log_of(&self, other: &Self) -> bool {
+    /// Whether nodes, the log's key, its witnesses and their quorum are another bundle's: what the root does not change alone.
+    pub fn has_nodes_and_log_of(&self, other: &Self) -> bool {
         let (ours, theirs) = (self.message(), other.message());
         ours.nodes == theirs.nodes
             && ours.log == theirs.log
