@@ -112,11 +112,6 @@ impl Failure {
         self
     }
 
-    /// Whether the same may succeed later by itself.
-    pub(crate) fn is_unavailable(&self) -> bool {
-        self.exit == Exit::Unavailable
-    }
-
     /// Its exit code.
     pub(crate) fn exit(&self) -> ExitCode {
         ExitCode::from(self.exit as u8)

@@ -108,7 +108,8 @@ fn write(command: &Command, folder: &Path, pages: &mut Vec<String>) -> Result<()
         Some(examples) => as_it_is(&examples).to_writer(&mut page),
         None => Ok(()),
     });
-    let mut saving = Saving::create(&path)?;
+    // For everybody who works on this machine.
+    let mut saving = Saving::create(&path, 0o644)?;
     written
         .and_then(|()| saving.write_all(&page))
         .map_err(|error| Failure::io("write", &path, &error))?;

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::fail::{Failure, Result};
 
+/// For its owner alone: what people sent one another.
+pub(crate) const OWN: u32 = 0o600;
+
 /// A file that is being written; dropping it unfinished removes it.
 #[derive(Debug)]
 pub(crate) struct Saving {
@@ -16,15 +19,15 @@ pub(crate) struct Saving {
 }
 
 impl Saving {
-    /// Begins a file; one of that name is replaced when this one is whole.
+    /// Begins a file; one of that name is replaced when this one is whole. `mode` is who may read it: [`OWN`] unless everybody may.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path, mode: u32) -> Result<Self> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".part");
         let part = path.with_file_name(name);
-        // For its owner alone, from the first byte on; what somebody else may have left there would keep its own mode.
+        // With its mode from the first byte on; what somebody else may have left there would keep its own mode.
         match fs::remove_file(&part) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Failure::io("replace", &part, &error));
@@ -34,7 +37,7 @@ impl Saving {
         let file = File::options()
             .write(true)
             .create_new(true)
-            .mode(0o600)
+            .mode(mode)
             .open(&part)
             .map_err(|error| Failure::io("make", &part, &error))?;
         Ok(Self {
@@ -94,11 +97,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("limits.csv");
         fs::write(&path, "old").unwrap();
-        let mut broken = Saving::create(&path).unwrap();
+        let mut broken = Saving::create(&path, OWN).unwrap();
         broken.write_all(b"ne").unwrap();
         drop(broken);
         assert_eq!(fs::read(&path).unwrap(), b"old");
-        let mut whole = Saving::create(&path).unwrap();
+        let mut whole = Saving::create(&path, OWN).unwrap();
         whole.write_all(b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");
         whole.finish().unwrap();

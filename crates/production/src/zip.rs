@@ -2,17 +2,20 @@
 //!
 //! The bytes follow from the files alone, so two zips of one production are equal. Nothing is compressed, so nothing that is
 //! read is larger than what was handed over; and reading is bounded by the manifest, which is read first. No path leads out of a
-//! folder that somebody unpacks it into, no name is there twice, and no byte belongs to no file.
+//! folder that somebody unpacks it into, no name is there twice, and no byte belongs to no file, in the directory either: who
+//! reads as many records as are counted finds the same files as who reads as many as there are bytes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write as _};
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use zip::read::ZipArchive;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
+use self::directory::{Directory, WIDE};
 use crate::layout;
 use crate::manifest::Manifest;
 use crate::verify::Report;
@@ -24,22 +27,24 @@ const MOST_STATEMENT: u64 = 1 << 20;
 /// Bytes before a file: its head without its name, and what sizes in 64 bits add to it.
 const HEAD: u64 = 30;
 const HEAD_64: u64 = 20;
-/// Bytes behind the directory where sizes are written in 64 bits.
-const TAIL_64: u64 = 98;
-/// From this size on a file's sizes are written in 64 bits.
-const LARGE: u64 = u32::MAX as u64;
 
 /// Writes the files of a production.
 ///
 /// # Errors
 /// As the system reports it.
 pub(crate) fn write(path: &Path, files: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
-    write_from(path, files, LARGE)
+    write_from(path, files, WIDE)
 }
 
 /// `large` is where sizes begin to be written in 64 bits.
 fn write_from(path: &Path, files: &BTreeMap<String, Vec<u8>>, large: u64) -> io::Result<()> {
-    let mut zip = ZipWriter::new(BufWriter::new(File::create_new(path)?));
+    // For its owner alone, from the first byte on, as a folder is: it is what the order opened.
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    let mut zip = ZipWriter::new(BufWriter::new(file));
     for (name, bytes) in files {
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
@@ -56,19 +61,24 @@ fn write_from(path: &Path, files: &BTreeMap<String, Vec<u8>>, large: u64) -> io:
 
 /// Reads a production's zip. What does not hold is reported; what the manifest does not name is not read.
 pub(crate) fn read(path: &Path, report: &mut Report) -> BTreeMap<String, Vec<u8>> {
-    read_from(path, LARGE, report)
+    read_from(path, WIDE, report)
 }
 
 fn read_from(path: &Path, large: u64, report: &mut Report) -> BTreeMap<String, Vec<u8>> {
     let opened = File::open(path).and_then(|mut file| {
         let size = file.metadata()?.len();
-        let end = directory_end(&mut file, size)?;
-        Ok((ZipArchive::new(BufReader::new(file))?, size, end))
+        let directory = directory::read(&mut file, size, large)?;
+        let zip = ZipArchive::new(BufReader::new(file))?;
+        let bounds = Bounds {
+            size,
+            directory,
+            large,
+        };
+        Ok((zip, bounds))
     });
     match opened {
-        Ok((mut zip, size, end)) => {
+        Ok((mut zip, bounds)) => {
             let mut files = BTreeMap::new();
-            let bounds = Bounds { size, end, large };
             if let Err(problem) = read_all(&mut zip, &bounds, &mut files, report) {
                 report.add(".", problem);
             }
@@ -81,11 +91,10 @@ fn read_from(path: &Path, large: u64, report: &mut Report) -> BTreeMap<String, V
     }
 }
 
-/// How many bytes the zip has, where its directory begins if it is the last thing in it, and where sizes begin to be written in
-/// 64 bits.
+/// How many bytes the zip has, its directory if that is in order, and where sizes begin to be written in 64 bits.
 struct Bounds {
     size: u64,
-    end: Option<u64>,
+    directory: Option<Directory>,
     large: u64,
 }
 
@@ -137,8 +146,12 @@ fn names<R: Read + Seek>(
     report: &mut Report,
 ) -> Result<BTreeMap<String, usize>, String> {
     let hidden = "it holds bytes that belong to none of its files".to_owned();
+    let directory = Directory {
+        start: zip.central_directory_start(),
+        files: zip.len() as u64,
+    };
     if zip.offset() != 0
-        || bounds.end != Some(zip.central_directory_start())
+        || bounds.directory.as_ref() != Some(&directory)
         || !zip.comment().is_empty()
         || zip
             .raw_zip64_extensible_data_sector()
@@ -203,35 +216,6 @@ fn names<R: Read + Seek>(
     Ok(names)
 }
 
-/// Where the directory begins by what stands at the very end of the file; none when something stands behind or between.
-fn directory_end(file: &mut File, size: u64) -> io::Result<Option<u64>> {
-    let mut tail = [0; TAIL_64 as usize];
-    let length = size.min(TAIL_64);
-    let tail = &mut tail[..length as usize];
-    file.seek(SeekFrom::Start(size - length))?;
-    file.read_exact(tail)?;
-    let number = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .rev()
-            .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
-    };
-    // Sizes in 64 bits: a record, where it is, and the record of old.
-    if let Ok(tail) = <&[u8; TAIL_64 as usize]>::try_from(&*tail)
-        && tail.starts_with(b"PK\x06\x06")
-        && tail[56..60] == *b"PK\x06\x07"
-        && tail[76..80] == *b"PK\x05\x06"
-    {
-        let (length, start) = (number(&tail[40..48]), number(&tail[48..56]));
-        return Ok((start.checked_add(length) == Some(size - TAIL_64)).then_some(start));
-    }
-    let Some((_, last)) = tail.split_last_chunk::<22>() else {
-        return Ok(None);
-    };
-    let (length, start) = (number(&last[12..16]), number(&last[16..20]));
-    Ok((last.starts_with(b"PK\x05\x06") && start + length == size - 22).then_some(start))
-}
-
 /// An entry's bytes, if they are no more than that; their checksum is compared.
 fn entry<R: Read + Seek>(
     zip: &mut ZipArchive<R>,
@@ -274,5 +258,6 @@ pub fn is_zip(path: &Path) -> bool {
     read.is_ok() && (magic == *b"PK\x03\x04" || magic == *b"PK\x05\x06")
 }
 
+mod directory;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,15 @@
 //! `cargo xtask kill`: as many rounds of the tests that kill services under load as one wants, ten of each being part of every run.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{shell, test};
 
 const ROUNDS: &str = "100";
+/// What both tests end with.
+const PASSED: &str = "test result: ok. 2 passed;";
 
 /// Runs `--rounds N` of each, of `--seed N` if one is given.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -32,14 +35,28 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     command
         .args(["kill_nine::", "--nocapture", "--test-threads=1"])
         .env("GREFFE_KILL_ROUNDS", &rounds)
-        .current_dir(&folder);
+        .current_dir(&folder)
+        .stdout(Stdio::piped());
     if let Some(seed) = &seed {
         command.env("GREFFE_KILL_SEED", seed);
     }
     eprintln!("$ GREFFE_KILL_ROUNDS={rounds} {program} kill_nine::");
-    let status = command
-        .status()
+    let mut running = command
+        .spawn()
         .with_context(|| format!("{program} cannot be started"))?;
+    let said = running.stdout.take().context("no output")?;
+    let mut passed = false;
+    for line in BufReader::new(said).lines() {
+        let line = line?;
+        passed |= line.starts_with(PASSED);
+        println!("{line}");
+    }
+    let status = running.wait()?;
     ensure!(status.success(), "the rounds ended with {status}");
+    // A name that no test has any more would run nothing, and end well.
+    ensure!(
+        passed,
+        "not both tests have run: kill_nine:: should name two"
+    );
     Ok(())
 }

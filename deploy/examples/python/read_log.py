@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Reads a whole log over plain HTTP in the C2SP tlog-tiles layout, and believes none of it before it is recomputed.
 
-The checkpoint has to carry the log's signature and, with --witness, enough cosignatures; every tile of hashes has to follow from
-the level below it; the root has to be the checkpoint's; with --entries every entry has to be the one that its hash is of.
+The checkpoint has to carry the log's signature and, with --witness, those of all witnesses or of --quorum; every tile of hashes
+has to follow from the level below it; the root has to be the checkpoint's; with --entries every entry has to be the one that its
+hash is of.
 
 Exit codes: 0 all holds, 2 not understood, 4 something does not hold, 5 not reachable.
 """
@@ -195,11 +196,17 @@ def main() -> int:
     parser.add_argument("url", type=Site, help="where the log's files are, such as http://audit.example:7490")
     parser.add_argument("--key", type=Key.parse, required=True, help="the log's verifier key: NAME+HASH+BASE64")
     parser.add_argument("--witness", type=Key.parse, action="append", default=[], help="a witness's; may be repeated")
-    parser.add_argument("--quorum", type=int, default=0, help="how many witnesses have to have cosigned")
+    parser.add_argument("--quorum", type=int, help="how many of them have to have cosigned; all, where it is not given")
     parser.add_argument("--entries", action="store_true", help="the entries too, where the log serves them")
     wanted = parser.parse_args()
+    witnesses = {witness.public.public_bytes_raw() for witness in wanted.witness}
+    if len(witnesses) < len(wanted.witness):
+        parser.error("a witness is named twice: one that cosigns counts once")
+    quorum = len(witnesses) if wanted.quorum is None else wanted.quorum
+    if not 0 <= quorum <= len(witnesses):
+        parser.error(f"a quorum of {quorum} takes as many witnesses: name them with --witness")
     try:
-        read = read_log(wanted.url, wanted.key, wanted.witness, wanted.quorum, wanted.entries)
+        read = read_log(wanted.url, wanted.key, wanted.witness, quorum, wanted.entries)
     except (Wrong, ValueError, struct.error) as error:
         print(f"read_log: {error}", file=sys.stderr)
         return 4

@@ -1,6 +1,7 @@
 //! What callers can do with the log: append, and read what a published checkpoint covers.
 
 use core::time::Duration;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -219,7 +220,13 @@ impl App {
         spawn_blocking(move || tiles.read(&tile))
             .await
             .map_err(ReadFailed::from)?
-            .map_err(|_| tile_not_found())
+            .map_err(|error| match error {
+                // A partial one, once there is more of it.
+                TileReadError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                    tile_not_found()
+                }
+                error => damaged().because(error),
+            })
     }
 
     fn not_halted(&self) -> Result<(), ServiceError> {

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::access::Access;
 use super::details::details;
-use super::form::{hex, time};
+use super::form::{hex, one_line, time};
 use crate::fail::{Failure, Result};
 use crate::monitor::{self, WatchLogArguments};
 use crate::output::{Output, print};
@@ -254,11 +254,13 @@ impl EntryView {
         }
     }
 
-    /// For people.
+    /// For people. What others wrote stays on the entry's own line: a monitor prints what nobody has vouched for yet.
     pub(crate) fn line(&self) -> String {
-        format!(
-            "{} {} {} {} {}\n",
-            self.index, self.at, self.recorded_by, self.kind, self.details
-        )
+        let Self {
+            index, at, kind, ..
+        } = self;
+        let by = one_line(&self.recorded_by);
+        let details = one_line(&self.details.to_string());
+        format!("{index} {at} {by} {kind} {details}\n")
     }
 }

@@ -14,7 +14,7 @@ use crate::fail::{Exit, Failure, Result, chain};
 use crate::layout::private_folder;
 use crate::output::{Output, narrate, print};
 use crate::produce::{Out, produce as write_production};
-use crate::save::Saving;
+use crate::save::{OWN, Saving};
 
 /// `greffe produce`
 #[derive(Debug, Args)]
@@ -157,7 +157,7 @@ async fn view(
         for (index, attachment) in (0_u32..).zip(&mut content.attachments) {
             let unique = format!("{}-{index}", &opened.digest.to_string()[..16]);
             let path = folder.join(file_name(&unique, &attachment.name));
-            let mut saving = Saving::create(&path)?;
+            let mut saving = Saving::create(&path, OWN)?;
             opening.attachment(&opened, index, &mut saving).await?;
             saving.finish()?;
             attachment.saved = Some(path.display().to_string());

@@ -14,7 +14,7 @@ use super::query::kind_name;
 use crate::fail::{Failure, Result};
 use crate::layout::{private_folder, write};
 use crate::output::narrate;
-use crate::save::Saving;
+use crate::save::{OWN, Saving};
 
 /// Items read from the database at once.
 const BATCH: u32 = 500;
@@ -161,7 +161,7 @@ async fn view(
                 item.sequence
             );
             let path = folder.join(file_name(&unique, &attachment.name));
-            let mut saving = Saving::create(&path)?;
+            let mut saving = Saving::create(&path, OWN)?;
             device
                 .attachment(conversation, item.sequence, index, &mut saving)
                 .await?;

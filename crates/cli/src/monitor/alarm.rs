@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::commands::form::one_line;
 use crate::fail::{Exit, Failure};
 
 /// Two checkpoints, both signed by the log, of which the later does not continue the earlier.
@@ -51,11 +52,11 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
-    /// About the log.
+    /// About the log. Names in the message are what the log says: whoever wrote them writes no line of their own.
     pub(super) fn new(reason: &'static str, message: impl core::fmt::Display) -> Self {
         Self {
             reason,
-            message: message.to_string(),
+            message: one_line(&message.to_string()),
             index: None,
             evidence: Vec::new(),
         }

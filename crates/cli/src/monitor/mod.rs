@@ -23,14 +23,17 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::commands::access::Access;
-use crate::commands::form::duration;
+use crate::commands::form::{duration, one_line};
 use crate::commands::log::EntryView;
 use crate::fail::{Failure, Result};
 use crate::output::{Output, narrate, print};
 use alarm::Alarm;
-use round::{Monitor, Outcome};
+use round::{Monitor, Outcome, Unseen};
 use state::State;
 use topic::{SHOWN, Topic};
+
+/// How long the log has to answer: a page of entries over a slow line takes a few seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `greffe log watch`
 #[derive(Debug, Args)]
@@ -42,7 +45,7 @@ Examples:
 The first run reads the log from its beginning. Alarms are lines too, ALARM and a reason, and a run that raised one ends with
 its exit code:
   4  LOG_FORKED, LOG_ROLLED_BACK, LOG_ORIGIN, CHECKPOINT_FALSE    the run ends; notes are kept in STATE/evidence
-  4  ENTRIES_FALSE, ENTRIES_WITHHELD                              the run ends
+  4  ENTRIES_FALSE, ENTRIES_WITHHELD                              the run ends; the checkpoint is kept there too
   4  WITNESSES_MISSING, COSIGNATURE_FALSE, LOG_STALE              until it passes
   4  OPENING_WITHOUT_ORDER, ORDER_NOT_APPROVED, BUNDLE_REFUSED, ENTRY_MALFORMED
   6  SHARES_CHANGED                                               nothing is false: was it meant?
@@ -99,10 +102,14 @@ pub(crate) async fn run(arguments: WatchLogArguments, output: Output) -> Result<
     let mut terminate = signal(SignalKind::terminate()).map_err(caught)?;
     let connection = arguments.access.connect()?;
     let shown: BTreeSet<Topic> = arguments.show.iter().copied().collect();
+    let state = State::open(&arguments.state, connection.root())?;
+    let begun = SystemClock.now();
     let mut monitor = Monitor {
         source: connection.log()?,
-        state: State::open(&arguments.state, connection.root())?,
+        fresh: state.fresh(begun)?,
+        state,
         max_age: arguments.max_age,
+        patience: PATIENCE.min(arguments.max_age),
         now: || SystemClock.now(),
         show: |line: Line| match &line {
             Line::Entry(entry) if !shown.contains(&entry.topic) => Ok(()),
@@ -110,19 +117,21 @@ pub(crate) async fn run(arguments: WatchLogArguments, output: Output) -> Result<
         },
         raised: Vec::new(),
         standing: Vec::new(),
-        fresh: SystemClock.now(),
     };
     let watching = async {
         loop {
             let outcome = monitor.round().await;
             match outcome {
                 Ok(Outcome::Ended) => return Ok(()),
+                Ok(Outcome::More) => continue,
                 Ok(Outcome::UpToDate) if arguments.once => return Ok(()),
                 Ok(Outcome::UpToDate) => {}
-                Err(failure) if arguments.once || !failure.is_unavailable() => return Err(failure),
-                Err(failure) => {
-                    narrate(format_args!("{failure}; asking again"));
-                    monitor.unreachable()?;
+                Err(Unseen::Here(failure)) => return Err(failure),
+                Err(Unseen::Log(failure)) if arguments.once => return Err(failure),
+                // Whatever the log says of itself: a monitor that ends because of it would alarm about nothing any more.
+                Err(Unseen::Log(failure)) => {
+                    narrate(one_line(&format!("{failure}; asking again")));
+                    monitor.unreachable(&failure)?;
                 }
             }
             tokio::time::sleep(arguments.interval).await;

@@ -11,10 +11,10 @@ use greffe_tlog::{
     CheckpointError, Freshness, QuorumError, SignedCheckpoint, TreeHead, Witnessed,
     verify_consistency,
 };
-use greffe_types::Millis;
+use greffe_types::{Digest, Millis};
 
 use super::alarm::{self, Alarm};
-use super::source::Source;
+use super::source::{Source, late, within};
 use super::state::{State, claimed};
 use super::topic::Topic;
 use super::{Line, Shown};
@@ -31,13 +31,25 @@ const PAGE: u32 = 1000;
 pub(super) enum Outcome {
     /// Everything that can be believed has been read.
     UpToDate,
+    /// There is more to read, and it is time to see what the newest checkpoint is.
+    More,
     /// Nothing more of this log is to be believed.
     Ended,
+}
+
+/// Why a look came to nothing.
+#[derive(Debug)]
+pub(super) enum Unseen {
+    /// The log did not answer, or not with what was asked for. Whatever it says about that, it may answer later.
+    Log(Failure),
+    /// Something is wrong here, or what was pinned is not this log's.
+    Here(Failure),
 }
 
 /// Why a look was broken off.
 enum Broken {
     Alarm(Alarm),
+    Log(Failure),
     Failure(Failure),
 }
 
@@ -52,13 +64,15 @@ pub(super) struct Monitor<S, N, P> {
     pub(super) source: S,
     pub(super) state: State,
     pub(super) max_age: Duration,
+    /// How long an answer may take.
+    pub(super) patience: Duration,
     pub(super) now: N,
     pub(super) show: P,
     /// Alarms of this run.
     pub(super) raised: Vec<Alarm>,
     /// Reasons of alarms that have not passed yet: they are raised once.
     pub(super) standing: Vec<&'static str>,
-    /// When the newest checkpoint was last recent.
+    /// When the newest checkpoint was last recent, and what it covers was read or came fast enough.
     pub(super) fresh: Millis,
 }
 
@@ -67,18 +81,19 @@ impl<S: Source, N: Fn() -> Millis, P: FnMut(Line) -> Result<()>> Monitor<S, N, P
     ///
     /// # Errors
     /// When the log cannot be asked, or what was seen cannot be printed or stored.
-    pub(super) async fn round(&mut self) -> Result<Outcome> {
+    pub(super) async fn round(&mut self) -> Result<Outcome, Unseen> {
         let mut standing = Vec::new();
         let outcome = match self.look(&mut standing).await {
-            Ok(()) => Outcome::UpToDate,
-            Err(Broken::Failure(failure)) => return Err(failure),
+            Ok(outcome) => outcome,
+            Err(Broken::Log(failure)) => return Err(Unseen::Log(failure)),
+            Err(Broken::Failure(failure)) => return Err(Unseen::Here(failure)),
             Err(Broken::Alarm(alarm)) if alarm.passes() => {
                 standing.push(alarm.reason);
-                self.raise_once(alarm)?;
+                self.raise_once(alarm).map_err(Unseen::Here)?;
                 Outcome::UpToDate
             }
             Err(Broken::Alarm(alarm)) => {
-                self.raise(alarm)?;
+                self.raise(alarm).map_err(Unseen::Here)?;
                 Outcome::Ended
             }
         };
@@ -93,16 +108,29 @@ impl<S: Source, N: Fn() -> Millis, P: FnMut(Line) -> Result<()>> Monitor<S, N, P
     }
 
     /// The log could not be asked: after a while that is no better than a log that stands still.
-    pub(super) fn unreachable(&mut self) -> Result<()> {
-        if self.fresh.plus(self.max_age) < (self.now)() {
-            let alarm = self.stale(self.fresh, "it cannot be reached");
+    pub(super) fn unreachable(&mut self, failure: &Failure) -> Result<()> {
+        if self.overdue() {
+            let why = format!("it cannot be reached, {failure}");
+            let alarm = self.stale(self.fresh, &why);
             self.raise_once(alarm)?;
         }
         Ok(())
     }
 
-    async fn look(&mut self, standing: &mut Vec<&'static str>) -> Result<(), Broken> {
-        let note = self.source.checkpoint().await?;
+    fn overdue(&self) -> bool {
+        self.fresh.plus(self.max_age) < (self.now)()
+    }
+
+    fn refreshed(&mut self) -> Result<()> {
+        self.fresh = (self.now)();
+        self.state.store_fresh(self.fresh)
+    }
+
+    async fn look(&mut self, standing: &mut Vec<&'static str>) -> Result<Outcome, Broken> {
+        let began = (self.now)();
+        let asked = self.source.checkpoint();
+        let note = within(self.patience, "the newest checkpoint", asked).await;
+        let note = note.map_err(Broken::Log)?;
         let bundle = self.bundle_for(&note).await?;
         let signed = match log_verifier(&bundle)
             .map_err(UnwitnessedError::from)
@@ -113,27 +141,41 @@ impl<S: Source, N: Fn() -> Millis, P: FnMut(Line) -> Result<()>> Monitor<S, N, P
         };
         self.continues(&signed, &note).await?;
         let witnessed = self.witnessed(&signed, &note, &bundle)?;
-        if witnessed.as_of().plus(self.max_age) < (self.now)() {
+        let recent = witnessed.as_of().plus(self.max_age) >= (self.now)();
+        if !recent {
             standing.push(alarm::STALE);
             let alarm = self.stale(
                 witnessed.as_of(),
                 "no quorum of witnesses has cosigned since",
             );
             self.raise_once(alarm)?;
-        } else {
-            self.fresh = (self.now)();
         }
         let head = signed.head();
         if self.state.seen.as_ref().map(|(_, seen)| *seen) != Some(head) {
-            self.state.seen = Some((note, head));
-            if self.state.tree.size() == head.size {
-                self.state.store()?;
+            // Before its entries are there: a log that withholds them, and shows another past after a restart, is found out.
+            self.state.seen = Some((note.clone(), head));
+            self.state.store()?;
+        }
+        let mut read = 0;
+        while self.state.tree.size() < head.size {
+            read += self.take_in(&head, &note).await?;
+            // However much there is to read, the log is looked at in between.
+            if began.plus(self.max_age / 2) < (self.now)() && self.state.tree.size() < head.size {
+                if recent && read >= u64::from(PAGE) {
+                    self.refreshed()?;
+                } else if self.overdue() && !standing.contains(&alarm::STALE) {
+                    standing.push(alarm::STALE);
+                    let why = "it hands over its entries a few at a time";
+                    let alarm = self.stale(self.fresh, why);
+                    self.raise_once(alarm)?;
+                }
+                return Ok(Outcome::More);
             }
         }
-        while self.state.tree.size() < head.size {
-            self.take_in(&head).await?;
+        if recent {
+            self.refreshed()?;
         }
-        Ok(())
+        Ok(Outcome::UpToDate)
     }
 
     /// The bundle to judge a checkpoint by: the one in force at the last entry read or, when that does not bear it out, at the
@@ -149,10 +191,19 @@ impl<S: Source, N: Fn() -> Millis, P: FnMut(Line) -> Result<()>> Monitor<S, N, P
         let end = claimed(note).map_or(0, |head| head.size);
         let mut ahead = self.state.book.clone();
         let mut start = self.state.tree.size();
+        let began = (self.now)();
         while start < end {
-            let leaves = self.source.entries(start, PAGE).await?;
+            let leaves = self.entries(start).await?;
             if leaves.is_empty() {
                 break;
+            }
+            // Nobody has vouched for that size yet: entries may come for ever.
+            if began.plus(self.max_age) < (self.now)() {
+                return Err(Broken::Log(late(format_args!(
+                    "the log shows a checkpoint of {end} entries that no known witnesses have cosigned, and has handed over \
+                     {start} of them in {} s: if it is that long, give it more time with --max-age",
+                    self.max_age.as_secs()
+                ))));
             }
             for leaf in leaves {
                 if let Ok(entry) = decode_strict::<pb::LogEntry>("log entry", &leaf) {
@@ -199,7 +250,7 @@ impl<S: Source, N: Fn() -> Millis, P: FnMut(Line) -> Result<()>> Monitor<S, N, P
         let proof = match (seen.size, head.size) {
             (0, _) => Vec::new(),
             (old, new) if old == new => Vec::new(),
-            (old, new) => self.source.consistency(old, new).await?,
+            (old, new) => self.consistency(old, new).await?,
         };
         verify_consistency(&seen, &head, &proof).map_err(|error| {
             let message = format_args!(
@@ -208,6 +259,18 @@ impl<S: Source, N: Fn() -> Millis, P: FnMut(Line) -> Result<()>> Monitor<S, N, P
             );
             self.with_evidence(Alarm::new(alarm::FORKED, message), &[&seen_note, note])
         })
+    }
+
+    async fn entries(&mut self, start: u64) -> Result<Vec<Vec<u8>>, Broken> {
+        let asked = self.source.entries(start, PAGE);
+        let leaves = within(self.patience, "entries", asked).await;
+        leaves.map_err(Broken::Log)
+    }
+
+    async fn consistency(&mut self, old: u64, new: u64) -> Result<Vec<Digest>, Broken> {
+        let asked = self.source.consistency(old, new);
+        let proof = within(self.patience, "a proof of consistency", asked).await;
+        proof.map_err(Broken::Log)
     }
 
     /// A quorum has cosigned, at whatever time.
@@ -234,7 +297,13 @@ impl<S: Source, N: Fn() -> Millis, P: FnMut(Line) -> Result<()>> Monitor<S, N, P
                 signed.head().size,
                 chain(&error)
             );
-            self.with_evidence(Alarm::new(reason, message), &[note])
+            let alarm = Alarm::new(reason, message);
+            // Each look would bring another note, and fill the disk: what stands has its evidence.
+            if self.standing.contains(&reason) {
+                Broken::Alarm(alarm)
+            } else {
+                self.with_evidence(alarm, &[note])
+            }
         })
     }
 
@@ -247,10 +316,10 @@ impl<S: Source, N: Fn() -> Millis, P: FnMut(Line) -> Result<()>> Monitor<S, N, P
         Alarm::new(alarm::STALE, message)
     }
 
-    /// Takes in the next entries, once they are proved to be the checkpoint's.
-    async fn take_in(&mut self, head: &TreeHead) -> Result<(), Broken> {
+    /// Takes in the next entries, once they are proved to be the checkpoint's; how many.
+    async fn take_in(&mut self, head: &TreeHead, note: &[u8]) -> Result<u64, Broken> {
         let start = self.state.tree.size();
-        let mut leaves = self.source.entries(start, PAGE).await?;
+        let mut leaves = self.entries(start).await?;
         let missing = usize::try_from(head.size - start).unwrap_or(usize::MAX);
         leaves.truncate(missing);
         if leaves.is_empty() {
@@ -258,14 +327,14 @@ impl<S: Source, N: Fn() -> Millis, P: FnMut(Line) -> Result<()>> Monitor<S, N, P
                 "the checkpoint covers {} entries, and entry {start} is not handed over; ask the log's operators for it",
                 head.size
             );
-            return Err(Broken::Alarm(Alarm::new(alarm::WITHHELD, message)));
+            return Err(self.with_evidence(Alarm::new(alarm::WITHHELD, message), &[note]));
         }
         let mut tree = self.state.tree.clone();
         tree.append_entries(&leaves);
         let proof = if tree.size() == head.size {
             Vec::new()
         } else {
-            self.source.consistency(tree.size(), head.size).await?
+            self.consistency(tree.size(), head.size).await?
         };
         if let Err(error) = verify_consistency(&tree.head(), head, &proof) {
             let message = format_args!(
@@ -273,13 +342,14 @@ impl<S: Source, N: Fn() -> Millis, P: FnMut(Line) -> Result<()>> Monitor<S, N, P
                 tree.size() - 1,
                 head.size
             );
-            return Err(Broken::Alarm(Alarm::new(alarm::ENTRIES, message)));
+            return Err(self.with_evidence(Alarm::new(alarm::ENTRIES, message), &[note]));
         }
         for (leaf, index) in leaves.iter().zip(start..) {
             self.read(index, leaf)?;
         }
         self.state.tree = tree;
-        Ok(self.state.store()?)
+        self.state.store()?;
+        Ok(leaves.len() as u64)
     }
 
     fn read(&mut self, index: u64, leaf: &[u8]) -> Result<()> {

@@ -1,5 +1,7 @@
 //! Where a monitor has the log from.
 
+use std::time::Duration;
+
 use greffe_api::audit as api;
 use greffe_api::audit::log_service_client::LogServiceClient;
 use greffe_service_kit::tls::Channel;
@@ -15,6 +17,29 @@ pub(super) trait Source {
     async fn entries(&mut self, start: u64, count: u32) -> Result<Vec<Vec<u8>>>;
     /// The proof that a tree continues a smaller one.
     async fn consistency(&mut self, old: u64, new: u64) -> Result<Vec<Digest>>;
+}
+
+/// What was asked for, if it comes in time.
+///
+/// # Errors
+/// As the log answered, or `DEADLINE_EXCEEDED`.
+pub(super) async fn within<T>(
+    patience: Duration,
+    what: &str,
+    answer: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match tokio::time::timeout(patience, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(late(format_args!(
+            "asking the log for {what}: no answer within {} s; see that the audit service runs and is not overloaded",
+            patience.as_secs_f64()
+        ))),
+    }
+}
+
+/// The log takes longer than it may.
+pub(super) fn late(message: impl core::fmt::Display) -> Failure {
+    Failure::new(Exit::Unavailable, "DEADLINE_EXCEEDED", message)
 }
 
 impl Source for LogServiceClient<Channel> {

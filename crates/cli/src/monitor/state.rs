@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use greffe_envelope::trust::RootKey;
 use greffe_tlog::{Checkpoint, Note, Tree, TreeHead};
-use greffe_types::Digest;
+use greffe_types::{Digest, Millis};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,8 @@ use crate::layout::{private_folder, write_whole};
 const FORMAT: &str = "greffe-log-watch-v1";
 const FILE: &str = "watch.json";
 const EVIDENCE: &str = "evidence";
+/// Beside the rest, since it is written after each look.
+const FRESH: &str = "fresh";
 
 /// As it is stored.
 #[derive(Serialize, Deserialize)]
@@ -104,6 +106,41 @@ impl State {
         let bytes = serde_json::to_vec(&stored)
             .map_err(|error| Failure::because("WATCH_STATE", "what was seen", &error))?;
         write_whole(&self.folder.join(FILE), &bytes)
+    }
+
+    /// When the newest checkpoint was last recent, by this machine's clock; before the first that is when the monitor began.
+    ///
+    /// # Errors
+    /// When the file cannot be gone on from.
+    pub(super) fn fresh(&self, began: Millis) -> Result<Millis> {
+        let path = self.folder.join(FRESH);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(began),
+            Err(error) => return Err(Failure::io("read", &path, &error)),
+        };
+        let at = text.trim().parse::<u64>().map(Millis::new);
+        at.map(|at| at.min(began)).map_err(|error| {
+            Failure::failed(
+                "WATCH_STATE",
+                format_args!(
+                    "{} has no time in milliseconds ({error}): remove it, and the log is taken to have been recent when the monitor \
+                     begins",
+                    path.display()
+                ),
+            )
+        })
+    }
+
+    /// Makes durable when that was: a log that is silent over a restart is as stale as before.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn store_fresh(&self, at: Millis) -> Result<()> {
+        write_whole(
+            &self.folder.join(FRESH),
+            format!("{}\n", at.get()).as_bytes(),
+        )
     }
 
     /// Keeps a note for others to judge, under a name that says what it is of; gives where.

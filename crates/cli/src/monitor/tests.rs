@@ -17,12 +17,14 @@ use greffe_types::{Digest, Millis, TenantId};
 use prost::Message as _;
 
 use super::alarm;
-use super::round::{Monitor, Outcome};
+use super::round::{Monitor, Outcome, Unseen};
 use super::source::Source;
 use super::state::State;
 use super::topic::Topic;
 use super::{Alarm, Line};
 use crate::fail::{Failure, Result};
+
+mod silence;
 
 const ORIGIN: &str = "acme.example/log";
 const T0: u64 = 1_000_000_000;
@@ -54,16 +56,25 @@ struct Shown {
     replaced: Option<(usize, Vec<u8>)>,
     /// Entries that are handed over.
     handed: usize,
-    away: bool,
+    /// What it answers instead.
+    away: Option<tonic::Code>,
+    /// Each note is cosigned anew, a second after the last.
+    live: bool,
+    /// It does not answer at all: when asked for the checkpoint, when asked for entries.
+    silent: (bool, bool),
+    /// Entries that its checkpoint claims, whoever has signed that.
+    claims: Option<u64>,
+    /// Entries come one after the other, each so much later.
+    slow: u64,
 }
 
 #[derive(Clone)]
-struct Log(Rc<RefCell<Shown>>);
+struct Log(Rc<RefCell<Shown>>, Rc<Cell<u64>>);
 
 impl Log {
     /// With the first bundle, and witnesses 50, 51, 52.
-    fn new() -> Self {
-        let log = Self(Rc::new(RefCell::new(Shown {
+    fn new(now: Rc<Cell<u64>>) -> Self {
+        let shown = Shown {
             leaves: Vec::new(),
             origin: ORIGIN,
             log_key: 40,
@@ -72,8 +83,13 @@ impl Log {
             cosigned_at: T0,
             replaced: None,
             handed: usize::MAX,
-            away: false,
-        })));
+            away: None,
+            live: false,
+            silent: (false, false),
+            claims: None,
+            slow: 0,
+        };
+        let log = Self(Rc::new(RefCell::new(shown)), now);
         log.add("relay", Event::Statement(bundle(1, &[0; 32], 40, 50, 1)));
         log
     }
@@ -103,15 +119,25 @@ impl Shown {
 
 impl Source for Log {
     async fn checkpoint(&mut self) -> Result<Vec<u8>> {
-        let shown = self.0.borrow();
-        if shown.away {
-            return Err(Failure::status(
-                "asking",
-                &tonic::Status::unavailable("away"),
-            ));
+        self.change(|shown| {
+            if shown.live {
+                self.1.set(self.1.get() + 1000);
+                shown.cosigned_at = self.1.get();
+            }
+        });
+        let shown = self.0.borrow().clone();
+        if let Some(code) = shown.away {
+            let status = tonic::Status::new(code, "away\nALARM LOG_FORKED: not at all");
+            return Err(Failure::status("asking", &status));
+        }
+        if shown.silent.0 {
+            std::future::pending::<()>().await;
         }
         let log = NoteSigner::new(shown.origin, &[shown.log_key; 32]).unwrap();
-        let head = shown.tree().0.head();
+        let mut head = shown.tree().0.head();
+        if let Some(size) = shown.claims {
+            head.size = size;
+        }
         let mut note =
             Note::new(Checkpoint::new(shown.origin, head, vec![]).unwrap().body()).unwrap();
         note.sign(&log);
@@ -132,9 +158,17 @@ impl Source for Log {
     }
 
     async fn entries(&mut self, start: u64, count: u32) -> Result<Vec<Vec<u8>>> {
-        let shown = self.0.borrow();
+        let shown = self.0.borrow().clone();
+        if shown.silent.1 {
+            std::future::pending::<()>().await;
+        }
+        self.1.set(self.1.get() + shown.slow);
+        if shown.claims.is_some() {
+            return Ok(shown.leaves[1..2].to_vec());
+        }
         // Two at a time, so that there are proofs in between.
-        let count = count.min(2) as usize;
+        let most = if shown.slow > 0 { 1 } else { 2 };
+        let count = count.min(most) as usize;
         let leaves = shown.leaves.iter().enumerate().take(shown.handed);
         Ok(leaves
             .skip(start as usize)
@@ -265,6 +299,13 @@ fn shares(epoch: u64) -> Event {
     Event::Statement(Signed::sign(epoch, &[("escrow-1", &key(10))]).into_raw())
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+}
+
 /// A folder that monitors of a log are started over, one after the other.
 struct Watched {
     log: Log,
@@ -276,7 +317,9 @@ struct Watched {
 #[derive(Debug, Default)]
 struct Seen {
     topics: Vec<Topic>,
+    lines: Vec<String>,
     alarms: Vec<Alarm>,
+    failures: Vec<String>,
     outcome: Option<Outcome>,
 }
 
@@ -288,11 +331,17 @@ impl Seen {
 
 impl Watched {
     fn new() -> Self {
+        let now = Rc::new(Cell::new(T0));
         Self {
-            log: Log::new(),
+            log: Log::new(now.clone()),
             folder: tempfile::tempdir().unwrap(),
-            now: Rc::new(Cell::new(T0)),
+            now,
         }
+    }
+
+    fn evidence(&self) -> usize {
+        let folder = self.folder.path().join("state/evidence");
+        std::fs::read_dir(folder).map_or(0, Iterator::count)
     }
 
     /// A fresh monitor looks so many times.
@@ -301,30 +350,32 @@ impl Watched {
         let state = State::open(&self.folder.path().join("state"), &root()).unwrap();
         let mut monitor = Monitor {
             source: self.log.clone(),
+            fresh: state.fresh(Millis::new(self.now.get())).unwrap(),
             state,
             max_age: Duration::from_secs(300),
+            patience: Duration::from_millis(50),
             now: || Millis::new(self.now.get()),
-            show: |line| {
+            show: |line: Line| {
+                let mut seen = seen.borrow_mut();
+                seen.lines.push(line.text());
                 match line {
-                    Line::Entry(entry) => seen.borrow_mut().topics.push(entry.topic),
-                    Line::Alarm(alarm) => seen.borrow_mut().alarms.push(alarm),
+                    Line::Entry(entry) => seen.topics.push(entry.topic),
+                    Line::Alarm(alarm) => seen.alarms.push(alarm),
                 }
                 Ok(())
             },
             raised: Vec::new(),
             standing: Vec::new(),
-            fresh: Millis::new(self.now.get()),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
+        let runtime = runtime();
         for _ in 0..times {
             let outcome = match runtime.block_on(monitor.round()) {
                 Ok(outcome) => Some(outcome),
-                Err(failure) => {
-                    assert!(failure.is_unavailable(), "{failure}");
+                Err(Unseen::Here(failure)) => panic!("{failure}"),
+                Err(Unseen::Log(failure)) => {
                     self.now.set(self.now.get() + 4 * MINUTE);
-                    monitor.unreachable().unwrap();
+                    monitor.unreachable(&failure).unwrap();
+                    seen.borrow_mut().failures.push(failure.reason().to_owned());
                     None
                 }
             };
@@ -453,7 +504,12 @@ fn witnesses_that_are_missing_and_come_back() {
     // Nothing is read before a quorum stands behind it.
     let alarm = watched.alarms(alarm::WITNESSES, false);
     assert_eq!(alarm.evidence.len(), 1);
+    // Raised once while it stands, and kept once, however the note changes meanwhile.
+    let before = watched.evidence();
+    watched.log.change(|shown| shown.live = true);
     assert_eq!(watched.look(3).reasons(), [alarm::WITNESSES]);
+    assert_eq!(watched.evidence(), before + 1);
+    watched.log.change(|shown| shown.live = false);
     // Keys that are not the bundle's are no witnesses; under their names they are a forgery.
     watched
         .log
@@ -468,20 +524,51 @@ fn witnesses_that_are_missing_and_come_back() {
 }
 
 #[test]
-fn a_log_that_stands_still_is_stale_until_it_is_cosigned_again() {
+fn a_checkpoint_whose_entries_are_withheld_is_held_against_the_next() {
+    for (less, reason) in [(0, alarm::FORKED), (2, alarm::ROLLED_BACK)] {
+        let watched = Watched::new();
+        assert_eq!(watched.look(1).reasons(), [""; 0]);
+        for _ in 0..4 {
+            watched
+                .log
+                .add("audit", Event::Refusal(pb::Refusal::default()));
+        }
+        watched.log.change(|shown| shown.handed = 1);
+        let alarm = watched.alarms(alarm::WITHHELD, true);
+        assert_eq!(alarm.evidence.len(), 1);
+        watched.log.change(|shown| {
+            shown.handed = usize::MAX;
+            shown.leaves[4] = shown.leaves[0].clone();
+            shown.leaves.truncate(5 - less);
+        });
+        assert_eq!(watched.alarms(reason, true).evidence.len(), 2);
+    }
+}
+
+#[test]
+fn names_in_the_log_write_no_lines_of_their_own() {
     let watched = Watched::new();
-    watched.now.set(T0 + 4 * MINUTE);
-    assert_eq!(watched.look(1).reasons(), [""; 0]);
-    watched.now.set(T0 + 6 * MINUTE);
-    assert_eq!(watched.look(3).reasons(), [alarm::STALE]);
-    watched
-        .log
-        .change(|shown| shown.cosigned_at = T0 + 6 * MINUTE);
-    assert_eq!(watched.look(1).reasons(), [""; 0]);
-    // One that cannot be reached is no better: each look here takes four minutes.
-    watched.log.change(|shown| shown.away = true);
-    assert_eq!(watched.look(1).reasons(), [""; 0]);
-    assert_eq!(watched.look(4).reasons(), [alarm::STALE]);
+    let forged = "escrow-1\nALARM LOG_FORKED: not at all\u{1b}[2J\u{9b}2J";
+    let Event::Opened(mut under) = opened(&[7; 32]) else {
+        unreachable!()
+    };
+    under.node = forged.into();
+    watched.log.add("escrow-1", Event::Opened(under));
+    watched.log.add(
+        forged,
+        Event::SealedOpened(pb::SealedOpened {
+            sealed_order: vec![8; 32],
+            opened: vec![9; 32],
+        }),
+    );
+    let seen = watched.look(1);
+    assert_eq!(seen.reasons(), [alarm::NO_ORDER; 2]);
+    let lines = seen.alarms.iter().map(Alarm::line).chain(seen.lines);
+    for line in lines {
+        assert_eq!(line.trim_end_matches('\n').lines().count(), 1, "{line:?}");
+        let line = line.trim_end_matches('\n');
+        assert!(!line.contains(char::is_control), "{line:?}");
+    }
 }
 
 #[test]
@@ -658,16 +745,17 @@ fn a_log_without_a_bundle_of_the_root_is_not_judged() {
         source: watched.log.clone(),
         state,
         max_age: Duration::from_secs(300),
+        patience: Duration::from_secs(30),
         now: || Millis::new(T0),
         show: |_: Line| panic!("nothing is to be shown"),
         raised: Vec::new(),
         standing: Vec::new(),
         fresh: Millis::new(T0),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    let failure = runtime.block_on(monitor.round()).unwrap_err();
+    let unseen = runtime().block_on(monitor.round()).unwrap_err();
+    let Unseen::Here(failure) = unseen else {
+        panic!("{unseen:?}");
+    };
     assert_eq!(failure.reason(), "TRUST_UNKNOWN");
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Signer<'a> {
     pub(crate) root: &'a RootKey,
     /// Trust bundles that this root has signed, the one in force first.
     pub(crate) bundles: &'a [Bundle],
-    /// The highest threshold of the keys that the present nodes hold, 0 before there is a key; wanted when nodes change.
+    /// The highest threshold of the keys that the present nodes hold, 0 before there is a key; wanted when nodes or log change.
     pub(crate) threshold: Option<usize>,
     /// This machine's clock.
     pub(crate) now: Millis,
@@ -74,8 +74,8 @@ impl Signer<'_> {
         }
     }
 
-    /// The next version of the bundle in force; a change of nodes, log or witnesses with the nodes' agreement, of nodes after its
-    /// notice.
+    /// The next version of the bundle in force; a change of the nodes, the log or its witnesses after its notice, with the nodes'
+    /// agreement.
     fn follows(&self, current: &Bundle, next: &Bundle) -> Result<()> {
         if next.version() != current.version() + 1 {
             return Err(Failure::refused(
@@ -89,12 +89,8 @@ impl Signer<'_> {
                 ),
             ));
         }
-        let changed = next.message().nodes != current.message().nodes;
-        let agreed = if current.has_nodes_and_log_of(next) {
-            0
-        } else {
-            self.agreed(current)?
-        };
+        let changed = !current.has_nodes_and_log_of(next);
+        let agreed = if changed { self.agreed(current)? } else { 0 };
         let outcome = current.check_successor(next, agreed);
         outcome.map_err(|error| match error {
             TrustError::Version { .. } => Failure::refused(
@@ -116,7 +112,8 @@ impl Signer<'_> {
             return Err(Failure::refused(
                 "NODE_CHANGE_TOO_EARLY",
                 format_args!(
-                    "it changes the nodes, and such a change stands for 24 hours before it is signed: sign it after {}",
+                    "it changes the nodes, the log or its witnesses, and such a change stands for 24 hours before it is signed: sign it \
+                     after {}",
                     crate::commands::form::time(from.get())
                 ),
             ));
@@ -130,7 +127,7 @@ impl Signer<'_> {
         Ok(())
     }
 
-    /// How many of the present nodes have to agree to such a change: a majority, and as many as the threshold of any key
+    /// How many of the present nodes have to agree to a change of nodes, log or witnesses: a majority, and as many as the threshold of any key
     /// that they hold. Whoever follows the log asks for as many, and would refuse what was signed with less.
     fn agreed(&self, current: &Bundle) -> Result<usize> {
         let nodes = current.message().nodes.len();
@@ -500,6 +497,57 @@ mod tests {
             ..at(0)
         };
         people.sign(unsigned(next)).unwrap();
+    }
+
+    #[test]
+    fn a_change_of_the_log_or_its_witnesses_takes_the_same() {
+        let (root, root_key) = (root(), key(1));
+        let alone = signer(&root, &root_key, &[]);
+        let signed = alone.sign(unsigned(first())).unwrap();
+        let current = Bundle::verify(Signed::decode(signed).unwrap(), &root).unwrap();
+        let bundles = [current];
+        let changes: [(&str, &dyn Fn(&mut pb::TrustBundle)); 5] = [
+            ("log", &|b| b.log.as_mut().unwrap().key = public(4)),
+            ("origin", &|b| {
+                b.log.as_mut().unwrap().origin = "other".into()
+            }),
+            ("witness", &|b| b.witnesses[2].key = public(5)),
+            ("witnesses", &|b| b.witnesses.truncate(2)),
+            ("quorum", &|b| b.cosigner_quorum = 1),
+        ];
+        for (what, change) in changes {
+            let mut next = first();
+            (next.version, next.previous) = (2, bundles[0].digest().to_vec());
+            change(&mut next);
+            let at = |hours: u64, threshold, draft: &pb::SignedStatement| {
+                let signer = Signer {
+                    now: NOW.plus(Duration::from_secs(hours * 3600)),
+                    threshold,
+                    ..signer(&root, &root_key, &bundles)
+                };
+                let outcome = signer.sign(draft.clone());
+                outcome
+                    .map(drop)
+                    .map_err(|failure| failure.reason().to_owned())
+            };
+            let refused = |why: &str| Err(why.to_owned());
+            let draft = unsigned(next);
+            assert_eq!(at(25, None, &draft), refused("THRESHOLD_MISSING"), "{what}");
+            assert_eq!(
+                at(25, Some(2), &draft),
+                refused("NODES_NOT_AGREED"),
+                "{what}"
+            );
+            let agreed = [("escrow-1", 11), ("escrow-2", 12)]
+                .into_iter()
+                .try_fold(draft, |draft, (name, n)| {
+                    countersign(draft, &bundles[0], (name, &key(n)), NOW)
+                })
+                .unwrap();
+            let early = refused("NODE_CHANGE_TOO_EARLY");
+            assert_eq!(at(23, Some(2), &agreed), early, "{what}");
+            assert_eq!(at(24, Some(2), &agreed), Ok(()), "{what}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -101,14 +102,14 @@ fn every_shell_has_a_script_that_knows_every_command() {
 fn every_command_has_a_page_that_renders_without_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let pages = folder.path().join("share/man1");
-    let said = Ran::of(
-        greffe()
-            .args(["man", "--output", "json", "--out"])
-            .arg(&pages)
-            .output()
-            .unwrap(),
-    )
-    .json();
+    let man = greffe();
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", r#"umask 022 && exec "$0" "$@""#])
+        .arg(man.get_program())
+        .args(["man", "--output", "json", "--out"])
+        .arg(&pages);
+    let said = Ran::of(shell.output().unwrap()).json();
     let commands = commands();
     assert!(commands.len() > 40, "{}", commands.len());
     let mut expected: Vec<String> = commands
@@ -127,6 +128,9 @@ fn every_command_has_a_page_that_renders_without_a_warning() {
         let name = [&["greffe".to_owned()], &path[..]].concat().join("-");
         (path, pages.join(format!("{name}.1")))
     }) {
+        // Everybody reads them.
+        let mode = fs::metadata(&page).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644, "{}", page.display());
         let text = rendered(&page);
         for heading in ["NAME", "SYNOPSIS", "DESCRIPTION", "EXAMPLES"] {
             assert!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, OnceLock};
@@ -158,13 +158,23 @@ pub(crate) fn sample_file(name: &str) -> Vec<u8> {
 /// Every file below a folder, by its path with `/` between the parts.
 pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     fn walk(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
-        for entry in fs::read_dir(folder).unwrap() {
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound && !prefix.is_empty() => return,
+            Err(error) => panic!("{}: {error}", folder.display()),
+        };
+        for entry in entries {
             let entry = entry.unwrap();
             let path = format!("{prefix}{}", entry.file_name().to_str().unwrap());
             if entry.file_type().unwrap().is_dir() {
                 walk(&entry.path(), &format!("{path}/"), files);
-            } else {
-                files.insert(path, fs::read(entry.path()).unwrap());
+                continue;
+            }
+            match fs::read(entry.path()) {
+                Ok(bytes) => drop(files.insert(path, bytes)),
+                // A service that runs there has removed it since, or given it its name.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => panic!("{path}: {error}"),
             }
         }
     }

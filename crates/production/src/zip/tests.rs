@@ -1,6 +1,7 @@
 //! Zips as they are written, and zips that somebody has made to mislead whoever reads or unpacks them.
 
 use std::io::Cursor;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use super::*;
@@ -112,6 +113,10 @@ fn a_zip_is_read_as_it_was_written_and_its_bytes_are_the_files_alone() {
     let path = place.path("x.zip");
     std::fs::write(&path, &bytes).unwrap();
     assert!(is_zip(&path));
+    let fresh = place.path("fresh.zip");
+    write(&fresh, &files).unwrap();
+    let mode = std::fs::metadata(&fresh).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     std::fs::write(&path, b"PK or not").unwrap();
     assert!(!is_zip(&path) && !is_zip(&place.path("nothing")));
     // One that is there is not written over.
@@ -131,11 +136,7 @@ fn large_files_and_many_of_them_are_read_as_they_were_written() {
     assert_eq!(read_from(&path, 100, &mut report), files);
     assert!(report.holds(), "{report:?}");
     // There is one way to write them: sizes in 64 bits where 32 would do are another.
-    refused(
-        &std::fs::read(&path).unwrap(),
-        "evidence/order.pb",
-        "fields beside it",
-    );
+    refused(&std::fs::read(&path).unwrap(), ".", "belong to none");
     // More than 16 bits count, as of an order of ten thousand records.
     let mut many: Files = (0..70_000)
         .map(|n| (format!("evidence/{n:06}"), vec![]))
@@ -298,5 +299,98 @@ fn no_changed_byte_changes_what_is_read() {
                 assert_eq!(good.get(&name), Some(&found), "{name} at {place}");
             }
         }
+    }
+}
+
+/// The same zip with something put into its directory, whose size at the end says so; what the end counts stays.
+fn grown(good: &[u8], at: usize, more: &[u8]) -> Vec<u8> {
+    let mut bytes = [&good[..at], more, &good[at..]].concat();
+    let size = bytes.len() - 22 + 12;
+    let old = u32::from_le_bytes(bytes[size..size + 4].try_into().unwrap());
+    let new = old + u32::try_from(more.len()).unwrap();
+    bytes[size..size + 4].copy_from_slice(&new.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn a_record_that_is_not_counted_is_refused_with_the_file_in_its_comment() {
+    let good = written(&files());
+    let (end, name, forged) = (good.len() - 22, b"FORMAT.md", b"what is not\n!");
+    let sum = crc32(forged).to_le_bytes();
+    let size = u32::try_from(forged.len()).unwrap().to_le_bytes();
+    // What both heads have: versions, flags, method, time, sum, sizes, the name's length.
+    let common = [
+        &[20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0][..],
+        &sum,
+        &size,
+        &size,
+        &[name.len() as u8, 0],
+    ]
+    .concat();
+    let local = [&b"PK\x03\x04"[..], &common, &[0, 0], name, forged].concat();
+    let place = u32::try_from(end + 46 + name.len()).unwrap().to_le_bytes();
+    let length = u16::try_from(local.len()).unwrap().to_le_bytes();
+    let central = [
+        &b"PK\x01\x02\x14\0"[..],
+        &common,
+        &[0, 0],
+        &length,
+        &[0; 8],
+        &place,
+        name,
+        &local,
+    ]
+    .concat();
+    refused(&grown(&good, end, &central), ".", "belong to none");
+    // Nor is it when its file is where files are: counted, it is the same name twice.
+    let mut counted = grown(&good, end, &central);
+    let count = counted.len() - 22;
+    (counted[count + 8], counted[count + 10]) = (5, 5);
+    refused(&counted, ".", "");
+}
+
+/// CRC-32 as zips have it.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg())
+        })
+    })
+}
+
+#[test]
+fn fields_and_comments_of_the_directory_are_refused() {
+    // Each record with 20 kB that only some tools look at.
+    let mut bytes = written(&files());
+    for name in files().keys() {
+        let (_, central) = heads(&bytes, name);
+        let length = 20_000_u16;
+        let field = [&[0xfe, 0xca][..], &(length - 4).to_le_bytes()].concat();
+        let field = [field, vec![b'x'; usize::from(length - 4)]].concat();
+        bytes[central + 30..central + 32].copy_from_slice(&length.to_le_bytes());
+        bytes = grown(&bytes, central + 46 + name.len(), &field);
+    }
+    refused(&bytes, ".", "belong to none");
+    let good = written(&files());
+    let (_, central) = heads(&good, "FORMAT.md");
+    let mut bytes = good.clone();
+    bytes[central + 32] = 6;
+    let bytes = grown(&bytes, central + 46 + "FORMAT.md".len(), b"hidden");
+    refused(&bytes, ".", "belong to none");
+    // Before the file itself, where the directory does not see it.
+    let (local, _) = heads(&good, "production.pb");
+    let at = local + 30 + "production.pb".len();
+    let mut bytes = [&good[..at], b"\xfe\xca\x04\0hide", &good[at..]].concat();
+    bytes[local + 28] = 8;
+    let end = bytes.len() - 22 + 16;
+    let old = u32::from_le_bytes(bytes[end..end + 4].try_into().unwrap());
+    bytes[end..end + 4].copy_from_slice(&(old + 8).to_le_bytes());
+    refused(&bytes, "production.pb", "fields beside it");
+    // More disks than one, and counts that differ.
+    for at in [4, 6, 8, 10] {
+        let mut bytes = good.clone();
+        let end = bytes.len() - 22;
+        bytes[end + at] ^= 1;
+        refused(&bytes, ".", "");
     }
 }

@@ -156,6 +156,19 @@ async fn an_independent_reader_recomputes_the_whole_log() {
         (4, true),
         "{said}"
     );
+    // All that are named have to have cosigned, unless a quorum is; nobody counts twice.
+    let (code, said) = read_log(address, &key(&world), &["--witness", &stranger]);
+    assert_eq!(
+        (code, said.contains("0 of the witnesses")),
+        (4, true),
+        "{said}"
+    );
+    let one = witness(1);
+    let twice = ["--witness", &one, "--witness", &one, "--quorum", "2"];
+    let (code, said) = read_log(address, &key(&world), &twice);
+    assert_eq!((code, said.contains("named twice")), (2, true), "{said}");
+    let (code, said) = read_log(address, &key(&world), &["--quorum", "1"]);
+    assert_eq!((code, said.contains("--witness")), (2, true), "{said}");
     for (path, says) in [
         ("tile/0/001", "does not follow"),
         ("tile/1/000.p/2", "does not follow"),
@@ -172,6 +185,12 @@ async fn an_independent_reader_recomputes_the_whole_log() {
         replace(&file, &good);
     }
     assert_eq!(read_log(address, &key(&world), &["--entries"]).0, 0);
+    // A tile that is there and cannot be read is no tile that is not there: who asks is not told to give up.
+    let file = world.path("audit").join("log/tile/0/001");
+    std::fs::remove_file(&file).unwrap();
+    ask(address, "GET", "/tile/0/001").refused(404, "TILE_NOT_FOUND");
+    std::fs::create_dir(&file).unwrap();
+    ask(address, "GET", "/tile/0/001").refused(500, "LOG_DAMAGED");
     running.stop().await.unwrap();
 }
 

@@ -1,6 +1,7 @@
 //! A production as one file: written, verified where it is, unpacked by others, and refused when it is not what was handed over.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -43,6 +44,9 @@ pub(super) fn zipped(world: &World, order: &str, folder: &Path) {
     let made = world.json(&[&produce[..], &[zip.to_str().unwrap()]].concat());
     assert_eq!(made["verified"], true);
     assert_eq!(made["files"].as_u64().unwrap(), files(folder).len() as u64);
+    // As a folder is: nobody else on this machine reads it.
+    let mode = fs::metadata(&zip).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     let verified = verify(&zip, &root);
     assert_eq!(
         (verified.code, verified.stderr.as_str()),
@@ -70,9 +74,9 @@ pub(super) fn zipped(world: &World, order: &str, folder: &Path) {
     others("unpack", &zip, &unpacked);
     assert_eq!(verify(&unpacked, &root).code, 0);
     let mut there = files(&unpacked);
-    // Each production is signed anew, with the time of its making; all else is the same files.
+    // Each production is signed anew, with the time of its making, and the manifest has these files too; all else is the same.
     let mut first = files(folder);
-    for own in ["production.pb", "custody.json"] {
+    for own in ["production.pb", "custody.json", "manifest.json"] {
         there.remove(own);
         first.remove(own);
     }
@@ -80,6 +84,9 @@ pub(super) fn zipped(world: &World, order: &str, folder: &Path) {
         there.keys().collect::<Vec<_>>(),
         first.keys().collect::<Vec<_>>()
     );
+    for (name, bytes) in &there {
+        assert!(first.get(name) == Some(bytes), "{name} differs");
+    }
     wrong(world, &zip, &unpacked, &root);
 }
 
