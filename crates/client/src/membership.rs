@@ -23,6 +23,8 @@ pub(crate) const EPOCH_STALE: &str = "EPOCH_STALE";
 const ATTEMPTS: usize = 16;
 /// How long a commit may take to come back in the mailbox.
 const ECHO: Duration = Duration::from_secs(60);
+/// Between two looks into the mailbox for it.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A key package that was claimed, and whose it is.
 #[derive(Clone)]
@@ -210,8 +212,15 @@ impl Device {
         // What went out again just now, or what another task sends, takes effect or is refused before another is made.
         self.wait_until(id, |mls| !mls.has_pending()).await?;
         for _ in 0..ATTEMPTS {
-            let Some(row) = self.make_commit(id, make.clone()).await? else {
-                return Ok(());
+            let row = match self.make_commit(id, make.clone()).await {
+                Ok(Some(row)) => row,
+                Ok(None) => return Ok(()),
+                // Another task was quicker after the wait.
+                Err(ClientError::Mls(MlsError::CommitPending)) => {
+                    self.wait_until(id, |mls| !mls.has_pending()).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             match self.submit_commit(&row).await {
                 Ok(()) => return self.wait_for_epoch(id, commit_epoch(&row)? + 1).await,
@@ -349,6 +358,7 @@ impl Device {
     ) -> Result<()> {
         let mut progress = self.0.progress.subscribe();
         let begun = std::time::Instant::now();
+        let mut read = false;
         loop {
             progress.borrow_and_update();
             let mut guard = self.acquire(id).await?;
@@ -371,6 +381,9 @@ impl Device {
                 let wait = tokio::time::timeout(Duration::from_secs(1), progress.changed());
                 // Either way the conversation is looked at again.
                 let _ = wait.await;
+            } else if core::mem::replace(&mut read, true) {
+                // What does not come is not asked for without end.
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }

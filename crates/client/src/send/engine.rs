@@ -12,6 +12,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use tonic::{Code, Status};
 
 use super::flight::{Flight, Open, next};
+use super::prepare::Ready;
 use super::seal::Sealed;
 use super::{Job, Sent};
 use crate::device::{Device, Pause};
@@ -157,22 +158,24 @@ impl Engine {
     async fn recover(&mut self) -> Result<()> {
         self.note_answered().await;
         let store = &self.device.client().0.store;
-        let mut flying: HashMap<Digest, Flight> = self
-            .inflight
-            .drain(..)
-            .map(|flight| (flight.sealed.digest, flight))
-            .collect();
+        // Everything that can fail comes before anything is moved.
+        let rows = store.outbox(&self.device.id()).await?;
+        let unsent = rows.iter().filter(is_unsent);
+        let stored: Vec<Flight> = unsent.map(recovered).collect::<Result<_>>()?;
+        let known: HashSet<Digest> = stored.iter().map(|flight| flight.sealed.digest).collect();
         self.stream = None;
-        for row in store
-            .outbox(&self.device.id())
-            .await?
-            .iter()
-            .filter(is_unsent)
-        {
-            let flight = match flying.remove(&row.digest) {
-                Some(flight) => flight,
-                None => recovered(row)?,
-            };
+        let mut flying: HashMap<Digest, Flight> = HashMap::new();
+        for flight in core::mem::take(&mut self.inflight) {
+            let digest = flight.sealed.digest;
+            if known.contains(&digest) {
+                flying.insert(digest, flight);
+            } else {
+                // It came back in the mailbox before its answer: the relay answers it once more.
+                self.inflight.push_back(flight);
+            }
+        }
+        for flight in stored {
+            let flight = flying.remove(&flight.sealed.digest).unwrap_or(flight);
             self.inflight.push_back(flight);
         }
         self.owed = Owed::Nothing;
@@ -185,7 +188,6 @@ impl Engine {
             && !jobs.is_empty()
             && let Err(error) = self.recover().await
         {
-            self.give_up(&error);
             for job in jobs {
                 let error = ClientError::refused(
                     "STORE_FAILED",
@@ -314,12 +316,8 @@ impl Engine {
         let refused = self.refused.drain().flat_map(|(_, flights)| flights);
         let refused: Vec<Flight> = refused.map(|(flight, _)| flight).collect();
         for flight in self.inflight.drain(..).chain(refused) {
-            let error = ClientError::refused(
-                "NOT_SENT",
-                format!("{error}; the message is stored and goes out again, before any later one"),
-            );
             if let Some(answer) = flight.answer {
-                drop(answer.send(Err(error)));
+                drop(answer.send(Err(not_sent(error))));
             }
         }
         self.pause.reset();
@@ -450,6 +448,7 @@ impl Engine {
         };
         let (epoch, since) = (first.sealed.epoch, first.since);
         let rewind = (first.sealed.counter - 1, first.sealed.previous);
+        let mut failed = Vec::new();
         match stated.as_str() {
             COMMIT_PENDING if since.elapsed() < PATIENCE => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -459,89 +458,135 @@ impl Engine {
                 return Ok(());
             }
             // Another commit came first: it has to take effect here before anything is sealed anew.
-            EPOCH_STALE => {
-                if let Err(error) = self.device.wait_for_epoch(&id, epoch + 1).await {
+            EPOCH_STALE => match self.device.wait_for_epoch(&id, epoch + 1).await {
+                Ok(()) => {}
+                Err(error) if error.is_retryable() => {
                     self.refused.insert(id, flights);
                     return Err(error);
                 }
-            }
+                // It does not here, and would not the next time: nothing else waits for this conversation.
+                Err(error) => {
+                    let failed = flights
+                        .into_iter()
+                        .map(|(flight, _)| (flight, same(&error)));
+                    self.drop_refused(&id, rewind, failed.collect()).await;
+                    return Ok(());
+                }
+            },
             stated if FOLLOWERS.contains(&stated) => {}
             _ => {
                 let (flight, stated) = flights.remove(0);
-                let error = refusal(&stated);
-                let digest = flight.sealed.digest;
-                flight.fail(&self.device, error);
-                if flights.is_empty() {
-                    return self.device.rewind(&id, rewind, digest).await;
-                }
-                return self.seal_anew(id, flights, rewind, vec![digest]).await;
+                failed.push((flight, refusal(&stated)));
             }
         }
-        self.seal_anew(id, flights, rewind, Vec::new()).await
+        self.seal_anew(id, flights, rewind, failed).await;
+        Ok(())
     }
 
-    /// Seals refused messages anew, with new ids and seeds, and sends them.
+    /// Seals refused messages anew, with new ids and seeds, and sends them. Those that failed already are said to have
+    /// failed once they are not stored any more: nothing is delivered of which somebody has heard that it was refused.
     async fn seal_anew(
         &mut self,
         id: ConversationId,
         flights: Vec<(Flight, String)>,
         rewind: (u64, Digest),
-        mut replaced: Vec<Digest>,
-    ) -> Result<()> {
+        mut failed: Vec<(Flight, ClientError)>,
+    ) {
         let (mut messages, mut again) = (Vec::new(), Vec::new());
         for (mut flight, stated) in flights {
             flight.attempts += 1;
-            replaced.push(flight.sealed.digest);
-            if flight.attempts > ATTEMPTS {
-                flight.fail(&self.device, refusal(&stated));
-                continue;
-            }
-            let ready = match &flight.outgoing {
-                Some(outgoing) => self.device.prepare(outgoing).await.map(Some),
-                None => {
-                    let store = &self.device.client().0.store;
-                    let row = store
-                        .outbox_row(&self.device.id(), &flight.sealed.digest)
-                        .await?;
-                    row.map_or(Ok(None), |row| self.device.reread(&row))
-                }
+            let ready = if flight.attempts > ATTEMPTS {
+                Err(refusal(&stated))
+            } else {
+                self.anew(&flight).await
             };
             match ready {
-                Ok(Some(ready)) => {
+                Ok(ready) => {
                     messages.push(ready);
                     again.push(flight);
                 }
-                Ok(None) => flight.fail(
-                    &self.device,
-                    ClientError::refused(
-                        "ATTACHMENT_GONE",
-                        "its attachments have to be read anew: send it again",
-                    ),
-                ),
-                Err(error) => flight.fail(&self.device, error),
+                Err(error) => failed.push((flight, error)),
             }
         }
-        match self
-            .device
-            .seal(&id, messages, Some(rewind), replaced)
-            .await
-        {
-            Ok(sealed) => {
-                for (sealed, flight) in sealed.into_iter().zip(again) {
-                    self.launch(Flight { sealed, ..flight }).await;
+        if !messages.is_empty() {
+            let gone = failed.iter().map(|(flight, _)| flight).chain(&again);
+            let replaced = gone.map(|flight| flight.sealed.digest).collect();
+            let sealed = self
+                .device
+                .seal(&id, messages, Some(rewind), replaced)
+                .await;
+            match sealed {
+                Ok(sealed) => {
+                    for (sealed, flight) in sealed.into_iter().zip(again) {
+                        self.launch(Flight { sealed, ..flight }).await;
+                    }
+                    for (flight, error) in failed {
+                        flight.fail(&self.device, error);
+                    }
+                    return;
                 }
-                Ok(())
-            }
-            Err(error) => {
-                // They stay stored, and what follows them by counter is not taken before them.
-                self.owed = Owed::Awaited;
-                let stated = error.reason().to_owned();
-                for flight in again {
-                    flight.fail(&self.device, refusal(&stated));
+                Err(error) => {
+                    failed.extend(again.into_iter().map(|flight| (flight, same(&error))));
                 }
-                Ok(())
             }
         }
+        self.drop_refused(&id, rewind, failed).await;
+    }
+
+    /// What a message is sealed anew from.
+    async fn anew(&self, flight: &Flight) -> Result<Ready> {
+        if let Some(outgoing) = &flight.outgoing {
+            return self.device.prepare(outgoing).await;
+        }
+        let store = &self.device.client().0.store;
+        let digest = &flight.sealed.digest;
+        let row = store.outbox_row(&self.device.id(), digest).await?;
+        let ready = row.map_or(Ok(None), |row| self.device.reread(&row))?;
+        ready.ok_or_else(|| {
+            ClientError::refused(
+                "ATTACHMENT_GONE",
+                "its attachments have to be read anew: send it again",
+            )
+        })
+    }
+
+    /// Says that messages which got no number were refused, once they are not stored any more and their places in this
+    /// device's count are free again. As long as that cannot be written they stay, and what follows them by counter is not
+    /// taken before them.
+    async fn drop_refused(
+        &mut self,
+        id: &ConversationId,
+        rewind: (u64, Digest),
+        failed: Vec<(Flight, ClientError)>,
+    ) {
+        let digests = failed.iter().map(|(flight, _)| flight.sealed.digest);
+        let written = self.device.rewind(id, rewind, digests.collect()).await;
+        if written.is_err() {
+            self.owed = Owed::Awaited;
+        }
+        for (flight, refused) in failed {
+            let error = match &written {
+                Ok(()) => refused,
+                Err(error) => not_sent(error),
+            };
+            flight.fail(&self.device, error);
+        }
+    }
+}
+
+/// It is stored, and its time comes by itself.
+fn not_sent(error: &ClientError) -> ClientError {
+    ClientError::refused(
+        "NOT_SENT",
+        format!("{error}; the message is stored and goes out again, before any later one"),
+    )
+}
+
+/// An error of several messages, for each of them.
+fn same(error: &ClientError) -> ClientError {
+    match error {
+        ClientError::Refused { reason, message } => ClientError::refused(reason, message.clone()),
+        error => refusal(error.reason()),
     }
 }
 

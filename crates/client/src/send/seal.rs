@@ -95,23 +95,21 @@ impl Device {
         Ok(sealed)
     }
 
-    /// The last message was refused without a number: its place in this device's count is free again.
+    /// The last messages were refused without a number: their places in this device's count are free again.
     pub(super) async fn rewind(
         &self,
         conversation: &ConversationId,
         (counter, previous): (u64, Digest),
-        refused: Digest,
+        refused: Vec<Digest>,
     ) -> Result<()> {
         let mut guard = self.acquire(conversation).await?;
         let live = guard.begin();
         (live.row.counter, live.row.previous) = (counter, previous);
-        let ops = vec![
-            Op::Conversation(live.row.clone()),
-            Op::OutboxDone {
-                device: self.id(),
-                digest: refused,
-            },
-        ];
+        let mut ops = vec![Op::Conversation(live.row.clone())];
+        ops.extend(refused.into_iter().map(|digest| Op::OutboxDone {
+            device: self.id(),
+            digest,
+        }));
         self.client().0.store.write(ops).await?;
         guard.settled();
         Ok(())

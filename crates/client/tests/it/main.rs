@@ -8,5 +8,6 @@ mod life;
 mod outages;
 mod record;
 mod relay;
+mod sending;
 mod tenant;
 mod world;

@@ -39,16 +39,37 @@ impl App {
     ) -> Result<Arc<Settled>, RelayError> {
         let digest = handshake_digest(&submitted.commit);
         let id = submitted.conversation;
-        self.check_retry(&digest, &submitted.welcome).await?;
-        if let Some(known) = self.pipeline.known_commit(session, id, digest).await? {
-            return match &known.void {
-                None => Ok(known),
-                Some(void) => Err(RelayError::Voided(void_reason(void, digest))),
-            };
+        let welcome = submitted.welcome.clone();
+        if let Some(known) = self.known_commit(session, id, digest, &welcome).await? {
+            return Ok(known);
         }
-        let commit = self.check_commit(session, submitted).await?;
+        let commit = match self.check_commit(session, submitted).await {
+            Ok(commit) => commit,
+            // the other may be this very commit, sent twice at once: to call it stale would say that it never happened
+            Err(stale @ RelayError::EpochStale { .. }) => {
+                let known = self.known_commit(session, id, digest, &welcome).await?;
+                return known.ok_or(stale);
+            }
+            Err(error) => return Err(error),
+        };
         // judged against the state that was read: the sequencer refuses it as stale when another commit came in between
         self.pipeline.submit_commit(session, commit).await
+    }
+
+    /// A commit that has a number already.
+    async fn known_commit(
+        &self,
+        session: &Session,
+        id: ConversationId,
+        digest: Digest,
+        welcome: &[u8],
+    ) -> Result<Option<Arc<Settled>>, RelayError> {
+        self.check_retry(&digest, welcome).await?;
+        let known = self.pipeline.known_commit(session, id, digest).await?;
+        if let Some(void) = known.as_ref().and_then(|known| known.void.as_ref()) {
+            return Err(RelayError::Voided(void_reason(void, digest)));
+        }
+        Ok(known)
     }
 
     /// The same commit comes with the same Welcome, as long as that is kept.

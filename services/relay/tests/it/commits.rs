@@ -98,6 +98,29 @@ async fn attack_13_of_two_commits_for_one_epoch_exactly_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_is_sent_several_times_at_once_is_not_stale_to_itself() {
+    let world = World::new().await;
+    let mut alice = world.conversation(5, &["alice"]).await.pop().unwrap();
+    for sequence in 1..=20 {
+        let (handshake, change) = alice.conversation.update(now()).unwrap();
+        alice.device.write(&change);
+        let request = alice.commit_request(&handshake);
+        let copies = (0..40).map(|_| {
+            // One after another, so that some are judged while the first gets its number.
+            std::thread::sleep(std::time::Duration::from_micros(150));
+            let mut relay = alice.device.relay.clone();
+            let request = alice.device.request(request.clone());
+            tokio::spawn(async move { relay.submit_commit(request).await })
+        });
+        for copy in copies.collect::<Vec<_>>() {
+            let answer = copy.await.unwrap().unwrap().into_inner();
+            assert_eq!(answer.sequence, sequence);
+        }
+        alice.apply();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_15_no_device_without_a_certificate_and_nobody_from_outside() {
     let world = World::new().await;
     let mut members = world.conversation(5, &["alice", "bob"]).await;
