@@ -148,7 +148,7 @@ pub(crate) async fn run(arguments: WatchLogArguments, output: Output) -> Result<
     let gravest = raised
         .iter()
         .find(|alarm| !alarm.is_true())
-        .or(raised.first());
+        .or_else(|| raised.first());
     match gravest.map(Alarm::failure) {
         None => Ok(()),
         Some(failure) if raised.len() == 1 => Err(failure),

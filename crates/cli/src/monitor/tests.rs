@@ -742,7 +742,7 @@ fn a_log_without_a_bundle_of_the_root_is_not_judged() {
         .add("relay", Event::Statement(bundle(1, &[0; 32], 40, 50, 99)));
     let state = State::open(&watched.folder.path().join("state"), &root()).unwrap();
     let mut monitor = Monitor {
-        source: watched.log.clone(),
+        source: watched.log,
         state,
         max_age: Duration::from_secs(300),
         patience: Duration::from_secs(30),

@@ -109,7 +109,7 @@ fn it_follows_a_real_log_and_notices_when_it_is_cut_or_forked() {
     alarmed(&world, &last, "LOG_FORKED");
     // Who has not seen the other past has nothing to hold against it.
     let fresh = World {
-        data: world.data.clone(),
+        data: world.data,
         state: folder.path().join("fresh"),
     };
     assert_eq!(fresh.once().code, 0);
