@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     for line in BufReader::new(said).lines() {
         let line = line?;
         passed |= line.starts_with(PASSED);
-        println!("{line}");
+        eprintln!("{line}");
     }
     let status = running.wait()?;
     ensure!(status.success(), "the rounds ended with {status}");
