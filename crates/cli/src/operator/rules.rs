@@ -127,15 +127,15 @@ impl Signer<'_> {
         Ok(())
     }
 
-    /// How many of the present nodes have to agree to a change of nodes, log or witnesses: a majority, and as many as the threshold of any key
-    /// that they hold. Whoever follows the log asks for as many, and would refuse what was signed with less.
+    /// How many of the present nodes have to agree to a change of nodes, log or witnesses: a majority, and as many as the
+    /// threshold of any key that they hold. Whoever follows the log asks for as many, and would refuse what was signed with less.
     fn agreed(&self, current: &Bundle) -> Result<usize> {
         let nodes = current.message().nodes.len();
         let threshold = self.threshold.ok_or_else(|| {
             Failure::usage(
                 "THRESHOLD_MISSING",
-                "it changes the nodes, the log or its witnesses: say with --threshold the highest threshold of their keys, which `greffe tenant show` prints; 0 \
-                 before there is a key",
+                "it changes the nodes, the log or its witnesses: say with --threshold the highest threshold of the nodes' keys, which \
+                 `greffe tenant show` prints; 0 before there is a key",
             )
         })?;
         if threshold > nodes {
@@ -477,7 +477,7 @@ mod tests {
         assert_eq!(signed(Some(4)), refused("THRESHOLD"));
         assert_eq!(reason(with(Some(1)).sign(one)), refused("NODES_NOT_AGREED"));
         with(Some(0)).sign(two.clone()).unwrap();
-        // Another log takes them as well, if no day.
+        // Another log takes them, and the day, as well.
         next.nodes = first().nodes;
         next.log.as_mut().unwrap().key = public(99);
         let other_log = unsigned(next.clone());
@@ -487,7 +487,11 @@ mod tests {
         );
         let one = agree(other_log, "escrow-1", 11, 0).unwrap();
         let two = agree(one, "escrow-2", 12, 0).unwrap();
-        at(0).sign(two).unwrap();
+        assert_eq!(
+            reason(at(23).sign(two.clone())),
+            refused("NODE_CHANGE_TOO_EARLY")
+        );
+        at(24).sign(two).unwrap();
         next.log = first().log;
         // People change without any of this.
         next.nodes = first().nodes;

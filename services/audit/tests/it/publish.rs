@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use greffe_api::audit as api;
+use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::Bundle;
@@ -11,7 +12,7 @@ use greffe_service_kit::clock::{Clock as _, SystemClock};
 use greffe_service_kit::errors::CallError;
 use greffe_tlog::Witnessed;
 
-use crate::world::{World, append, checkpoint, fill, of, request, root};
+use crate::world::{World, append, checkpoint, fill, of, request, root, signer};
 
 fn witnessed(note: &[u8], bundle: &Bundle) -> Option<Witnessed> {
     let verified = verify(note, bundle, SystemClock.now(), None).ok()?;
@@ -130,21 +131,25 @@ async fn witnesses_change_with_the_bundle_that_the_log_brings() {
     fill(&world, 0, 1).await;
     checkpoint(&world, 1).await.unwrap();
     let first = world.first_bundle();
-    // Not signed by the root: logged, and nothing more.
-    let previous = first.digest().to_vec();
-    let next = world.bundle(2, previous.clone(), &[3, 4]);
+    // Not signed by the root, or by the root alone: logged, and nothing more.
+    let alone = world.bundle(2, first.digest().to_vec(), &[3, 4]);
+    let mut next = Signed::<pb::TrustBundle>::decode(alone.clone()).unwrap();
+    next.add_signature("escrow-1", &signer(10));
+    let next = next.into_raw();
     let mut forged = next.clone();
     forged.signatures[0].signature[3] ^= 1;
-    let requests = vec![request(10, of(Event::Statement(forged)))];
-    let answers = append(&mut world.relay(), requests).await.unwrap();
-    assert_eq!(answers[0].error, None);
-    checkpoint(&world, 2).await.unwrap();
+    for (id, refused) in [(10, forged), (11, alone)] {
+        let requests = vec![request(id, of(Event::Statement(refused)))];
+        let answers = append(&mut world.relay(), requests).await.unwrap();
+        assert_eq!(answers[0].error, None);
+    }
+    checkpoint(&world, 3).await.unwrap();
     assert_eq!(world.nodes[3].asked(), 0);
 
-    let requests = vec![request(11, of(Event::Statement(next.clone())))];
+    let requests = vec![request(12, of(Event::Statement(next.clone())))];
     let answers = append(&mut world.relay(), requests).await.unwrap();
     assert_eq!(answers[0].error, None);
-    let note = checkpoint(&world, 3).await.unwrap();
+    let note = checkpoint(&world, 4).await.unwrap();
     assert!(
         witnessed(&note, &first).is_some(),
         "whoever follows up to it knows the old witnesses"
@@ -154,7 +159,7 @@ async fn witnesses_change_with_the_bundle_that_the_log_brings() {
     world.nodes[0].down(true);
     world.nodes[1].down(true);
     fill(&world, 100, 101).await;
-    let note = checkpoint(&world, 4).await.unwrap();
+    let note = checkpoint(&world, 5).await.unwrap();
     assert!(witnessed(&note, &first).is_none());
     assert!(witnessed(&note, &second).is_some());
     running.stop().await.unwrap();
