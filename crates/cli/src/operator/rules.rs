@@ -505,19 +505,20 @@ mod tests {
 
     #[test]
     fn a_change_of_the_log_or_its_witnesses_takes_the_same() {
+        type Change = fn(&mut pb::TrustBundle);
         let (root, root_key) = (root(), key(1));
         let alone = signer(&root, &root_key, &[]);
         let signed = alone.sign(unsigned(first())).unwrap();
         let current = Bundle::verify(Signed::decode(signed).unwrap(), &root).unwrap();
         let bundles = [current];
-        let changes: [(&str, &dyn Fn(&mut pb::TrustBundle)); 5] = [
-            ("log", &|b| b.log.as_mut().unwrap().key = public(4)),
-            ("origin", &|b| {
-                b.log.as_mut().unwrap().origin = "other".into()
+        let changes: [(&str, Change); 5] = [
+            ("log", |b| b.log.as_mut().unwrap().key = public(4)),
+            ("origin", |b| {
+                b.log.as_mut().unwrap().origin = "other".into();
             }),
-            ("witness", &|b| b.witnesses[2].key = public(5)),
-            ("witnesses", &|b| b.witnesses.truncate(2)),
-            ("quorum", &|b| b.cosigner_quorum = 1),
+            ("witness", |b| b.witnesses[2].key = public(5)),
+            ("witnesses", |b| b.witnesses.truncate(2)),
+            ("quorum", |b| b.cosigner_quorum = 1),
         ];
         for (what, change) in changes {
             let mut next = first();
