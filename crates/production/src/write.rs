@@ -55,7 +55,7 @@ pub fn write(
     place(folder, &assemble(production, producer)?, write_files)
 }
 
-/// As [`write`], into one zip file. Its bytes follow from the production's files alone.
+/// As [`write()`], into one zip file. Its bytes follow from the production's files alone.
 ///
 /// # Errors
 /// [`WriteError`]; the file is not there then.

@@ -6,7 +6,7 @@
 //! its digest gives the trace's id and that of the span above all others. Nothing has to be carried, stored or believed.
 //!
 //! A call is another thing: it begins and ends, and its caller may follow it in a trace of its own. It says so in
-//! `traceparent` ([`super::w3c`]); an envelope that such a call is about stays in its own trace.
+//! `traceparent` (W3C Trace Context); an envelope that such a call is about stays in its own trace.
 
 use greffe_api::Rpc;
 use http::HeaderMap;
