@@ -34,7 +34,7 @@ Examples, in the order of an install:
   greffe operator init ./issuer --tenant acme --part issuer      where devices are certified
   greffe operator person eve --role reader --out ./eve           each on their own machine
   greffe operator bundle new --help                              from what services and people sent
-  greffe operator sign bundle.toml --key ./root/root.key --out bundle.bin
+  greffe operator sign bundle.toml --key root/root.key --out bundle.bin
   greffe operator publish bundle.bin
   greffe operator ceremony new --help                            then: sign, ceremony start, sign, disclose, sign, publish
 
