@@ -1,5 +1,6 @@
 //! Where the services keep what they write: SQLite and a folder, PostgreSQL and a folder or two buckets, one process or two.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -110,6 +111,11 @@ impl Backend {
     /// When they did not end well.
     pub(crate) fn end(&mut self) -> Result<()> {
         self.up.take().map_or(Ok(()), Up::stop)
+    }
+
+    /// Processes that serve, by name.
+    pub(crate) fn processes(&self) -> BTreeMap<String, u32> {
+        self.up.as_ref().map(Up::processes).unwrap_or_default()
     }
 
     /// Seconds of processor taken so far, by part: each service, the database, ourselves.

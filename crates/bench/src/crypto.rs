@@ -38,10 +38,10 @@ pub(crate) async fn measure(options: &Options) -> Result<Vec<Section>> {
 
 /// Processor time of this thread: that others work on the machine meanwhile makes it longer, but not many times so.
 #[derive(Clone, Copy)]
-struct Spent(f64);
+pub(crate) struct Spent(f64);
 
 impl Spent {
-    fn now() -> Result<Self> {
+    pub(crate) fn now() -> Result<Self> {
         let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
         let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
         Ok(Self(
@@ -50,7 +50,7 @@ impl Spent {
     }
 
     /// Microseconds since then, of each of so many.
-    fn micros(self, count: usize) -> Result<f64> {
+    pub(crate) fn micros(self, count: usize) -> Result<f64> {
         Ok((Self::now()?.0 - self.0) * 1e6 / count as f64)
     }
 }

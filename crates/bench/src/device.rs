@@ -9,6 +9,7 @@ use ed25519_dalek::SigningKey;
 use greffe_api::relay as api;
 use greffe_api::relay::relay_service_client::RelayServiceClient;
 use greffe_client::Client;
+use greffe_envelope::attachment::seal_attachment;
 use greffe_envelope::chain::{ChainState, check_receipt};
 use greffe_envelope::derive::Seed;
 use greffe_envelope::envelope::Envelope;
@@ -32,12 +33,15 @@ use tonic::metadata::{BinaryMetadataValue, MetadataValue};
 use crate::up::App;
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// Members added by one commit at most.
+const AT_ONCE: usize = 250;
 
 /// The device and its conversation.
 pub(crate) struct Device {
     id: DeviceId,
     user: String,
     certificate: Digest,
+    pub(crate) signed_certificate: pb::SignedStatement,
     key: SigningKey,
     tenant: TenantId,
     disclosure: Arc<VerifiedDisclosure>,
@@ -124,6 +128,7 @@ impl Device {
             relay: client.connection().relay(&id)?,
             class: pack.message_class().name().to_owned(),
             certificate: certificate.digest(),
+            signed_certificate: certificate.raw().clone(),
             id,
             user,
             key,
@@ -170,39 +175,67 @@ impl Device {
     /// # Errors
     /// When MLS refuses.
     pub(crate) fn recipient(&mut self) -> Result<Recipient> {
-        let (id, certificate) = (DeviceId::new(random()?), Digest::new(random()?));
-        let key = greffe_mls::SigningKey::generate()?;
-        self.known.present(greffe_mls::Device {
-            tenant: self.tenant.clone(),
-            device: id,
-            certificate,
-            mls_key: key.public(),
-        });
-        let client = greffe_mls::Client::new(id, certificate, key, self.trust.clone())?;
+        Ok(self.crowd(1)?.0)
+    }
+
+    /// As [`Device::recipient`], of so many devices, of which the last is given, and the bytes of the Welcome that it was added by.
+    ///
+    /// # Errors
+    /// When MLS refuses.
+    pub(crate) fn crowd(&mut self, others: usize) -> Result<(Recipient, usize)> {
         let now = SystemClock.now();
-        let (packages, stored) = client.key_packages(1, KeyPackageKind::Once, now, DAY)?;
-        let packages: Vec<_> = packages.into_iter().map(|package| package.bytes).collect();
-        let (handshake, _) = self.conversation.add(&packages, now)?;
-        drop(self.conversation.apply_pending()?);
-        self.conversation.persisted();
+        let (mut packages, mut last) = (Vec::with_capacity(others), None);
+        for _ in 0..others {
+            let (id, certificate) = (DeviceId::new(random()?), Digest::new(random()?));
+            let key = greffe_mls::SigningKey::generate()?;
+            self.known.present(greffe_mls::Device {
+                tenant: self.tenant.clone(),
+                device: id,
+                certificate,
+                mls_key: key.public(),
+            });
+            let client = greffe_mls::Client::new(id, certificate, key, self.trust.clone())?;
+            let (made, stored) = client.key_packages(1, KeyPackageKind::Once, now, DAY)?;
+            packages.extend(made.into_iter().map(|package| package.bytes));
+            last = Some((client, stored));
+        }
+        let (client, stored) = last.context("nobody is added")?;
+        let mut welcome = None;
+        for some in packages.chunks(AT_ONCE) {
+            let (handshake, _) = self.conversation.add(some, now)?;
+            drop(self.conversation.apply_pending()?);
+            self.conversation.persisted();
+            welcome = handshake.welcome;
+        }
+        let welcome = welcome.context("no welcome for a new member")?;
         let rows = stored.rows().filter_map(|(key, value)| {
             Some(Row {
                 key: key.clone(),
                 value: value?.to_vec().into(),
             })
         });
-        let welcome = handshake.welcome.context("no welcome for a new member")?;
         let (mut conversation, _) = client.join(&welcome, rows.collect())?;
         conversation.persisted();
-        let receipt_key = SigningKey::from_bytes(&random()?);
-        Ok(Recipient {
+        let recipient = Recipient {
             conversation,
             disclosure: self.disclosure.clone(),
             tenant: self.tenant.clone(),
             envelope_key: self.key.verifying_key().to_bytes(),
-            receipt_key,
+            receipt_key: SigningKey::from_bytes(&random()?),
             chain: ChainState::start(self.conversation.id()),
-        })
+        };
+        Ok((recipient, welcome.len()))
+    }
+
+    /// Commits new keys of its own, and gives the commit.
+    ///
+    /// # Errors
+    /// When MLS refuses.
+    pub(crate) fn commit(&mut self) -> Result<Vec<u8>> {
+        let (handshake, _) = self.conversation.update(SystemClock.now())?;
+        drop(self.conversation.apply_pending()?);
+        self.conversation.persisted();
+        Ok(handshake.commit)
     }
 
     /// Logs in again, through an application that was opened anew: as after a restart of the services.
@@ -249,12 +282,44 @@ impl Device {
     /// # Errors
     /// When it cannot be sealed.
     pub(crate) fn seal(&mut self, bytes: usize) -> Result<api::SendRequest> {
+        Ok(self.seal_with(bytes, None)?.0)
+    }
+
+    /// As [`Device::seal`], with an attachment, whose ciphertext is given too.
+    ///
+    /// # Errors
+    /// When it cannot be sealed.
+    pub(crate) fn seal_with(
+        &mut self,
+        bytes: usize,
+        attachment: Option<&[u8]>,
+    ) -> Result<(api::SendRequest, Vec<u8>)> {
         let said = self.disclosure.message();
         let keys: Vec<_> = self.disclosure.keys().iter().collect();
         let mut key_ids: Vec<Vec<u8>> = keys.iter().map(|key| key.key_id().to_vec()).collect();
         key_ids.sort();
         let message = MessageId::new(random()?);
         let seed = Seed::random()?;
+        let conversation = self.conversation.id();
+        let draft = Draft::new(
+            &seed,
+            self.tenant.as_str(),
+            &conversation,
+            &message,
+            &self.id,
+        );
+        let (mut references, mut inside, mut attached) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(data) = attachment {
+            let (sealed, reference, padded) = seal_attachment(draft.cek(), draft.core(), 0, data)?;
+            references.push(reference);
+            inside.push(pb::ContentAttachment {
+                name: "file.bin".into(),
+                media_type: "application/octet-stream".into(),
+                size: data.len() as u64,
+                padded_digest: padded.to_vec(),
+            });
+            attached = sealed;
+        }
         let header = pb::Header {
             tenants: said.tenants.clone(),
             conversation: self.conversation.id().to_vec(),
@@ -269,7 +334,7 @@ impl Device {
             classification: String::new(),
             key_ids,
             policy_digest: said.policy_digest.clone(),
-            attachments: Vec::new(),
+            attachments: references,
             device_counter: self.counter + 1,
             previous: self.previous.to_vec(),
             seen_seq: 0,
@@ -278,27 +343,21 @@ impl Device {
         let content = pb::Content {
             kind: pb::ContentKind::Text.into(),
             text: vec![b'a'; bytes],
+            attachments: inside,
             ..Default::default()
         };
-        let conversation = self.conversation.id();
-        let sealed = Draft::new(
-            &seed,
-            self.tenant.as_str(),
-            &conversation,
-            &message,
-            &self.id,
-        )
-        .seal(&header, &content, &keys, &self.key)?;
+        let sealed = draft.seal(&header, &content, &keys, &self.key)?;
         let digest = sealed.envelope.digest();
         let (mls_message, _) = self.conversation.seal(seed.as_bytes(), &digest)?;
         self.conversation.persisted();
         (self.counter, self.previous) = (self.counter + 1, digest);
-        Ok(api::SendRequest {
+        let request = api::SendRequest {
             envelope: Some(sealed.envelope.into_raw()),
             wraps: sealed.wraps,
             ciphertext: sealed.ciphertext,
             mls_message,
-        })
+        };
+        Ok((request, attached))
     }
 }
 
@@ -366,6 +425,16 @@ impl Recipient {
             Event::Application(application) => Ok(*application.seed),
             other => anyhow::bail!("MLS gave {other:?} for a message"),
         }
+    }
+
+    /// Takes in a commit.
+    ///
+    /// # Errors
+    /// When MLS refuses it.
+    pub(crate) fn commit(&mut self, commit: &[u8]) -> Result<()> {
+        drop(self.conversation.receive(commit)?);
+        self.conversation.persisted();
+        Ok(())
     }
 
     /// The end of a batch: the state is written into rows once for all of its messages.

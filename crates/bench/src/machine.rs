@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Processor, memory, kernel and date, in one line each.
-pub(crate) fn describe(revision: &str) -> Vec<(String, String)> {
+/// Processor, memory, kernel and compilers, in one line each.
+pub(crate) fn describe() -> Vec<(String, String)> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
         text.lines()
@@ -23,8 +23,6 @@ pub(crate) fn describe(revision: &str) -> Vec<(String, String)> {
             || memory.clone(),
             |kib| format!("{:.0} GiB", kib / 1048576.0),
         );
-    let load = read("/proc/loadavg");
-    let load = load.split_whitespace().next().unwrap_or("?").to_owned();
     vec![
         (
             "processor".into(),
@@ -38,15 +36,17 @@ pub(crate) fn describe(revision: &str) -> Vec<(String, String)> {
             "kernel".into(),
             read("/proc/sys/kernel/osrelease").trim().into(),
         ),
-        ("load when it began".into(), load),
-        (
-            "date".into(),
-            jiff::Zoned::now().strftime("%Y-%m-%d").to_string(),
-        ),
-        ("revision".into(), revision.into()),
         ("compiler".into(), first_line("rustc", &["--version"])),
         ("OpenSSL".into(), first_line("openssl", &["version"])),
     ]
+}
+
+/// Date, revision, runs and load, as of now.
+pub(crate) fn when(revision: &str, runs: u32) -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().next().unwrap_or("?");
+    let date = jiff::Zoned::now().strftime("%Y-%m-%d");
+    format!("{date}, revision {revision}, runs: {runs}, load when it began: {load}.")
 }
 
 /// The first line that a program prints; what it lacks when it cannot be run.

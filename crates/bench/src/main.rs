@@ -3,11 +3,15 @@
 mod backend;
 mod crypto;
 mod device;
+mod groups;
 mod growth;
 mod limits;
 mod load;
+mod log;
 mod machine;
+mod memory;
 mod orders;
+mod production;
 mod report;
 mod stages;
 mod stats;
@@ -25,7 +29,17 @@ use clap::{Parser, Subcommand};
 use report::Section;
 
 /// What can be measured, in the order of the report.
-const NAMES: [&str; 5] = ["throughput", "stages", "growth", "orders", "crypto"];
+const NAMES: [&str; 9] = [
+    "throughput",
+    "stages",
+    "memory",
+    "log",
+    "growth",
+    "orders",
+    "production",
+    "crypto",
+    "groups",
+];
 
 /// Measures the services as they run, beside limits measured in the same run.
 #[derive(Debug, Parser)]
@@ -36,7 +50,7 @@ const NAMES: [&str; 5] = ["throughput", "stages", "growth", "orders", "crypto"];
 struct Arguments {
     #[command(subcommand)]
     sink: Option<Sink>,
-    /// What to measure: throughput, stages, growth, orders, crypto. Without any, everything.
+    /// What to measure: throughput, stages, memory, log, growth, orders, production, crypto, groups. Without any, everything.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Few messages, one run, SQLite only: shows that everything runs, not how fast.
@@ -54,7 +68,7 @@ struct Arguments {
     /// What was built, for the report.
     #[arg(long, default_value = "unknown")]
     revision: String,
-    /// Writes the report into this file too.
+    /// Keeps the report in this file: a table that is measured again takes the place of the one there.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -68,9 +82,6 @@ enum Sink {
         folder: PathBuf,
     },
 }
-
-/// From this line on, a report is written by hand and stays.
-const BY_HAND: &str = "\n## Measured by hand\n";
 
 /// What every measurement is told.
 #[derive(Debug, Clone)]
@@ -134,69 +145,59 @@ async fn run(arguments: Arguments) -> Result<()> {
         "{} is not there: build it with `cargo build --release`",
         options.greffe.display()
     );
-    let mut text = preface(&machine::describe(&arguments.revision), options.runs);
+    let preface = preface(&machine::describe());
     // Each as soon as it is measured: a run takes long, and may be ended early.
     let print = |text: &str| {
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush())
     };
-    print(&text)?;
+    print(&preface)?;
     for name in NAMES {
         if !arguments.names.is_empty() && !arguments.names.iter().any(|wanted| wanted == name) {
             continue;
         }
         narrate(format_args!("measuring {name}"));
+        let when = machine::when(&arguments.revision, options.runs);
         let sections: Vec<Section> = match name {
             "throughput" => throughput::measure(&options).await?,
             "stages" => stages::measure(&options).await?,
+            "memory" => memory::measure(&options).await?,
+            "log" => log::measure(&options).await?,
             "growth" => growth::measure(&options).await?,
             "orders" => orders::measure(&options).await?,
+            "production" => production::measure(&options).await?,
+            "groups" => groups::measure(&options).await?,
             _ => crypto::measure(&options).await?,
         };
-        for section in sections {
-            let section = format!("\n{}", section.markdown());
-            print(&section)?;
-            text.push_str(&section);
+        let sections: Vec<String> = sections
+            .iter()
+            .map(|section| section.markdown(&when))
+            .collect();
+        for section in &sections {
+            print(&format!("\n{section}"))?;
         }
-    }
-    if let Some(path) = arguments.out {
-        let before = std::fs::read_to_string(&path).unwrap_or_default();
-        text.push_str(kept(&before));
-        std::fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+        if let Some(path) = &arguments.out {
+            let before = std::fs::read_to_string(path).unwrap_or_default();
+            let text = report::merge(&preface, &before, &sections);
+            std::fs::write(path, text)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
     }
     Ok(())
 }
 
-/// What stands at the end of an earlier report and was measured by hand.
-fn kept(before: &str) -> &str {
-    before.find(BY_HAND).map_or("", |start| &before[start..])
-}
-
-fn preface(machine: &[(String, String)], runs: u32) -> String {
+fn preface(machine: &[(String, String)]) -> String {
     let mut text = String::from(
-        "# Benchmarks\n\nMade by `cargo xtask bench`; run it again on your machine. Every service is a process of its own, \
-         as in production, and everything shares the one machine: senders, services, databases and buckets. Hence throughput \
-         and cryptography stand beside limits that were measured in the same run, in turns with them, and what counts is the ratio; \
-         growth, stages and orders are absolute.\n\n",
+        "# Benchmarks\n\nMade by `cargo xtask bench`; run it again on your machine, whole or by the name of what is to be measured. \
+         Every service is a process of its own, as in production, and everything shares the one machine: senders, services, \
+         databases and buckets. Hence throughput, log, productions and cryptography stand beside limits that were measured in the \
+         same run, in turns with them, and what counts is the ratio; growth, stages, orders, groups and memory are absolute. Under \
+         each table is when it was measured, of which revision, and how loaded the machine was when that began. Runs are those \
+         of throughput, log, productions and cryptography, whose median is shown; everything else is one run, and reads the \
+         median of 15.\n\n",
     );
     for (name, value) in machine {
         text.push_str(&format!("- {name}: {value}\n"));
     }
-    text.push_str(&format!(
-        "- throughput and cryptography: the median of {runs} runs; stages and orders: one run; growth: one run, reads the median of \
-         15\n"
-    ));
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_measured_by_hand_stays() {
-        let before = "# Benchmarks\n\n## Speed\n\n## Measured by hand\n\nOnce.\n";
-        assert_eq!(kept(before), "\n## Measured by hand\n\nOnce.\n");
-        assert_eq!(kept("# Benchmarks\n"), "");
-    }
 }

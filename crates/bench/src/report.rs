@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+/// Title of what was measured by hand.
+const BY_HAND: &str = "## Measured by hand";
+
 /// One table with what it is about.
 #[derive(Debug, Clone)]
 pub(crate) struct Section {
@@ -27,8 +30,8 @@ impl Section {
         self.rows.push(cells);
     }
 
-    /// As Markdown.
-    pub(crate) fn markdown(&self) -> String {
+    /// As Markdown, with when it was measured.
+    pub(crate) fn markdown(&self, when: &str) -> String {
         let mut text = format!("## {}\n\n{}\n\n", self.title, self.about.trim());
         let mut line = |cells: &[String]| {
             // Writing to a string does not fail.
@@ -39,8 +42,33 @@ impl Section {
         for row in &self.rows {
             line(row);
         }
+        text.push_str(&format!("\nMeasured {when}\n"));
         text
     }
+}
+
+/// A report: tables measured now take the places of those of the same title, or come after all tables; what else is there stays,
+/// that which was measured by hand at the end.
+pub(crate) fn merge(preface: &str, before: &str, sections: &[String]) -> String {
+    let title = |section: &str| section.lines().next().unwrap_or_default().to_owned();
+    let mut all: Vec<String> = before
+        .split("\n## ")
+        .skip(1)
+        .map(|section| format!("## {}\n", section.trim_end()))
+        .collect();
+    for section in sections {
+        let old = all.iter().position(|one| title(one) == title(section));
+        let by_hand = all.iter().position(|one| title(one) == BY_HAND);
+        match old {
+            Some(place) => all[place].clone_from(section),
+            None => all.insert(by_hand.unwrap_or(all.len()), section.clone()),
+        }
+    }
+    let mut text = preface.to_owned();
+    for section in all {
+        text.push_str(&format!("\n{section}"));
+    }
+    text
 }
 
 /// A figure with as many digits as it is worth.
@@ -80,12 +108,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_table_takes_the_place_of_its_like_and_the_rest_stays() {
+        let before = "# Old\n\n## One\n\n1\n\n## Two\n\n2\n\n## Measured by hand\n\nOnce.\n";
+        let sections = ["## Two\n\n22\n".to_owned(), "## Three\n\n3\n".to_owned()];
+        assert_eq!(
+            merge("# New\n", before, &sections),
+            "# New\n\n## One\n\n1\n\n## Two\n\n22\n\n## Three\n\n3\n\n## Measured by hand\n\nOnce.\n"
+        );
+        assert_eq!(
+            merge("# New\n", "", &sections[..1]),
+            "# New\n\n## Two\n\n22\n"
+        );
+    }
+
+    #[test]
     fn tables_and_figures_read_well() {
         let mut section = Section::new("Speed", "Of what.", &["what", "figure"]);
         section.row(vec!["one".into(), figure(1_234_567.8)]);
         assert_eq!(
-            section.markdown(),
-            "## Speed\n\nOf what.\n\n| what | figure |\n| --- | --- |\n| one | 1,234,568 |\n"
+            section.markdown("today"),
+            "## Speed\n\nOf what.\n\n| what | figure |\n| --- | --- |\n| one | 1,234,568 |\n\nMeasured today\n"
         );
         assert_eq!(figure(0.125), "0.12");
         assert_eq!(figure(12.34), "12.3");

@@ -25,10 +25,15 @@ fn everything_can_be_measured() {
         "Bytes a message",
         "Where the time goes: spans",
         "Where the time goes: transactions",
+        "Memory",
+        "Log",
         "Growth",
         "Orders",
+        "Productions",
         "Sealing",
+        "Receiving",
         "Attachments",
+        "Sizes of groups",
     ] {
         let table = report.split(&format!("## {title}\n")).nth(1);
         let table = table.unwrap_or_else(|| panic!("no {title}: {report}"));

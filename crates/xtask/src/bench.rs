@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measures, and writes `deploy/BENCHMARKS.md` when everything was measured.
+//! `cargo xtask bench`: measures, and keeps the tables in `deploy/BENCHMARKS.md`.
 
 use std::process::Command;
 
@@ -20,27 +20,31 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         .arg("--revision")
         .arg(String::from_utf8_lossy(&revision).trim())
         .current_dir(shell::root());
-    let whole = is_whole(arguments);
-    if whole {
+    let kept = is_kept(arguments);
+    if kept {
         command.args(["--out", REPORT]);
     }
     let status = command
         .status()
         .with_context(|| format!("{} cannot be started", bench.display()))?;
     ensure!(status.success(), "greffe-bench ended with {status}");
-    if whole {
+    if kept {
         eprintln!("written: {REPORT}");
     }
     Ok(())
 }
 
-/// Only what measured everything replaces the report; how often is said in it.
-fn is_whole(arguments: &[String]) -> bool {
-    match arguments {
-        [] => true,
-        [runs, _number] => runs == "--runs",
-        _ => false,
+/// What was measured in earnest is kept in the report, which says of each table when that was.
+fn is_kept(arguments: &[String]) -> bool {
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        if argument == "--runs" {
+            arguments.next();
+        } else if argument.starts_with('-') {
+            return false;
+        }
     }
+    true
 }
 
 #[cfg(test)]
@@ -48,20 +52,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn part_of_it_replaces_no_report() {
-        let whole = |arguments: &[&str]| {
-            is_whole(
+    fn only_what_was_measured_in_earnest_is_kept() {
+        let kept = |arguments: &[&str]| {
+            is_kept(
                 &arguments
                     .iter()
                     .map(|a| (*a).to_owned())
                     .collect::<Vec<_>>(),
             )
         };
-        assert!(whole(&[]));
-        assert!(whole(&["--runs", "1"]));
-        assert!(!whole(&["--quick"]));
-        assert!(!whole(&["growth"]));
-        assert!(!whole(&["--runs", "1", "growth"]));
-        assert!(!whole(&["--records", "1000"]));
+        assert!(kept(&[]));
+        assert!(kept(&["--runs", "1"]));
+        assert!(kept(&["growth"]));
+        assert!(kept(&["--runs", "1", "growth", "orders"]));
+        assert!(!kept(&["--quick"]));
+        assert!(!kept(&["growth", "--quick"]));
+        assert!(!kept(&["--records", "1000"]));
     }
 }
