@@ -26,9 +26,9 @@ pub(crate) async fn measure(options: &Options) -> Result<Vec<Section>> {
         "Sizes of groups",
         format!(
             "Time of one core and bytes, in a conversation of so many devices: a message of {TEXT} bytes, sealed and received as in \
-             the tables of sealing and receiving; the first commit after everybody was added by one, which encrypts a new secret to \
-             each member by itself, and the later commits of the same device (median of {COMMITS}); both as one member takes them \
-             in. Bytes are those of the MLS message alone: nothing else of a message depends on the group."
+             the tables of sealing and receiving; the first commit after everybody was added by one, and the later commits of the \
+             same device (median of {COMMITS}): as long as the others have committed nothing, each encrypts a new secret to every \
+             member by itself; both as one member takes them in. Bytes are those of the MLS message alone: nothing else of a message depends on the group."
         ),
         &[
             "devices",

@@ -31,8 +31,8 @@ pub(crate) async fn measure(options: &Options) -> Result<Vec<Section>> {
         format!(
             "Entries a second, {WINDOW} on their way, by the appender that the services use, over gRPC and mutual TLS. \"Appended\" \
              counts until the last index is known: the entry is on the disk. \"Cosigned\" counts until a checkpoint with the \
-             quorum's cosignatures covers all of them; the witnesses share the cores. The limit is the same leaves hashed, and \
-             appended to one file with one fdatasync for every {WINDOW}."
+             quorum's cosignatures covers all of them. Witnesses, relay and archive follow the log meanwhile, on the same \
+             cores. The limit is the same leaves hashed, and appended to one file with one fdatasync for every {WINDOW}."
         ),
         &[
             "stores",
