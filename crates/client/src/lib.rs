@@ -58,7 +58,7 @@ pub use device::Device;
 pub use error::{ClientError, Result};
 pub use people::{
     LoggedOpening, LoggedOpenings, NotOpened, OpenedRecord, Opening, OrderInfo, OrderRequest,
-    OrderState, Page, People, Record, UnverifiedOrder, verify_record,
+    OrderState, Page, People, ProvedRead, Record, UnverifiedOrder, verify_record,
 };
 pub use person::{Person, READER_FILE, SIGNING_FILE};
 pub use receive::{Event, Received, Receiver};

@@ -141,6 +141,8 @@ class Checker:
             plain = field(1, digest.hex()) + b"".join(field(n, opened[name]) for n, name in names)
             plain += field(5, opened["node"].encode().hex())
             self.same("sealed opening", opened["digest"], hashed("sealed-opened", H(v["fields"]["nonce"]), plain))
+            read = sealed["read"]
+            self.same("read", read["digest"], hashed("read", H(read["salt"]), H(read["subject"])))
 
     def signature(self, secret, public, message, signature):
         self.same("verifying key", public, ed25519.public(H(secret)))

@@ -157,7 +157,9 @@
 //! `H("sealed-order" ‖ salt ‖ ReleasedOrder without salt)`, the salt being 32 bytes ([`opening::sealed_order`]), and for each
 //! opening under it that commitment with `H("sealed-opened" ‖ nonce ‖ Opened)` ([`opening::sealed_opened`]), the nonce being the
 //! 32 bytes that its requester drew and signed: whoever has the order and its records recomputes them under whichever leaf of
-//! the order they stand, nobody else learns which records were opened.
+//! the order they stand, nobody else learns which records were opened. Nor which were looked at before an order was asked for:
+//! of what a person reads in the archive the log shows `H("read" ‖ salt ‖ subject)`, the salt being 32 bytes that the archive
+//! draws for each read ([`read::read_subject`]).
 //!
 //! Node `i` holds `s_i` with `Y_i = s_i G`, and the 64-byte seed of the ML-KEM half. For a record it answers:
 //!
@@ -204,7 +206,7 @@
 //! # Labels
 //!
 //! All of this crate; a test holds this list against the code. Hashes: `core`, `header`, `record`, `envelope`, `wrap-digest`, `key-id`,
-//! `tdh2`, `tdh2-c`, `chain`, `handshake`, `void`, `partial`, `sealed-order`, `sealed-opened`, `seed-part`, `keygen-echo`, `keygen-transcript`. HKDF:
+//! `tdh2`, `tdh2-c`, `chain`, `handshake`, `void`, `partial`, `sealed-order`, `sealed-opened`, `read`, `seed-part`, `keygen-echo`, `keygen-transcript`. HKDF:
 //! `cek`, `seed-commit`, `attachment`, `content`, `wrap`, `tdh2-k`, `partial-k`, `sealbox`. SHAKE256: `wrap-rng`, `tdh2-batch`, `kem-seed`.
 //! HPKE's info: `wrap`, `answer`, `channel`. Associated data: `sealbox-ad`. Signatures: `sign`, `answer-sign`, and the types of
 //! statements above. `wrap` stands before different lengths in HKDF and HPKE, `void` before different lengths in hash and
@@ -241,6 +243,7 @@ pub mod message;
 pub mod opening;
 pub mod padding;
 pub mod pb;
+pub mod read;
 pub mod recompute;
 pub mod reshare;
 pub mod sealbox;

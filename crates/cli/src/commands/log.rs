@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::access::Access;
 use super::details::details;
 use super::form::{hex, one_line, time};
+use super::reads::{self, ReadsArguments};
 use crate::fail::{Failure, Result};
 use crate::monitor::{self, WatchLogArguments};
 use crate::output::{Output, print};
@@ -68,6 +69,8 @@ enum What {
         #[command(flatten)]
         access: Access,
     },
+    /// What people read in the archive, and were refused: the log only commits to what it was.
+    Reads(ReadsArguments),
     /// Follow the log, print what happens, and alarm when it does not hold: forks, missing witnesses, openings without order.
     Watch(WatchLogArguments),
 }
@@ -138,6 +141,7 @@ pub(crate) async fn run(arguments: LogArguments, output: Output) -> Result<()> {
             count,
             access,
         } => list(&access.client().await?, start, count, output).await,
+        What::Reads(arguments) => reads::run(arguments, output).await,
         What::Watch(arguments) => monitor::run(arguments, output).await,
         What::Statement { digest, access } => {
             let client = access.client().await?;

@@ -17,6 +17,7 @@ mod order;
 mod policy;
 mod query;
 mod read;
+mod reads;
 mod search;
 mod send;
 mod tenant;

@@ -295,6 +295,15 @@ fn people_open(world: &World, spoken: &Spoken) -> String {
 
 /// Under a sealed order the log tells nobody what was opened, but whoever has the order.
 fn sealed_opening(world: &World, spoken: &Spoken, matter: &str) {
+    let before = world.json(&["log", "checkpoint"])["size"].to_string();
+    // Looked at first, as one does before one asks.
+    world.json(&[
+        "search",
+        "--as",
+        "auditor",
+        "--conversation",
+        &spoken.conversation,
+    ]);
     let mut request = vec!["order", "request", "--as", "auditor", "--matter", matter];
     request.extend(["--purpose", "Not to be known yet", "--reader", "reader"]);
     request.extend(["--record", &spoken.first, "--seal-until", "2099-01-01"]);
@@ -306,8 +315,8 @@ fn sealed_opening(world: &World, spoken: &Spoken, matter: &str) {
     let begun = world.json(&["order", "status", &order, "--as", "auditor"]);
     let opened = world.json(&["order", "open", &order, "--as", "reader"]);
     assert_eq!(list(&opened, "records").len(), 1);
-    let start = begun["log_index"].as_u64().unwrap().to_string();
-    let entries = ["log", "list", "--start", &start, "--count", "1000"];
+    assert!(begun["log_index"].as_u64().unwrap() > 0, "{begun}");
+    let entries = ["log", "list", "--start", &before, "--count", "1000"];
     let of_kind = |entries: &Value, kind: &str| {
         let entries = list(entries, "entries").iter();
         entries.filter(|entry| entry["kind"] == kind).count()
@@ -323,7 +332,26 @@ fn sealed_opening(world: &World, spoken: &Spoken, matter: &str) {
     };
     let opened = ["sealed-opened", "opened"].map(|kind| of_kind(&entries, kind));
     assert_eq!(opened, [3, 0], "{entries}");
-    assert!(!entries.to_string().contains(&spoken.first), "{entries}");
+    for hidden in [&spoken.first, &spoken.conversation, &order] {
+        assert!(!entries.to_string().contains(hidden.as_str()), "{entries}");
+    }
+    // Who oversees reads sees what the log hides.
+    let reads = world.json(&["log", "reads", "--as", "compliance", "--all"]);
+    let read = |person: &str, action: &str, of: &str, subject: &str| {
+        let mut reads = list(&reads, "reads").iter();
+        reads.any(|read| {
+            read["person"] == person
+                && read["action"] == action
+                && read["of"] == of
+                && text(read, "subject").contains(subject)
+        })
+    };
+    assert!(
+        read("auditor", "search", "query", &spoken.conversation),
+        "{reads}"
+    );
+    assert!(read("principal", "get", "record", &spoken.first), "{reads}");
+    assert!(read("reader", "fetch", "order", &order), "{reads}");
     let logged = world.json(&["order", "openings", &order, "--as", "auditor"]);
     let openings = list(&logged, "openings");
     assert_eq!(openings.len(), 3, "{logged}");

@@ -5,6 +5,7 @@ mod combine;
 mod open;
 mod openings;
 mod orders;
+mod reads;
 mod record;
 
 use greffe_api::archive as api;
@@ -21,6 +22,7 @@ pub use combine::{NotOpened, OpenedRecord};
 pub use open::Opening;
 pub use openings::{LoggedOpening, LoggedOpenings};
 pub use orders::{OrderInfo, OrderRequest, OrderState, UnverifiedOrder};
+pub use reads::ProvedRead;
 pub use record::{Record, verify_record};
 
 use crate::client::Client;

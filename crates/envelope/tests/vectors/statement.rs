@@ -4,6 +4,7 @@ use ed25519_dalek::SigningKey;
 use greffe_envelope::label::sha256;
 use greffe_envelope::opening::{sealed_opened, sealed_order};
 use greffe_envelope::pb;
+use greffe_envelope::read::{READ_SALT, read_subject};
 use greffe_envelope::statement::{Signed, Statement};
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -366,6 +367,12 @@ impl Maker {
                 "share_epoch": hex(&opened.share_epoch),
                 "node": opened.node,
                 "digest": sealed_opened(&nonce, &opened).json(),
+            },
+            // And of somebody's reading the order, as the log commits to it.
+            "read": {
+                "salt": hex([0xe4; READ_SALT]),
+                "subject": hex([0xe5; 16]),
+                "digest": read_subject(&[0xe4; READ_SALT], &[0xe5; 16]).json(),
             },
         });
         let token = pb::PersonToken {

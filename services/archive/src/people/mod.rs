@@ -9,6 +9,7 @@ mod matters;
 mod orders;
 mod page;
 mod range;
+mod reads;
 mod records;
 mod refusal;
 mod rpc;
@@ -29,7 +30,7 @@ pub use rpc::People;
 
 use crate::app::{App, News};
 use crate::error::ArchiveError;
-use crate::store::access;
+use crate::store::access::{self, Subject};
 
 /// The services that people call.
 pub fn services(app: &Arc<App>) -> (ArchiveServiceServer<People>, OrderServiceServer<People>) {
@@ -47,8 +48,22 @@ pub(crate) struct Person {
     pub(crate) name: String,
 }
 
+/// What a call that may be refused is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum About<'a> {
+    /// Nothing in particular.
+    Nothing,
+    /// A statement that the caller signed: its digest tells nobody anything.
+    Statement(&'a [u8; 32]),
+    /// Something to read: the log gets a commitment to it.
+    Read(&'a [u8]),
+}
+
+/// Most bytes that are kept of what was asked for in vain.
+const MAX_ASKED: usize = 4096;
+
 impl App {
-    /// Writes down that a person read something.
+    /// Writes down that a person read something; the log learns only that it was something.
     async fn note_read(
         &self,
         person: &Person,
@@ -61,10 +76,14 @@ impl App {
             person: person.name.clone(),
             action: action.to_owned(),
             count,
-            subject: subject.to_vec(),
+            subject: Vec::new(),
+        };
+        let subject = Subject {
+            bytes: subject,
+            salt: fresh()?,
         };
         self.write_and_wake("note_read", &[News::Outbox], async |conn| {
-            Ok(access::read(conn, &self.scope, &id, access).await?)
+            Ok(access::read(conn, &self.scope, &id, access, subject).await?)
         })
         .await?;
         Ok(id)
@@ -77,7 +96,7 @@ impl App {
         operation: &str,
         person: &Person,
         error: &ServiceError,
-        subject: &[u8],
+        about: About<'_>,
     ) {
         if !is_refusal(error.code()) {
             return;
@@ -86,13 +105,23 @@ impl App {
             reason: error.reason().to_string(),
             operation: operation.to_owned(),
             caller: format!("person:{}", person.name),
-            // A digest or an id; anything longer is not worth the log's room.
-            subject: subject.get(..32).unwrap_or(subject).to_vec(),
+            subject: match about {
+                About::Statement(digest) => digest.to_vec(),
+                About::Nothing | About::Read(_) => Vec::new(),
+            },
         };
         let written = async {
             let id = fresh()?;
+            let subject = match about {
+                About::Read(bytes) => Some(Subject {
+                    // An id, a digest or a query; anything longer is not worth the room.
+                    bytes: bytes.get(..MAX_ASKED).unwrap_or(bytes),
+                    salt: fresh()?,
+                }),
+                About::Nothing | About::Statement(_) => None,
+            };
             self.write_and_wake("note_refusal", &[News::Outbox], async |conn| {
-                Ok(access::refused(conn, &self.scope, &id, refusal).await?)
+                Ok(access::refused(conn, &self.scope, &id, refusal, subject).await?)
             })
             .await
         };

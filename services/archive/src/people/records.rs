@@ -44,7 +44,7 @@ pub(crate) async fn search(
     records.truncate(fitting(&records));
     let more = records.len() < found.len();
 
-    app.note_read(person, "search", records.len() as u64, &[])
+    app.note_read(person, "search", records.len() as u64, &bytes)
         .await?;
     Ok(api::SearchRecordsResponse {
         next_page_token: records

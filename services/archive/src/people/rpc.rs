@@ -6,14 +6,17 @@ use std::sync::Arc;
 use greffe_api::archive as api;
 use greffe_api::archive::archive_service_server::ArchiveService;
 use greffe_api::archive::order_service_server::OrderService;
+use greffe_envelope::label::sha256;
+use greffe_envelope::pb;
 use greffe_policy::Caller;
 use greffe_service_kit::errors::ServiceError;
 use greffe_service_kit::serve::caller;
+use greffe_types::Digest;
 use tonic::{Request, Response, Status};
 
 use super::orders::{AttachmentStream, RecordStream};
 use super::refusal::CALLER_NOT_A_PERSON;
-use super::{Person, acts, matters, orders, range, records};
+use super::{About, Person, acts, matters, orders, range, reads, records};
 use crate::app::App;
 use crate::error::ArchiveError;
 
@@ -32,18 +35,30 @@ impl People {
         &self,
         operation: &'static str,
         person: &Person,
-        subject: &[u8],
+        about: About<'_>,
         work: impl Future<Output = Result<T, ArchiveError>> + Send,
     ) -> Result<Response<T>, Status> {
         match work.await {
             Ok(answer) => Ok(Response::new(answer)),
             Err(error) => {
                 let error = ServiceError::from(error);
-                self.0
-                    .note_refused(operation, person, &error, subject)
-                    .await;
+                self.0.note_refused(operation, person, &error, about).await;
                 Err(error.into())
             }
+        }
+    }
+}
+
+/// The digest of a statement that a call carries.
+fn digest(statement: Option<&pb::SignedStatement>) -> Option<Digest> {
+    statement.map(|signed| sha256(&signed.statement))
+}
+
+impl<'a> About<'a> {
+    const fn of(digest: &'a Option<Digest>) -> Self {
+        match digest {
+            Some(digest) => Self::Statement(digest.as_bytes()),
+            None => Self::Nothing,
         }
     }
 }
@@ -62,8 +77,10 @@ impl ArchiveService for People {
         request: Request<api::SearchRecordsRequest>,
     ) -> Result<Response<api::SearchRecordsResponse>, Status> {
         let (person, request) = (person(&request)?, request.into_inner());
+        let query = request.query.as_ref().map(prost::Message::encode_to_vec);
+        let about = About::Read(query.as_deref().unwrap_or_default());
         let work = records::search(&self.0, &person, &request);
-        self.answer("SearchRecords", &person, &[], work).await
+        self.answer("SearchRecords", &person, about, work).await
     }
 
     async fn get_record(
@@ -72,8 +89,8 @@ impl ArchiveService for People {
     ) -> Result<Response<api::GetRecordResponse>, Status> {
         let (person, request) = (person(&request)?, request.into_inner());
         let work = records::get(&self.0, &person, &request);
-        self.answer("GetRecord", &person, &request.digest, work)
-            .await
+        let about = About::Read(&request.digest);
+        self.answer("GetRecord", &person, about, work).await
     }
 
     async fn get_range(
@@ -82,8 +99,8 @@ impl ArchiveService for People {
     ) -> Result<Response<api::GetRangeResponse>, Status> {
         let (person, request) = (person(&request)?, request.into_inner());
         let work = range::get(&self.0, &person, &request);
-        self.answer("GetRange", &person, &request.conversation, work)
-            .await
+        let about = About::Read(&request.conversation);
+        self.answer("GetRange", &person, about, work).await
     }
 
     async fn act(
@@ -91,13 +108,9 @@ impl ArchiveService for People {
         request: Request<api::ActRequest>,
     ) -> Result<Response<api::ActResponse>, Status> {
         let (person, request) = (person(&request)?, request.into_inner());
-        let subject = request
-            .acts
-            .first()
-            .map(|act| greffe_envelope::label::sha256(&act.statement).to_vec())
-            .unwrap_or_default();
+        let digest = digest(request.acts.first());
         let work = acts::act(&self.0, &person, request);
-        self.answer("Act", &person, &subject, work).await
+        self.answer("Act", &person, About::of(&digest), work).await
     }
 
     async fn list_matters(
@@ -106,7 +119,18 @@ impl ArchiveService for People {
     ) -> Result<Response<api::ListMattersResponse>, Status> {
         let (person, request) = (person(&request)?, request.into_inner());
         let work = matters::list(&self.0, &request);
-        self.answer("ListMatters", &person, &[], work).await
+        self.answer("ListMatters", &person, About::Nothing, work)
+            .await
+    }
+
+    async fn list_reads(
+        &self,
+        request: Request<api::ListReadsRequest>,
+    ) -> Result<Response<api::ListReadsResponse>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let work = reads::list(&self.0, &request);
+        self.answer("ListReads", &person, About::Nothing, work)
+            .await
     }
 }
 
@@ -120,13 +144,10 @@ impl OrderService for People {
         request: Request<api::FileOrderRequest>,
     ) -> Result<Response<api::FileOrderResponse>, Status> {
         let (person, request) = (person(&request)?, request.into_inner());
-        let subject = request
-            .order
-            .as_ref()
-            .map(|order| greffe_envelope::label::sha256(&order.statement).to_vec())
-            .unwrap_or_default();
+        let digest = digest(request.order.as_ref());
         let work = orders::file(&self.0, &person, request);
-        self.answer("FileOrder", &person, &subject, work).await
+        self.answer("FileOrder", &person, About::of(&digest), work)
+            .await
     }
 
     async fn approve_order(
@@ -134,13 +155,10 @@ impl OrderService for People {
         request: Request<api::ApproveOrderRequest>,
     ) -> Result<Response<api::ApproveOrderResponse>, Status> {
         let (person, request) = (person(&request)?, request.into_inner());
-        let subject = request
-            .approval
-            .as_ref()
-            .map(|approval| greffe_envelope::label::sha256(&approval.statement).to_vec())
-            .unwrap_or_default();
+        let digest = digest(request.approval.as_ref());
         let work = orders::approve(&self.0, &person, request);
-        self.answer("ApproveOrder", &person, &subject, work).await
+        self.answer("ApproveOrder", &person, About::of(&digest), work)
+            .await
     }
 
     async fn get_order(
@@ -149,7 +167,8 @@ impl OrderService for People {
     ) -> Result<Response<api::GetOrderResponse>, Status> {
         let (person, request) = (person(&request)?, request.into_inner());
         let work = orders::get(&self.0, &request);
-        self.answer("GetOrder", &person, &request.order, work).await
+        let about = About::Read(&request.order);
+        self.answer("GetOrder", &person, about, work).await
     }
 
     async fn list_orders(
@@ -158,7 +177,8 @@ impl OrderService for People {
     ) -> Result<Response<api::ListOrdersResponse>, Status> {
         let (person, request) = (person(&request)?, request.into_inner());
         let work = orders::list(&self.0, &request);
-        self.answer("ListOrders", &person, &[], work).await
+        self.answer("ListOrders", &person, About::Nothing, work)
+            .await
     }
 
     async fn fetch_records(
@@ -167,8 +187,8 @@ impl OrderService for People {
     ) -> Result<Response<RecordStream>, Status> {
         let (person, request) = (person(&request)?, request.into_inner());
         let work = orders::records(&self.0, &person, &request);
-        self.answer("FetchRecords", &person, &request.order, work)
-            .await
+        let about = About::Read(&request.order);
+        self.answer("FetchRecords", &person, about, work).await
     }
 
     async fn fetch_attachment(
@@ -178,7 +198,7 @@ impl OrderService for People {
         let (person, request) = (person(&request)?, request.into_inner());
         let work = orders::attachment(&self.0, &person, &request);
         // Members know an attachment's digest, and an order may be sealed.
-        self.answer("FetchAttachment", &person, &request.order, work)
-            .await
+        let about = About::Read(&request.order);
+        self.answer("FetchAttachment", &person, about, work).await
     }
 }

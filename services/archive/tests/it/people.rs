@@ -65,6 +65,19 @@ pub fn signed_act(
     Signed::sign(act, &[(person, &person_key(person))]).into_raw()
 }
 
+/// The archive's account of a read whose leaf the log has, once the archive knows of it.
+pub async fn listed_read(world: &World, archive: &Archive, index: u64) -> api::Read {
+    loop {
+        let request = by(world, "ann", api::ListReadsRequest::default());
+        let answer = archive.records().list_reads(request).await.unwrap();
+        let mut reads = answer.into_inner().reads.into_iter();
+        if let Some(read) = reads.find(|read| read.log_index == index) {
+            return read;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
 pub fn query(change: impl FnOnce(&mut api::RecordQuery)) -> api::RecordQuery {
     let mut query = api::RecordQuery::default();
     change(&mut query);

@@ -244,7 +244,10 @@ async fn attack_46_retention_only_grows() {
             .await
             .is_err()
     );
+    archive.search(&world, query(|_| ())).await;
     for (sql, reason) in [
+        ("DELETE FROM reads", "READ_DELETED"),
+        ("UPDATE reads SET salt = subject", "READ_REWRITTEN"),
         ("UPDATE records SET retain_until = 0", "RETENTION_SHORTENED"),
         ("DELETE FROM records", "RECORD_DELETED"),
         ("UPDATE records SET digest = content", "RECORD_REWRITTEN"),

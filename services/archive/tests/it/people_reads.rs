@@ -6,9 +6,10 @@ use greffe_archive::store::search::Filter;
 use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::verify_range;
+use prost::Message as _;
 use tonic::{Code, Request};
 
-use crate::people::{by, query, token, with_token};
+use crate::people::{by, listed_read, query, token, with_token};
 use crate::support::{Archive, World, receipt_of, refusal};
 use crate::world::{END, NOW, Talk, device};
 
@@ -128,8 +129,9 @@ async fn a_record_comes_with_its_way_into_the_log() {
     };
     assert_eq!(record.receipt.as_ref(), Some(&receipts[1]));
     assert!(record.envelope.is_some() && record.device_cert.is_some());
-    let read = |event: &Event| matches!(event, Event::Access(a) if a.person == "fay" && a.action == "get" && a.subject == digest);
-    world.log.wait_for(read).await;
+    let read = |event: &Event| matches!(event, Event::Access(a) if a.person == "fay" && a.action == "get" && a.subject.len() == 32);
+    let (index, _) = world.log.wait_for(read).await;
+    assert_eq!(listed_read(&world, &archive, index).await.subject, digest);
 
     let unknown = api::GetRecordRequest {
         digest: vec![1; 32],
@@ -140,8 +142,83 @@ async fn a_record_comes_with_its_way_into_the_log() {
         .await
         .unwrap_err();
     assert_eq!(refusal(refused), (Code::NotFound, "RECORD_UNKNOWN".into()));
-    let logged = |event: &Event| matches!(event, Event::Refusal(r) if r.reason == "RECORD_UNKNOWN" && r.subject == [1; 32]);
-    world.log.wait_for(logged).await;
+    let logged = |event: &Event| matches!(event, Event::Refusal(r) if r.reason == "RECORD_UNKNOWN" && r.subject.len() == 32);
+    let (index, _) = world.log.wait_for(logged).await;
+    assert_eq!(listed_read(&world, &archive, index).await.subject, [1; 32]);
+    archive.stop().await;
+}
+
+/// Whoever may read the log does not see who is looked into before an order; whoever oversees reads sees all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_commits_to_what_was_read_and_shows_it_to_nobody() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    two_talks(&archive).await;
+    let about_bob = query(|q| q.conversation = vec![1; 16]);
+    let digest = archive.search(&world, about_bob.clone()).await[0]
+        .digest
+        .clone();
+    let get = api::GetRecordRequest {
+        digest: digest.clone(),
+    };
+    for _ in 0..2 {
+        let get = by(&world, "ann", get.clone());
+        archive.records().get_record(get).await.unwrap();
+    }
+    let range = api::GetRangeRequest {
+        conversation: vec![1; 16],
+        first: 0,
+        last: 0,
+    };
+    archive
+        .records()
+        .get_range(by(&world, "ann", range))
+        .await
+        .unwrap();
+    let range = |event: &Event| matches!(event, Event::Access(a) if a.action == "range");
+    let (last, _) = world.log.wait_for(range).await;
+    let newest = listed_read(&world, &archive, last).await;
+    assert_eq!(newest.subject, [1; 16]);
+
+    let list = async |token: String| {
+        let request = api::ListReadsRequest {
+            page_size: 3,
+            page_token: token,
+        };
+        let answer = archive.records().list_reads(by(&world, "ann", request));
+        answer.await.unwrap().into_inner()
+    };
+    let first = list(String::new()).await;
+    let second = list(first.next_page_token).await;
+    assert_eq!((first.reads.len(), second.reads.len()), (3, 1));
+    assert_eq!(second.next_page_token, "");
+    let reads: Vec<_> = first.reads.into_iter().chain(second.reads).collect();
+    let subjects: Vec<_> = reads.iter().map(|read| read.subject.clone()).collect();
+    let asked = about_bob.encode_to_vec();
+    assert_eq!(
+        subjects,
+        [asked, digest.clone(), digest.clone(), vec![1; 16]]
+    );
+    for read in &reads {
+        let leaf = pb::LogEntry::decode(read.leaf.as_slice()).unwrap();
+        let Some(Event::Access(access)) = leaf.event else {
+            panic!("no read: {leaf:?}");
+        };
+        let salt = read.salt.as_slice().try_into().unwrap();
+        let commitment = greffe_envelope::read::read_subject(salt, &read.subject);
+        assert_eq!(access.subject, commitment.as_bytes());
+        for hidden in [digest.as_slice(), &[1; 16]] {
+            let shown = read.leaf.windows(hidden.len()).any(|bytes| bytes == hidden);
+            assert!(!shown, "the log shows what was read");
+        }
+    }
+    // Twice the same is not recognised as the same.
+    assert_ne!(reads[1].leaf, reads[2].leaf);
+    assert_ne!(reads[1].salt, reads[2].salt);
+
+    let request = by(&world, "fay", api::ListReadsRequest::default());
+    let refused = archive.records().list_reads(request).await.unwrap_err();
+    assert_eq!(refusal(refused).0, Code::PermissionDenied);
     archive.stop().await;
 }
 

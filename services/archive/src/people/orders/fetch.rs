@@ -13,11 +13,11 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::super::Person;
 use super::super::records::response;
 use super::super::refusal::{
     ORDER_NOT_RELEASED, ORDER_NOT_YOURS, ORDER_RECORD_OUTSIDE, ORDER_WINDOW, field,
 };
+use super::super::{About, Person};
 use super::{check_reader, decoded, find, window};
 use crate::app::App;
 use crate::error::ArchiveError;
@@ -56,7 +56,7 @@ pub(crate) async fn records(
             let part = match part.map_err(ServiceError::from) {
                 Ok(part) => Ok(part),
                 Err(error) => {
-                    app.note_refused("FetchRecords", &person, &error, &order.id)
+                    app.note_refused("FetchRecords", &person, &error, About::Read(&order.id))
                         .await;
                     Err(Status::from(error))
                 }
