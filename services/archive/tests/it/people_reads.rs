@@ -185,8 +185,9 @@ async fn the_log_commits_to_what_was_read_and_shows_it_to_nobody() {
             page_size: 3,
             page_token: token,
         };
-        let answer = archive.records().list_reads(by(&world, "ann", request));
-        answer.await.unwrap().into_inner()
+        let mut records = archive.records();
+        let answer = records.list_reads(by(&world, "ann", request)).await;
+        answer.unwrap().into_inner()
     };
     let first = list(String::new()).await;
     let second = list(first.next_page_token).await;
