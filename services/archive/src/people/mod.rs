@@ -13,6 +13,7 @@ mod records;
 mod refusal;
 mod rpc;
 mod signers;
+mod unused;
 
 use std::sync::Arc;
 

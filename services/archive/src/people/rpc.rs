@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::orders::{AttachmentStream, RecordStream};
 use super::refusal::CALLER_NOT_A_PERSON;
-use super::{Person, acts, matters, orders, range, records};
+use super::{Person, acts, matters, orders, range, records, unused};
 use crate::app::App;
 use crate::error::ArchiveError;
 
@@ -98,6 +98,16 @@ impl ArchiveService for People {
             .unwrap_or_default();
         let work = acts::act(&self.0, &person, request);
         self.answer("Act", &person, &subject, work).await
+    }
+
+    async fn confirm_key_unused(
+        &self,
+        request: Request<api::ConfirmKeyUnusedRequest>,
+    ) -> Result<Response<api::ConfirmKeyUnusedResponse>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let work = unused::confirm(&self.0, &request);
+        self.answer("ConfirmKeyUnused", &person, &request.key_id, work)
+            .await
     }
 
     async fn list_matters(
