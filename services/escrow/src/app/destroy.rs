@@ -20,8 +20,10 @@ use super::{Node, log_id};
 use crate::error::Refusal;
 use crate::store::{destructions, shares};
 
-/// How long it is waited before what could not be overwritten or logged is tried again.
+/// How long it is waited before what could not be overwritten or logged is tried again, and at most: a log that does not know the
+/// entry yet is asked until it is upgraded.
 const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 
 /// The use of a key's shares has ended, but for those of one epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,12 +127,17 @@ impl Node {
 
 /// Has the log told of every share that was destroyed, for as long as the node runs.
 pub async fn run(node: Arc<Node>) {
+    let mut pause = AGAIN;
     loop {
         match node.log_destroyed().await {
-            Ok(()) => node.destroyed.notified().await,
+            Ok(()) => {
+                pause = AGAIN;
+                node.destroyed.notified().await;
+            }
             Err(error) => {
                 tracing::warn!(causes = %Causes(&error), "that a share is destroyed is not logged yet");
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(AGAIN_AT_MOST);
             }
         }
     }
