@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "log",
         "message",
         "order",
+        "share",
         "statement",
         "trust",
     ]

@@ -173,6 +173,7 @@ impl Trust {
             ("share epoch", answer.share_epochs),
             ("disclosure", answer.disclosures),
             (SUPERSEDED, answer.superseded_disclosures),
+            ("retirement of a journaling key", answer.retirements),
         ];
         for (what, list) in statements {
             for logged in list {

@@ -6,7 +6,7 @@ import zlib
 import ed25519
 import hybrid
 import p256
-from primitives import be, hashed, label, lp, sha256
+from primitives import be, expand, hashed, hkdf_extract, label, lp, sha256
 
 H = bytes.fromhex
 SUITE = b"FROST-P256-SHA256-v1"
@@ -199,6 +199,27 @@ def stored(c, v, public_key, kem_seed, images):
         c.same("stored share", data.hex(), front + scalar + kem_seed + public_key + be(len(images), 2) + b"".join(images))
         shares[i] = p256.scalar(scalar)
         c.holds("share", p256.compress(p256.mul(shares[i], p256.G)) == images[i - 1])
+        proof(c, v, i, node, shares[i], images[i - 1])
     some = sorted(shares)[-epoch["threshold"] :]
     secret = sum(w * shares[i] for w, i in zip(p256.weights(some), some))
     c.holds("the key", p256.uncompressed(p256.mul(secret, p256.G)) == public_key[1184:])
+
+
+def proof(c, v, index, node, share, image):
+    """The node's proof that it holds its share, made again with the salt that it was made with, and verified without the share."""
+    p, epoch = node["proof"], v["share_epoch"]
+    c.same("proof's epoch", p["share_epoch"], v["share_epoch_digest"])
+    c.same("proof's key", (p["tenant"], p["key_id"]), (epoch["tenant"], epoch["key_id"]))
+    c.same("proof's node", (p["node"], p["index"]), (node["name"], index))
+    about = (
+        lp(p["tenant"].encode()) + H(p["key_id"]) + H(p["share_epoch"]) + be(index, 2)
+        + lp(p["node"].encode()) + H(p["nonce"]) + be(p["at"], 8) + image
+    )
+    prk = hkdf_extract(H(node["proof_salt"]), be(share, 32))
+    k = p256.reduce(expand(prk, "share-proof-k", hashed("share-proof", about), length=48))
+    commitment = p256.compress(p256.mul(k, p256.G))
+    challenge = p256.reduce(hashed("share-proof", about, commitment))
+    c.same("A", p["commitment"], commitment)
+    c.same("z", p["response"], be((k + challenge * share) % p256.Q, 32))
+    back = p256.add(p256.mul(p256.scalar(H(p["response"])), p256.G), p256.mul(-challenge, p256.from_compressed(image)))
+    c.holds("the proof verifies", p256.compress(back) == commitment)

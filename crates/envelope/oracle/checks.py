@@ -385,6 +385,10 @@ STATEMENTS = {
     "person-act": "PersonAct",
     "report": "Report",
     "production": "ProductionStatement",
+    "share-proof": "ShareProof",
+    "key-unused": "KeyUnused",
+    "key-retirement": "KeyRetirement",
+    "share-destruction": "ShareDestruction",
 }
 FILES = {
     "derive.json": Checker.derive,

@@ -94,6 +94,10 @@ statements! {
     PersonAct = "person-act",
     Report = "report",
     ProductionStatement = "production",
+    ShareProof = "share-proof",
+    KeyUnused = "key-unused",
+    KeyRetirement = "key-retirement",
+    ShareDestruction = "share-destruction",
 }
 
 /// A statement whose bytes were decoded strictly. Its signatures are not verified until [`Signed::verify`] says so.

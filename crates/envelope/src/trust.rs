@@ -2,7 +2,7 @@
 //!
 //! Root → trust bundle (issuer, nodes, roster, receipt keys, witnesses, packs) → device certificates, receipts, people's
 //! acts. Root **and** every node of its committee → journaling key record → share epochs. Root → disclosure. Nodes →
-//! currency. Device → acknowledgement.
+//! currency. Device → acknowledgement. Root **and** archive → retirement of a journaling key.
 //!
 //! Every function here is pure: time is a parameter, and validity of a certificate is judged at archive-receipt time.
 
@@ -11,10 +11,11 @@ mod device;
 mod disclosure;
 mod journal;
 mod receipt;
+mod retirement;
 mod root;
 mod state;
 
-use greffe_types::Millis;
+use greffe_types::{Digest, Millis};
 
 pub use bundle::{Bundle, ROLES};
 pub use device::{device_signer, verify_by_device, verify_device_cert};
@@ -24,6 +25,7 @@ pub use disclosure::{
 };
 pub use journal::{VerifiedEpoch, verify_key_record, verify_share_epoch};
 pub use receipt::{verify_range, verify_receipt, verify_void};
+pub use retirement::{verify_key_retirement, verify_key_unused};
 pub use root::{ISSUER, ROOT, RootKey};
 pub use state::{Applied, TrustState};
 
@@ -79,6 +81,12 @@ pub enum TrustError {
         /// Valid signatures found.
         found: usize,
     },
+    /// The journaling key is retired: nothing new is made of it.
+    #[error("the journaling key {0} is retired")]
+    Retired(Digest),
+    /// A disclosure in force names the journaling key, which cannot be retired before another has taken that one's place.
+    #[error("the journaling key {0} is named by a disclosure in force")]
+    InUse(Digest),
     /// The verification shares do not lie on one polynomial of the degree and constant term they have to.
     #[error("the share epoch is inconsistent with the journaling key")]
     Shares,

@@ -79,6 +79,10 @@ pub(super) fn statement(bytes: &[u8]) {
         same::<pb::PersonAct>(bytes),
         same::<pb::Report>(bytes),
         same::<pb::ProductionStatement>(bytes),
+        same::<pb::ShareProof>(bytes),
+        same::<pb::KeyUnused>(bytes),
+        same::<pb::KeyRetirement>(bytes),
+        same::<pb::ShareDestruction>(bytes),
     ];
     // One type's bytes are never another's: the label of the signature would be.
     assert!(known.iter().filter(|known| **known).count() <= 1);

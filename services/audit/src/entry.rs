@@ -209,6 +209,9 @@ fn statement(signed: &pb::SignedStatement) -> Result<(), EntryRefused> {
         "range" => of_type::<pb::RangeStatement>(signed),
         "keygen-descriptor" => of_type::<pb::KeygenDescriptor>(signed),
         "reshare-descriptor" => of_type::<pb::ReshareDescriptor>(signed),
+        "key-retirement" => of_type::<pb::KeyRetirement>(signed),
+        "share-proof" => of_type::<pb::ShareProof>(signed),
+        "share-destruction" => of_type::<pb::ShareDestruction>(signed),
         "person-act" => of_type::<pb::PersonAct>(signed),
         _ => Err(EntryRefused::StatementType),
     }

@@ -44,6 +44,12 @@ reasons! {
     KEYGEN_SESSION,
     /// A message of a key generation is refused; the session is over when a node is to blame.
     KEYGEN_MESSAGE,
+    /// The descriptor of a resharing is refused.
+    RESHARE_DESCRIPTOR,
+    /// A resharing is not where the message belongs, or was given up: a new one is drafted.
+    RESHARE_SESSION,
+    /// A message of a resharing is refused; the session is over when a node is to blame.
+    RESHARE_MESSAGE,
     /// The trust bundle has other keys for this node than the node itself.
     NODE_KEYS_DIFFER,
     /// An order is malformed or of another tenant.
@@ -88,6 +94,8 @@ reasons! {
     WRAP_REUSED,
     /// The node holds no active share of the key.
     NO_SHARE,
+    /// The journaling key is retired, and its shares are destroyed.
+    KEY_RETIRED,
     /// The node has opened as many records in this hour as it may.
     RATE_LIMITED,
 }

@@ -21,6 +21,7 @@ use greffe_types::{Digest, Millis, TenantId};
 use prost::Message as _;
 
 use crate::app::Node;
+use crate::app::destroy::Ended;
 use crate::error::Refusal;
 use crate::store::{followed, statements, tombstones};
 
@@ -29,6 +30,7 @@ use crate::store::{followed, statements, tombstones};
 struct Changes {
     statements: Vec<(u64, pb::SignedStatement)>,
     tombstones: Vec<(u64, Digest)>,
+    ended: Vec<Ended>,
 }
 
 /// A follower that goes on where the node stands.
@@ -78,7 +80,9 @@ pub async fn apply(node: &Node, batch: Arc<Followed>) -> Result<(), Refusal> {
         Vec::new()
     };
     let scope = &node.scope;
-    node.db
+    let one = node.changing.lock().await;
+    let destroyed = node
+        .db
         .run_tx("follow", async |tx: &mut Connection| {
             followed::add_nodes(tx, scope, &nodes).await?;
             for (index, statement) in &changes.statements {
@@ -89,10 +93,18 @@ pub async fn apply(node: &Node, batch: Arc<Followed>) -> Result<(), Refusal> {
             for (index, envelope) in &changes.tombstones {
                 tombstones::insert(tx, scope, envelope, *index).await?;
             }
+            let mut destroyed = 0;
+            for ended in &changes.ended {
+                destroyed += node.destroy(tx, ended).await?;
+            }
             followed::set(tx, scope, &after).await?;
-            Ok::<_, Refusal>(())
+            Ok::<_, Refusal>(destroyed)
         })
         .await?;
+    drop(one);
+    if destroyed > 0 {
+        node.has_destroyed();
+    }
     node.moved_on(after);
     Ok(())
 }
@@ -105,9 +117,13 @@ fn take_in(node: &Node, batch: &Followed) -> Changes {
             // A node that came after a bundle starts from a newer one than the log does: what was in force before it is
             // remembered, since older keys and records are judged by it.
             Some(Event::Statement(statement)) => {
-                match node.trust.write().recall(statement, index) {
+                let taken = node.trust.write().recall(statement, index);
+                match taken {
                     Ok(Applied::New | Applied::Known) => {
                         tracing::info!(index, kind = statement.r#type, "a statement is in force");
+                        changes
+                            .ended
+                            .extend(Ended::by(statement, &node.trust.read()));
                         changes.statements.push((index, statement.clone()));
                     }
                     Ok(Applied::Other) => {}

@@ -1,9 +1,10 @@
 //! An escrow node: one share of each journaling key, and the word of one witness.
 //!
-//! Called by the operator (key generation), by a reader's own machine (openings) and by the log (checkpoints). It sees
+//! Called by the operator (key generation, resharing), by a reader's own machine (openings) and by the log (checkpoints). It sees
 //! headers, wraps and orders; it must never see content, a whole key, or another node's share.
 //!
-//! Invariants: a share is touched in one function, which takes the policy's permit ([`app`], `release.rs`); before that
+//! Invariants: a share opens in one function, which takes the policy's permit ([`app`], `release.rs`), and is dealt out to new
+//! shares in one other, by a descriptor of the root's that the log has (`reshare/mod.rs`); before an answer
 //! the node has checked, by itself and against the log it has followed itself, everything that crates/envelope lists;
 //! nothing is answered that is not counted, stored and in the log; a checkpoint is cosigned only after the witness's state
 //! is on disk.
@@ -56,6 +57,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         let node = followed.clone();
         async move { follow::apply(&node, batch).await }
     }));
+    let destroying = tokio::spawn(app::destroy::run(node.clone()));
     let server = boot
         .server(Arc::new(Door(node.clone())))
         .add(EscrowServiceServer::new(Escrow(node.clone())).max_decoding_message_size(MESSAGE))
@@ -64,9 +66,11 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let outcome = server
         .run(config.service.listen, &boot.ready_file(), stop)
         .await;
-    following.abort();
-    // Ended before the database closes under it.
-    let _ = following.await;
+    // Ended before the database closes under them.
+    for task in [following, destroying] {
+        task.abort();
+        let _ = task.await;
+    }
     node.db.close().await?;
     outcome.map_err(StartError::from)
 }

@@ -7,8 +7,9 @@ use greffe_api::escrow::escrow_service_server::EscrowService;
 use greffe_api::escrow::witness_service_server::WitnessService;
 use greffe_api::escrow::{
     ActivateRequest, ActivateResponse, AddCheckpointRequest, AddCheckpointResponse,
-    AdvanceKeygenRequest, AdvanceKeygenResponse, GetCurrencyRequest, GetCurrencyResponse,
-    GetStatusRequest, GetStatusResponse, OpenOrder, OpenRequest, OpenResponse, open_request,
+    AdvanceKeygenRequest, AdvanceKeygenResponse, AdvanceReshareRequest, AdvanceReshareResponse,
+    GetCurrencyRequest, GetCurrencyResponse, GetStatusRequest, GetStatusResponse, OpenOrder,
+    OpenRequest, OpenResponse, ProveShareRequest, ProveShareResponse, open_request,
 };
 use greffe_policy::{Caller, CallerKind};
 use greffe_service_kit::errors::ServiceError;
@@ -69,6 +70,32 @@ impl EscrowService for Escrow {
         let response = outcome.inspect_err(|refusal| {
             let reason = refusal.reason().as_str();
             self.0.refused("AdvanceKeygen", &caller, reason);
+        })?;
+        Ok(Response::new(response))
+    }
+
+    async fn advance_reshare(
+        &self,
+        request: Request<AdvanceReshareRequest>,
+    ) -> Result<Response<AdvanceReshareResponse>, Status> {
+        let caller = caller(&request)?.to_string();
+        let outcome = self.0.advance_reshare(request.into_inner()).await;
+        let response = outcome.inspect_err(|refusal| {
+            let reason = refusal.reason().as_str();
+            self.0.refused("AdvanceReshare", &caller, reason);
+        })?;
+        Ok(Response::new(response))
+    }
+
+    async fn prove_share(
+        &self,
+        request: Request<ProveShareRequest>,
+    ) -> Result<Response<ProveShareResponse>, Status> {
+        let caller = caller(&request)?.to_string();
+        let outcome = self.0.prove_share(request.into_inner()).await;
+        let response = outcome.inspect_err(|refusal| {
+            let reason = refusal.reason().as_str();
+            self.0.refused("ProveShare", &caller, reason);
         })?;
         Ok(Response::new(response))
     }

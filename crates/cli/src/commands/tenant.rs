@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use clap::{Args, Subcommand};
 use greffe_client::mode_name;
 use greffe_envelope::pb;
+use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{Bundle, TrustState, VerifiedDisclosure};
 use greffe_policy::Pack;
 use greffe_service_kit::checkpoint::log_verifier;
@@ -50,6 +51,8 @@ struct TenantView {
     approvals: ApprovalView,
     roster: Vec<PersonView>,
     keys: Vec<KeyView>,
+    /// Keys of periods that are over for good: nothing that was sealed to them is opened any more.
+    retired: Vec<RetiredView>,
     modes: Vec<ModeView>,
     packs: Vec<PackView>,
 }
@@ -103,6 +106,14 @@ struct KeyView {
     holders: Vec<String>,
     share_epoch: Option<u64>,
     record: String,
+    log_index: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct RetiredView {
+    key: String,
+    period: String,
+    retired_at: String,
     log_index: Option<u64>,
 }
 
@@ -182,6 +193,10 @@ impl TenantView {
                 .iter()
                 .filter_map(|key| KeyView::new(state, key))
                 .collect(),
+            retired: state
+                .retirements()
+                .map(|retirement| RetiredView::new(state, retirement))
+                .collect(),
             modes: state
                 .current_disclosures()
                 .map(|disclosure| ModeView::new(state, disclosure))
@@ -242,6 +257,12 @@ impl TenantView {
                 key.holders.join(", ")
             ));
         }
+        for key in &self.retired {
+            lines.push(format!(
+                "journaling key {} ({}) is retired since {}: its shares are destroyed, and what was sealed to it stays closed",
+                key.key, key.period, key.retired_at
+            ));
+        }
         for mode in &self.modes {
             lines.push(format!(
                 "mode {}: disclosure {} under {}, notices in {}",
@@ -299,6 +320,19 @@ impl KeyView {
             record: record.digest().to_string(),
             log_index: state.log_index(&record.digest()),
         })
+    }
+}
+
+impl RetiredView {
+    fn new(state: &TrustState, retirement: &Signed<pb::KeyRetirement>) -> Self {
+        let key = Digest::try_from(retirement.key_id.as_slice()).ok();
+        let record = key.and_then(|key| state.key_record(&key));
+        Self {
+            key: hex(&retirement.key_id),
+            period: record.map_or_else(String::new, |record| record.period.clone()),
+            retired_at: time(retirement.at),
+            log_index: state.log_index(&retirement.digest()),
+        }
     }
 }
 

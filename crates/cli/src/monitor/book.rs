@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use greffe_envelope::label::sha256;
 use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_envelope::statement::{Signed, Statement as _};
@@ -32,6 +33,9 @@ pub(super) struct Kept {
     sealed: BTreeSet<Digest>,
     /// The newest share epoch of each journaling key.
     epochs: BTreeMap<String, u64>,
+    /// Descriptors of resharings: every node that takes part has the one descriptor logged.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    reshares: BTreeSet<Digest>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,10 +114,15 @@ impl Book {
                 Alarm::entry(alarm::BUNDLE, index, message)
             }),
             pb::ShareEpoch::TYPE => self.shares(index, statement),
-            pb::ReshareDescriptor::TYPE => Some(Alarm::entry(
+            pb::ReshareDescriptor::TYPE => {
+                let first = self.kept.reshares.insert(sha256(&statement.statement));
+                let message = "the nodes have begun to share a journaling key anew; ask the operators whether that is meant";
+                first.then(|| Alarm::entry(alarm::SHARES, index, message))
+            }
+            pb::KeyRetirement::TYPE if refused.is_none() => Some(Alarm::entry(
                 alarm::SHARES,
                 index,
-                "the nodes have begun to share a journaling key anew; ask the operators whether that is meant",
+                "a journaling key is retired, and every share of it is destroyed; ask the operators whether that is meant",
             )),
             _ => None,
         }

@@ -72,7 +72,9 @@ impl Topic {
             "order" => Self::Orders,
             "approval" => Self::Approvals,
             "trust-bundle" | "key-record" | "share-epoch" | "keygen-descriptor"
-            | "reshare-descriptor" => Self::Keys,
+            | "reshare-descriptor" | "share-proof" | "share-destruction" | "key-retirement" => {
+                Self::Keys
+            }
             "device-cert" => Self::Devices,
             "disclosure" | "currency" | "acknowledgement" => Self::Disclosures,
             "void" | "range" => Self::Receipts,

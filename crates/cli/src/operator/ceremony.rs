@@ -2,27 +2,22 @@
 //! folder before the next is asked for, so that a ceremony that was interrupted goes on where it stood.
 
 use core::time::Duration;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use greffe_api::escrow::{AdvanceKeygenRequest, AdvanceKeygenResponse};
 use greffe_envelope::ceremony::{CeremonyError, Conclusion, Plan};
 use greffe_envelope::pb;
-use greffe_envelope::statement::{Signed, Statement};
+use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::Bundle;
 use greffe_policy::Pack;
 use greffe_types::{Digest, Millis};
-use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::network::Network;
+use super::transcript::{self, Answer, ROUNDS, Transcript, for_node, merge};
 use super::{file, random};
 use crate::fail::{Failure, Result, chain};
-use crate::layout::{private_folder, write_whole};
 
-/// Rounds of messages; after the last the nodes sign the result.
-pub(crate) const ROUNDS: u32 = 3;
-/// The descriptor that the root signed.
-const DESCRIPTOR: &str = "descriptor.bin";
 /// The key record, signed by every node.
 pub(crate) const KEY_RECORD: &str = "key-record.bin";
 /// The first share epoch, signed by every node.
@@ -101,50 +96,40 @@ pub(crate) struct Made {
     pub(crate) epoch: Signed<pb::ShareEpoch>,
 }
 
-/// A ceremony and the folder of what was said in it. Nothing in it is secret: what nodes tell one another in confidence is
-/// encrypted to their own keys.
+/// A ceremony and what was said in it.
 pub(crate) struct Ceremony {
-    folder: PathBuf,
     descriptor: Signed<pb::KeygenDescriptor>,
+    said: Transcript,
+}
+
+impl Answer for AdvanceKeygenResponse {
+    fn messages(self) -> Vec<pb::SignedStatement> {
+        self.messages
+    }
 }
 
 impl Ceremony {
     /// Begins one in a folder that has none yet, or goes on with the same one.
     pub(crate) fn begin(folder: &Path, descriptor: &pb::SignedStatement) -> Result<Self> {
-        private_folder(folder)?;
-        let path = folder.join(DESCRIPTOR);
-        if path.exists() {
-            let known = Self::open(folder)?;
-            if known.descriptor.raw() != descriptor {
-                return Err(Failure::refused(
-                    "CEREMONY_OTHER",
-                    format_args!(
-                        "{} is the folder of another ceremony: name a new one, or go on without a descriptor",
-                        folder.display()
-                    ),
-                ));
-            }
-            return Ok(known);
-        }
-        file::write(&path, descriptor)?;
+        transcript::begin(folder, descriptor)?;
         Self::open(folder)
     }
 
     /// One that was begun.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join(DESCRIPTOR);
-        if !path.is_file() {
-            return Err(Failure::usage(
-                "CEREMONY_NOT_FOUND",
-                format_args!(
-                    "no ceremony was begun in {}: name the signed descriptor with `greffe operator ceremony start`",
-                    folder.display()
-                ),
-            ));
-        }
+        let descriptor = Signed::<pb::KeygenDescriptor>::decode(transcript::descriptor(folder)?)
+            .map_err(|error| {
+                Failure::usage(
+                    "STATEMENT_FILE",
+                    format_args!(
+                        "the descriptor is none of a key generation: {}",
+                        chain(&error)
+                    ),
+                )
+            })?;
         Ok(Self {
-            folder: folder.to_owned(),
-            descriptor: file::read_as(&path)?,
+            said: Transcript::new(folder, descriptor.nodes.clone()),
+            descriptor,
         })
     }
 
@@ -155,15 +140,7 @@ impl Ceremony {
 
     /// How many rounds every node has answered, and who has answered in the next one.
     pub(crate) fn progress(&self) -> (u32, Vec<String>) {
-        let nodes = &self.descriptor().nodes;
-        for round in 0..=ROUNDS {
-            let answered = |node: &&String| self.answer_file(round, node).is_file();
-            let answered: Vec<String> = nodes.iter().filter(answered).cloned().collect();
-            if answered.len() < nodes.len() {
-                return (round, answered);
-            }
-        }
-        (ROUNDS + 1, Vec::new())
+        self.said.progress()
     }
 
     /// Carries the next round to every node that has not answered it.
@@ -175,12 +152,11 @@ impl Ceremony {
             return Ok(());
         }
         let messages = match round.checked_sub(1) {
-            Some(before) => self.messages(before)?,
+            Some(before) => self.said.messages::<AdvanceKeygenResponse>(before)?,
             None => Vec::new(),
         };
         for node in &self.descriptor().nodes {
-            let path = self.answer_file(round, node);
-            if path.is_file() {
+            if self.said.has(round, node) {
                 continue;
             }
             let request = AdvanceKeygenRequest {
@@ -189,7 +165,7 @@ impl Ceremony {
                 messages: for_node(&messages, node)?,
             };
             let answer = network.advance(node, request).await?;
-            write_whole(&path, &answer.encode_to_vec())?;
+            self.said.keep(round, node, &answer)?;
         }
         Ok(())
     }
@@ -215,9 +191,9 @@ impl Ceremony {
         let plan = self.plan(network, bundle, now)?;
         let mut transcript = Vec::new();
         for round in 0..ROUNDS {
-            transcript.extend(self.messages(round)?);
+            transcript.extend(self.said.messages::<AdvanceKeygenResponse>(round)?);
         }
-        let last = self.answers(ROUNDS)?;
+        let last = self.said.answers::<AdvanceKeygenResponse>(ROUNDS)?;
         let agreed = Conclusion::collect(&plan, &transcript).map_err(failed)?;
         let record = merge::<pb::KeyRecord>(last.iter().map(|a| a.key_record.as_ref()))?;
         agreed
@@ -227,8 +203,8 @@ impl Ceremony {
         agreed
             .check_share_epoch(&plan, epoch.message())
             .map_err(failed)?;
-        file::write(&self.folder.join(KEY_RECORD), record.raw())?;
-        file::write(&self.folder.join(SHARE_EPOCH), epoch.raw())?;
+        file::write(&self.said.folder().join(KEY_RECORD), record.raw())?;
+        file::write(&self.said.folder().join(SHARE_EPOCH), epoch.raw())?;
         Ok(Made {
             key_id: agreed.key_id(&plan),
             threshold: u32::from(plan.threshold()),
@@ -266,74 +242,4 @@ impl Ceremony {
             )
         })
     }
-
-    fn answer_file(&self, round: u32, node: &str) -> PathBuf {
-        self.folder.join(format!("round-{round}-{node}.bin"))
-    }
-
-    fn answers(&self, round: u32) -> Result<Vec<AdvanceKeygenResponse>> {
-        let nodes = self.descriptor().nodes.iter();
-        let read = |node: &String| {
-            let path = self.answer_file(round, node);
-            let bytes = std::fs::read(&path).map_err(|e| Failure::io("read", &path, &e))?;
-            AdvanceKeygenResponse::decode(bytes.as_slice()).map_err(|error| {
-                Failure::because(
-                    "CEREMONY",
-                    format_args!("{} is damaged", path.display()),
-                    &error,
-                )
-            })
-        };
-        nodes.map(read).collect()
-    }
-
-    fn messages(&self, round: u32) -> Result<Vec<pb::SignedStatement>> {
-        let answers = self.answers(round)?.into_iter();
-        Ok(answers.flat_map(|answer| answer.messages).collect())
-    }
-}
-
-/// Broadcasts and what is addressed to the node, sorted by sender.
-fn for_node(messages: &[pb::SignedStatement], node: &str) -> Result<Vec<pb::SignedStatement>> {
-    let mut chosen = Vec::with_capacity(messages.len());
-    for message in messages {
-        let inner = pb::CeremonyMessage::decode(message.statement.as_slice()).map_err(|error| {
-            Failure::because("CEREMONY", "a node sent no ceremony message", &error)
-        })?;
-        if inner.receiver.is_empty() || inner.receiver == node {
-            chosen.push((inner.sender, message.clone()));
-        }
-    }
-    chosen.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(chosen.into_iter().map(|(_, message)| message).collect())
-}
-
-/// One statement that every node has signed alone, with all of the signatures.
-fn merge<'a, M: Statement + Clone>(
-    copies: impl Iterator<Item = Option<&'a pb::SignedStatement>>,
-) -> Result<Signed<M>> {
-    let differ = || {
-        Failure::refused(
-            "CEREMONY",
-            format_args!(
-                "the nodes did not all sign the same {}: begin a new ceremony",
-                M::TYPE
-            ),
-        )
-    };
-    let mut merged: Option<pb::SignedStatement> = None;
-    for copy in copies {
-        let copy = copy.ok_or_else(differ)?;
-        match &mut merged {
-            None => merged = Some(copy.clone()),
-            Some(merged) if merged.statement == copy.statement => {
-                merged.signatures.extend(copy.signatures.iter().cloned());
-            }
-            Some(_) => return Err(differ()),
-        }
-    }
-    let mut merged = merged.ok_or_else(differ)?;
-    merged.signatures.sort_by(|a, b| a.signer.cmp(&b.signer));
-    Signed::decode(merged)
-        .map_err(|error| Failure::because("CEREMONY", "a node's statement is refused", &error))
 }

@@ -9,7 +9,9 @@ pub(crate) mod file;
 mod keys;
 pub(crate) mod network;
 mod people;
+pub(crate) mod reshare;
 pub(crate) mod rules;
+pub(crate) mod transcript;
 pub(crate) mod view;
 
 use std::path::Path;

@@ -3,14 +3,15 @@
 use core::time::Duration;
 
 use greffe_api::escrow::{
-    ActivateRequest, AdvanceKeygenRequest, AdvanceKeygenResponse, GetStatusRequest,
-    GetStatusResponse,
+    ActivateRequest, AdvanceKeygenRequest, AdvanceKeygenResponse, AdvanceReshareRequest,
+    AdvanceReshareResponse, GetStatusRequest, GetStatusResponse, ProveShareRequest,
+    ProveShareResponse,
 };
 use greffe_api::relay::{GetTrustRequest, PublishStatementRequest};
 use greffe_client::Connection;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
-use greffe_envelope::trust::{Bundle, RootKey};
+use greffe_envelope::trust::{Bundle, RootKey, TrustError, TrustState};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
@@ -62,6 +63,44 @@ impl Network {
         let signed =
             Signed::<pb::TrustBundle>::decode(raw).map_err(|error| refused(chain(&error)))?;
         Bundle::verify(signed, self.root()).map_err(|error| refused(chain(&error)))
+    }
+
+    /// What the relay says is in force, every statement of it verified under the pinned root. Whether the log has it all is the
+    /// nodes' to see: what is drafted from this is refused by them when it is not.
+    pub(crate) async fn trust(&self) -> Result<TrustState> {
+        let answer = self.0.directory()?.get_trust(GetTrustRequest {}).await;
+        let answer = answer
+            .map_err(|status| Failure::status("asking the relay", &status))?
+            .into_inner();
+        let refused = |error: TrustError| {
+            Failure::unverified(
+                "NOT_TRUSTED",
+                format_args!(
+                    "what the relay says is in force does not hold ({}): see that the connection names the right root and relay",
+                    chain(&error)
+                ),
+            )
+        };
+        let bundle = answer.bundle.unwrap_or_default();
+        let mut trust = TrustState::new(self.root().clone(), bundle).map_err(refused)?;
+        for older in &answer.older_bundles {
+            trust.recall(older, 0).map_err(refused)?;
+        }
+        // What supersedes comes before what is superseded.
+        let statements = [
+            answer.key_records,
+            answer.share_epochs,
+            answer.disclosures,
+            answer.superseded_disclosures,
+            answer.retirements,
+        ];
+        for logged in statements.into_iter().flatten() {
+            let statement = logged.statement.unwrap_or_default();
+            trust
+                .recall(&statement, logged.log_index)
+                .map_err(refused)?;
+        }
+        Ok(trust)
     }
 
     /// Has a statement logged and brought into force; gives its place in the log.
@@ -137,6 +176,29 @@ impl Network {
                 &status,
             )
         })
+    }
+
+    /// One step of a resharing at one node.
+    pub(crate) async fn reshare(
+        &self,
+        node: &str,
+        request: AdvanceReshareRequest,
+    ) -> Result<AdvanceReshareResponse> {
+        let round = request.round;
+        let answer = within(self.0.escrow(node)?.advance_reshare(request)).await;
+        answer.map_err(|status| {
+            Failure::status(format_args!("resharing, round {round}, at {node}"), &status)
+        })
+    }
+
+    /// Has a node prove that it holds its share.
+    pub(crate) async fn prove_share(
+        &self,
+        node: &str,
+        request: ProveShareRequest,
+    ) -> Result<ProveShareResponse> {
+        let answer = within(self.0.escrow(node)?.prove_share(request)).await;
+        answer.map_err(|status| Failure::status(format_args!("{node} proves nothing"), &status))
     }
 
     /// How a node stands.

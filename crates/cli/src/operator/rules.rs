@@ -8,12 +8,14 @@ use greffe_envelope::pb;
 use greffe_envelope::statement::{Signed, Statement};
 use greffe_envelope::trust::{
     Bundle, ROOT, RootKey, Trust, TrustError, verify_disclosure, verify_key_record,
+    verify_key_retirement,
 };
 use greffe_policy::ApprovalRule;
 use greffe_service_kit::checkpoint::{log_verifier, quorum};
 use greffe_types::Millis;
 
 use super::file::wrong_tenant;
+use super::reshare;
 use crate::fail::{Failure, Result, chain};
 
 /// How long a change of the nodes stands before the root signs it.
@@ -34,6 +36,11 @@ pub(crate) struct Signer<'a> {
     pub(crate) bundles: &'a [Bundle],
     /// The highest threshold of the keys that the present nodes hold, 0 before there is a key; wanted when nodes or log change.
     pub(crate) threshold: Option<usize>,
+    /// Record and share epoch in force of the journaling key, for what is said of one that there is.
+    pub(crate) journal: Option<(
+        &'a Signed<pb::KeyRecord>,
+        Option<&'a Signed<pb::ShareEpoch>>,
+    )>,
     /// This machine's clock.
     pub(crate) now: Millis,
 }
@@ -50,11 +57,13 @@ impl Signer<'_> {
         match raw.r#type.as_str() {
             pb::TrustBundle::TYPE => self.bundle(decode(raw)?),
             pb::KeygenDescriptor::TYPE => self.descriptor(decode(raw)?),
+            pb::ReshareDescriptor::TYPE => self.resharing(decode(raw)?),
+            pb::KeyRetirement::TYPE => self.retirement(decode(raw)?),
             pb::KeyRecord::TYPE => self.record(decode(raw)?),
             pb::Disclosure::TYPE => self.disclosure(decode(raw)?),
             _ => Err(Failure::refused(
                 "NOT_THE_ROOTS",
-                "a root signs trust bundles, ceremony descriptors, key records and disclosures only; share epochs are the nodes' alone",
+                "a root signs trust bundles, ceremony descriptors, key records, disclosures and retirements only; share epochs are the nodes' alone",
             )),
         }
     }
@@ -162,6 +171,47 @@ impl Signer<'_> {
         Plan::check(&signed, self.root.as_bytes(), bundle.message(), self.now)
             .map_err(|error| malformed("ceremony descriptor")(error))?;
         Ok(signed.into_raw())
+    }
+
+    fn resharing(&self, draft: Signed<pb::ReshareDescriptor>) -> Result<pb::SignedStatement> {
+        self.own(&draft.tenant)?;
+        let bundle = self.current()?;
+        let (record, Some(epoch)) = self.of_key()? else {
+            return Err(Failure::usage(
+                "SHARE_EPOCH_MISSING",
+                "a resharing cannot be judged without the share epoch that it leaves: name it with --share-epoch, as it lies beside the draft",
+            ));
+        };
+        let signed = self.signed(draft);
+        let root = self.root.as_bytes();
+        reshare::plan(&signed, root, record, epoch, bundle.message(), self.now)?;
+        Ok(signed.into_raw())
+    }
+
+    /// The archive has said that it holds nothing of the key: that is the last thing that is ever looked at before its shares are
+    /// destroyed.
+    fn retirement(&self, draft: Signed<pb::KeyRetirement>) -> Result<pb::SignedStatement> {
+        self.own(&draft.tenant)?;
+        self.current()?;
+        let (record, _) = self.of_key()?;
+        let signed = self.signed(draft);
+        let bundles: Vec<&Bundle> = self.bundles.iter().collect();
+        verify_key_retirement(&signed, record, self.root, &bundles)
+            .map_err(malformed("retirement"))?;
+        Ok(signed.into_raw())
+    }
+
+    /// The record that the root has signed before, and the share epoch at hand.
+    fn of_key(&self) -> Result<(&Signed<pb::KeyRecord>, Option<&Signed<pb::ShareEpoch>>)> {
+        let (record, epoch) = self.journal.ok_or_else(|| {
+            Failure::usage(
+                "KEY_RECORD_MISSING",
+                "this cannot be judged without the key's record: name it with --key-record, as it lies beside the draft",
+            )
+        })?;
+        let bundles: Vec<&Bundle> = self.bundles.iter().collect();
+        verify_key_record(record, self.root, &bundles).map_err(malformed("key record"))?;
+        Ok((record, epoch))
     }
 
     fn record(&self, draft: Signed<pb::KeyRecord>) -> Result<pb::SignedStatement> {
@@ -405,6 +455,7 @@ mod tests {
             root,
             bundles,
             threshold: Some(2),
+            journal: None,
             now: NOW,
         }
     }

@@ -45,6 +45,8 @@ impl View {
             pb::TrustBundle::TYPE => serde_json::to_value(Draft::new(&decode(raw)?))
                 .map_err(|e| Failure::because("OUTPUT", "the bundle cannot be shown", &e))?,
             pb::KeygenDescriptor::TYPE => descriptor(&decode(raw)?),
+            pb::ReshareDescriptor::TYPE => resharing(&decode(raw)?),
+            pb::KeyRetirement::TYPE => retirement(&decode(raw)?)?,
             pb::KeyRecord::TYPE => record(&decode(raw)?),
             pb::ShareEpoch::TYPE => epoch(&decode(raw)?),
             pb::Disclosure::TYPE => disclosure(&decode(raw)?)?,
@@ -53,7 +55,7 @@ impl View {
                     "STATEMENT_KIND",
                     format_args!(
                         "{:?} is nothing that a tenant's root signs: name a trust bundle, ceremony descriptor, key record, share \
-                         epoch or disclosure",
+                         epoch, disclosure or retirement",
                         one_line(other)
                     ),
                 ));
@@ -136,6 +138,23 @@ fn descriptor(d: &pb::KeygenDescriptor) -> Value {
         "not_after": time(d.not_after), "threshold": d.threshold, "nodes": d.nodes.join(", "),
         "bundle_version": d.bundle_version, "purpose": d.purpose, "expiry": time(d.expiry), "notices": notices(&d.notices),
     })
+}
+
+fn resharing(d: &pb::ReshareDescriptor) -> Value {
+    let dealers: Vec<String> = d.dealers.iter().map(u32::to_string).collect();
+    json!({
+        "tenant": d.tenant, "session": to_hex(&d.session), "key_id": to_hex(&d.key_id), "previous": to_hex(&d.previous),
+        "threshold": d.threshold, "nodes": d.nodes.join(", "), "dealers": dealers.join(", "), "expiry": time(d.expiry),
+    })
+}
+
+fn retirement(r: &pb::KeyRetirement) -> Result<Value> {
+    let raw = r.unused.clone().unwrap_or_default();
+    let unused = decode::<pb::KeyUnused>(&raw)?;
+    Ok(json!({
+        "tenant": r.tenant, "key_id": to_hex(&r.key_id), "record": to_hex(&r.key_record), "at": time(r.at),
+        "unused": { "key_id": to_hex(&unused.key_id), "record": to_hex(&unused.key_record), "at": time(unused.at) },
+    }))
 }
 
 fn record(r: &pb::KeyRecord) -> Value {

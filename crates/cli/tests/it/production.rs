@@ -168,7 +168,7 @@ impl Install {
              speak=\"--identity desk/users --connection $connection\"\n\
              field() {{ sed \"s/.*\\\"$1\\\": *\\\"\\([^\\\"]*\\)\\\".*/\\1/\"; }}\n\
              as() {{\n\
-               case $1 in auditor) set ada ;; principal) set rita ;; compliance) set carl ;; reader) set eve ;; esac\n\
+               case $1 in auditor) set ada ;; principal) set rita ;; compliance) set carl ;; reader) set eve ;; records) set mark ;; esac\n\
                echo \"--as $1 --connection $connection --identity people/$1\"\n\
              }}\n"
         );

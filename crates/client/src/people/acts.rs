@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use super::{Page, People};
 use crate::client::random;
-use crate::error::Result;
+use crate::error::{ClientError, Result};
 
 impl People {
     /// Signs an act without bringing it; a second person signs the same bytes with their own client.
@@ -81,6 +81,23 @@ impl People {
         });
         let answer = answer.await?;
         Ok(Page::new(answer.matters, answer.next_page_token))
+    }
+
+    /// The archive's word that nothing is left which a journaling key opens: half of what retires the key.
+    ///
+    /// # Errors
+    /// [`crate::ClientError`].
+    pub async fn confirm_key_unused(&self, key_id: &Digest) -> Result<pb::SignedStatement> {
+        let archive = self.archive()?;
+        let request = api::ConfirmKeyUnusedRequest {
+            key_id: key_id.to_vec(),
+        };
+        let answer = self.unary("ConfirmKeyUnused", request, |request| {
+            let mut archive = archive.clone();
+            async move { archive.confirm_key_unused(request).await }
+        });
+        let unused = answer.await?.unused;
+        unused.ok_or(ClientError::Answer("no statement on the key"))
     }
 
     /// Places a hold on everything that a query finds, now and later; gives its id.

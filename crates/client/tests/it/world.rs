@@ -244,6 +244,20 @@ impl Node {
 
 #[tonic::async_trait]
 impl EscrowService for Node {
+    async fn advance_reshare(
+        &self,
+        _: Request<escrow_api::AdvanceReshareRequest>,
+    ) -> Result<Response<escrow_api::AdvanceReshareResponse>, Status> {
+        Err(Status::unimplemented("no resharing"))
+    }
+
+    async fn prove_share(
+        &self,
+        _: Request<escrow_api::ProveShareRequest>,
+    ) -> Result<Response<escrow_api::ProveShareResponse>, Status> {
+        Err(Status::unimplemented("no drill"))
+    }
+
     async fn advance_keygen(
         &self,
         _: Request<escrow_api::AdvanceKeygenRequest>,

@@ -21,6 +21,7 @@ mod generation;
 pub(crate) mod members;
 mod plan;
 pub(crate) mod poly;
+mod proof;
 pub(crate) mod share;
 
 pub use conclusion::Conclusion;
@@ -30,4 +31,5 @@ pub use generation::KeyGeneration;
 pub use members::{Member, Members, NodeIdentity};
 pub use plan::Plan;
 pub use poly::PointBytes;
+pub use proof::{ShareProofError, prove_share, prove_with_salt, verify_share_proof};
 pub use share::{NodeShare, ShareError, ShareInfo, key_id};

@@ -47,7 +47,7 @@ pub fn verify_range(
 }
 
 /// Signed by exactly one receipt key, valid at the instant that the statement names.
-fn signed_by_archive<M: Statement>(
+pub(super) fn signed_by_archive<M: Statement>(
     signed: &Signed<M>,
     tenant: &str,
     at: Millis,

@@ -7,7 +7,7 @@ use greffe_types::{Digest, Millis};
 
 use super::{
     Bundle, RootKey, Trust, TrustError, VerifiedDisclosure, VerifiedEpoch, verify_device_cert,
-    verify_disclosure, verify_key_record, verify_share_epoch,
+    verify_disclosure, verify_key_record, verify_key_retirement, verify_share_epoch,
 };
 use crate::pb;
 use crate::statement::{Signed, Statement as _};
@@ -45,6 +45,7 @@ enum Change {
     Record(Box<Record>),
     Epoch(Box<Epoch>),
     Disclosure(Arc<VerifiedDisclosure>),
+    Retirement(Digest, Box<Signed<pb::KeyRetirement>>),
 }
 
 /// A line of disclosures: later ones of the same mode and standing order supersede earlier ones.
@@ -59,6 +60,9 @@ pub struct TrustState {
     bundles: BTreeMap<u64, Arc<Bundle>>,
     records: HashMap<Digest, Record>,
     epochs: HashMap<Digest, Epoch>,
+    /// Share epochs that later ones took the place of, by key, in their order.
+    past_epochs: HashMap<Digest, Vec<Signed<pb::ShareEpoch>>>,
+    retirements: HashMap<Digest, Signed<pb::KeyRetirement>>,
     disclosures: HashMap<Digest, Arc<VerifiedDisclosure>>,
     current: HashMap<Line, Arc<VerifiedDisclosure>>,
     indices: HashMap<Digest, u64>,
@@ -77,6 +81,8 @@ impl TrustState {
             bundle,
             records: HashMap::new(),
             epochs: HashMap::new(),
+            past_epochs: HashMap::new(),
+            retirements: HashMap::new(),
             disclosures: HashMap::new(),
             current: HashMap::new(),
             indices: HashMap::new(),
@@ -108,12 +114,17 @@ impl TrustState {
             }
             Some(Change::Epoch(epoch)) => {
                 if let Ok(key) = Digest::try_from(epoch.signed.key_id.as_slice()) {
-                    self.epochs.insert(key, *epoch);
+                    let past = self.epochs.insert(key, *epoch);
+                    let all = self.past_epochs.entry(key).or_default();
+                    all.extend(past.map(|past| past.signed));
                 }
             }
             Some(Change::Disclosure(disclosure)) => {
                 self.disclosures.insert(digest, disclosure.clone());
                 self.current.insert(line(disclosure.message()), disclosure);
+            }
+            Some(Change::Retirement(key_id, retirement)) => {
+                self.retirements.insert(key_id, *retirement);
             }
         }
         Ok(applied)
@@ -202,6 +213,7 @@ impl TrustState {
             pb::KeyRecord::TYPE => self.examine_record(statement),
             pb::ShareEpoch::TYPE => self.examine_epoch(statement),
             pb::Disclosure::TYPE => self.examine_disclosure(statement),
+            pb::KeyRetirement::TYPE => self.examine_retirement(statement),
             _ => return Ok(None),
         }
         .map(|change| match change {
@@ -247,10 +259,8 @@ impl TrustState {
         if self.indices.contains_key(&signed.digest()) {
             return Ok(None);
         }
-        let record = self
-            .records
-            .get(&key_id)
-            .ok_or_else(|| TrustError::Unknown("journaling key", key_id.to_string()))?;
+        let record = self.known_record(&key_id)?;
+        self.check_not_retired(&key_id)?;
         let verified = verify_share_epoch(
             &signed,
             record.signed.message(),
@@ -273,7 +283,50 @@ impl TrustState {
             verified.check_follows(current.message(), &current.digest())?;
         }
         self.check_logged(&verified)?;
+        for key in verified.keys() {
+            self.check_not_retired(key.key_id())?;
+        }
         Ok(Some(Change::Disclosure(Arc::new(verified))))
+    }
+
+    /// A key is retired once, for ever, and only when nobody is told any more that it is used.
+    fn examine_retirement(
+        &self,
+        statement: &pb::SignedStatement,
+    ) -> Result<Option<Change>, TrustError> {
+        let signed = Signed::<pb::KeyRetirement>::decode(statement.clone())?;
+        let key_id =
+            Digest::try_from(signed.key_id.as_slice()).map_err(|_| TrustError::Field("key_id"))?;
+        if let Some(known) = self.retirements.get(&key_id) {
+            return if known.digest() == signed.digest() {
+                Ok(None)
+            } else {
+                Err(TrustError::Retired(key_id))
+            };
+        }
+        let record = &self.known_record(&key_id)?.signed;
+        verify_key_retirement(&signed, record, &self.root, &self.all_bundles())?;
+        let named = |disclosure: &Arc<VerifiedDisclosure>| {
+            let mut keys = disclosure.keys().iter();
+            keys.any(|key| *key.key_id() == key_id)
+        };
+        if self.current.values().any(named) {
+            return Err(TrustError::InUse(key_id));
+        }
+        Ok(Some(Change::Retirement(key_id, Box::new(signed))))
+    }
+
+    fn known_record(&self, key_id: &Digest) -> Result<&Record, TrustError> {
+        let known = self.records.get(key_id);
+        known.ok_or_else(|| TrustError::Unknown("journaling key", key_id.to_string()))
+    }
+
+    fn check_not_retired(&self, key_id: &Digest) -> Result<(), TrustError> {
+        if self.retirements.contains_key(key_id) {
+            Err(TrustError::Retired(*key_id))
+        } else {
+            Ok(())
+        }
     }
 
     fn verified_disclosure(
@@ -383,6 +436,25 @@ impl TrustState {
     /// The statement of the share epoch in force for a journaling key.
     pub fn share_epoch_statement(&self, key_id: &Digest) -> Option<&Signed<pb::ShareEpoch>> {
         self.epochs.get(key_id).map(|epoch| &epoch.signed)
+    }
+
+    /// Every share epoch of a journaling key in its order, the one in force last: whoever begins anew needs all of them.
+    pub fn share_epoch_statements(
+        &self,
+        key_id: &Digest,
+    ) -> impl Iterator<Item = &Signed<pb::ShareEpoch>> {
+        let past = self.past_epochs.get(key_id).into_iter().flatten();
+        past.chain(self.share_epoch_statement(key_id))
+    }
+
+    /// The retirement of a journaling key, if it is retired.
+    pub fn retirement(&self, key_id: &Digest) -> Option<&Signed<pb::KeyRetirement>> {
+        self.retirements.get(key_id)
+    }
+
+    /// Every retirement, in no order.
+    pub fn retirements(&self) -> impl Iterator<Item = &Signed<pb::KeyRetirement>> {
+        self.retirements.values()
     }
 
     /// Where the log has a statement that was taken in, by the digest of its bytes.

@@ -363,6 +363,10 @@ fn a_share_epoch_follows_the_one_before() {
             assert_eq!(state.recall(statement, index).unwrap(), expected);
         }
     }
+    // And whoever begins anew is given all of them.
+    let all = state.share_epoch_statements(key.key_id());
+    let digests = [first_signed.digest(), second_signed.digest()];
+    assert!(all.map(Signed::digest).eq(digests));
     // Somebody else's holders only: the old quorum did not agree.
     let outsider = {
         let mut bundle = bundle_message(&[signer(90), signer(91)]);
@@ -532,7 +536,7 @@ fn disclosures_never_go_back() {
 #[test]
 fn receipts_verify_under_a_key_valid_then() {
     let world = world();
-    let entry = greffe_types::Digest::new([1; 32]);
+    let entry = Digest::new([1; 32]);
     let start = crate::chain::ChainState::start(ConversationId::new([5; 16]));
     let next = start.next(&entry);
     let message = pb::Receipt {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use ed25519_dalek::SigningKey;
 use greffe_envelope::ceremony::{
-    Conclusion, KeyGeneration, NodeIdentity, NodeShare, Plan, ShareHolders,
+    Conclusion, KeyGeneration, NodeIdentity, NodeShare, Plan, ShareHolders, prove_with_salt,
 };
 use greffe_envelope::opening::HybridSecretKey;
 use greffe_envelope::pb;
@@ -18,6 +18,9 @@ use super::json::{Json as _, hex};
 use super::keys::Seeded;
 
 const NOW: Millis = Millis::new(1_000);
+/// Of every proof that a share is held.
+const SALT: [u8; 32] = [7; 32];
+const NONCE: [u8; 32] = [9; 32];
 
 /// A tenant's root and nodes.
 struct World {
@@ -193,20 +196,19 @@ impl World {
         shares: &[NodeShare],
         epoch: &Signed<pb::ShareEpoch>,
     ) -> Value {
-        let nodes =
-            shares
-                .iter()
-                .zip(&self.nodes)
-                .zip(&self.channels)
-                .map(|((share, node), channel)| {
-                    json!({
-                        "name": node.name,
-                        "verifying_key": hex(node.signing_key.verifying_key().to_bytes()),
-                        "channel_seed": hex(channel),
-                        "channel_key": hex(node.channel_key.public_key()),
-                        "stored_share": hex(share.to_bytes().as_slice()),
-                    })
-                });
+        let nodes = shares.iter().zip(&self.nodes).zip(&self.channels).map(
+            |((share, node), channel)| {
+                json!({
+                    "name": node.name,
+                    "verifying_key": hex(node.signing_key.verifying_key().to_bytes()),
+                    "channel_seed": hex(channel),
+                    "channel_key": hex(node.channel_key.public_key()),
+                    "stored_share": hex(share.to_bytes().as_slice()),
+                    "proof_salt": hex(SALT),
+                    "proof": prove_with_salt(share, &node.name, &NONCE, NOW, &SALT).unwrap().json(),
+                })
+            },
+        );
         json!({
             "kind": kind,
             "nodes": nodes.collect::<Vec<_>>(),

@@ -147,4 +147,8 @@ fields! {
     }
     CeremonyMessage { session, round, sender, receiver, payload }
     ReshareDescriptor { tenant, session, key_id, previous, threshold, nodes, dealers, expiry }
+    ShareProof { tenant, key_id, share_epoch, index, node, nonce, at, commitment, response }
+    KeyUnused { tenant, key_id, key_record, at }
+    KeyRetirement { tenant, key_id, key_record, at, unused }
+    ShareDestruction { tenant, node, key_id, share_epoch, cause, at }
 }

@@ -32,6 +32,7 @@ pub fn cases() -> Vec<Value> {
     cases.extend(make.archive());
     cases.extend(make.people());
     cases.extend(make.ceremonies());
+    cases.extend(make.shares());
     cases
 }
 
@@ -444,6 +445,50 @@ impl Maker {
             self.one(generation, "root"),
             self.one(message, "escrow-1"),
             self.one(resharing, "root"),
+        ]
+    }
+
+    /// What becomes of shares. Whether the proof is one is asked beside the ceremonies, where there are shares.
+    fn shares(&mut self) -> Vec<Value> {
+        let (key_id, key_record) = (self.digest(), self.digest());
+        let proof = pb::ShareProof {
+            tenant: "acme".into(),
+            key_id: key_id.clone(),
+            share_epoch: self.digest(),
+            index: 2,
+            node: "escrow-2".into(),
+            nonce: self.0.bytes(32),
+            at: AT,
+            commitment: self.0.bytes(33),
+            response: self.0.bytes(32),
+        };
+        let unused = pb::KeyUnused {
+            tenant: "acme".into(),
+            key_id: key_id.clone(),
+            key_record: key_record.clone(),
+            at: LATER,
+        };
+        let (unused, said) = self.signed(unused, &["archive"]);
+        let retirement = pb::KeyRetirement {
+            tenant: "acme".into(),
+            key_id: key_id.clone(),
+            key_record,
+            at: LATER,
+            unused: Some(unused),
+        };
+        let destruction = pb::ShareDestruction {
+            tenant: "acme".into(),
+            node: "escrow-2".into(),
+            key_id,
+            share_epoch: self.digest(),
+            cause: self.digest(),
+            at: LATER,
+        };
+        vec![
+            self.one(proof, "escrow-2"),
+            said,
+            self.one(retirement, "root"),
+            self.one(destruction, "escrow-2"),
         ]
     }
 }

@@ -424,10 +424,31 @@ pub static ARCHIVE_MONTHS_AHEAD: Gauge = Gauge::new(about(
     &[],
     "Months of records that have a partition, this one and those that follow it; on PostgreSQL",
 ));
+/// A node's openings.
+pub static ESCROW_OPENED: Counter = Counter::new(about(
+    "greffe.escrow.opened",
+    "{record}",
+    &[],
+    "Records that the node has counted as opened, each before its share was touched",
+));
+/// A node's openings.
+pub static ESCROW_CAPPED: Counter = Counter::new(about(
+    "greffe.escrow.capped",
+    "{record}",
+    &[],
+    "Records that the node refused to open because it had opened as many in an hour as it may",
+));
+/// A node's openings.
+pub static ESCROW_CAP: Gauge = Gauge::new(about(
+    "greffe.escrow.cap",
+    "{record}",
+    &[],
+    "Records that the node may open in an hour, by its settings",
+));
 
 static HISTOGRAMS: [&Histogram; 3] = [&CALLS, &TRANSACTIONS, &BATCHES];
 
-static COUNTERS: [&Counter; 11] = [
+static COUNTERS: [&Counter; 13] = [
     &QUEUE_REFUSED,
     &CERTIFICATE_RELOADS,
     &TELEMETRY_LOST,
@@ -439,9 +460,11 @@ static COUNTERS: [&Counter; 11] = [
     &ARCHIVE_RETENTION_ERRORS,
     &ARCHIVE_DISPOSITION_ERRORS,
     &ARCHIVE_SWEEP_ERRORS,
+    &ESCROW_OPENED,
+    &ESCROW_CAPPED,
 ];
 
-static GAUGES: [&Gauge; 13] = [
+static GAUGES: [&Gauge; 14] = [
     &ARCHIVE_MONTHS_AHEAD,
     &CERTIFICATE_NOT_AFTER,
     &LEASE_HELD,
@@ -455,6 +478,7 @@ static GAUGES: [&Gauge; 13] = [
     &AUDIT_UNPUBLISHED_LEAVES,
     &AUDIT_UNPUBLISHED_AGE,
     &AUDIT_WITNESS_AGE,
+    &ESCROW_CAP,
 ];
 
 /// Has the counters begin at zero: one that first shows as 1 has not grown, as far as an alert can see.

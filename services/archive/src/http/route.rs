@@ -42,7 +42,7 @@ const fn post(path: &'static str, service: &'static str, rpc: &'static str) -> R
 }
 
 /// Every route. RPCs that stream ciphertext are not among them.
-pub(super) const ROUTES: [Route; 10] = [
+pub(super) const ROUTES: [Route; 11] = [
     get("/v1/records", "ArchiveService", "SearchRecords"),
     get("/v1/records/{digest}", "ArchiveService", "GetRecord"),
     get(
@@ -52,6 +52,11 @@ pub(super) const ROUTES: [Route; 10] = [
     ),
     get("/v1/matters", "ArchiveService", "ListMatters"),
     get("/v1/reads", "ArchiveService", "ListReads"),
+    get(
+        "/v1/keys/{keyId}/unused",
+        "ArchiveService",
+        "ConfirmKeyUnused",
+    ),
     post("/v1/acts", "ArchiveService", "Act"),
     get("/v1/orders", "OrderService", "ListOrders"),
     post("/v1/orders", "OrderService", "FileOrder"),

@@ -14,6 +14,7 @@ mod records;
 mod refusal;
 mod rpc;
 mod signers;
+mod unused;
 
 use std::sync::Arc;
 
@@ -53,8 +54,8 @@ pub(crate) struct Person {
 pub(crate) enum About<'a> {
     /// Nothing in particular.
     Nothing,
-    /// A statement that the caller signed: its digest tells nobody anything.
-    Statement(&'a [u8; 32]),
+    /// What may be named to everybody: the digest of a statement that the caller signed, a journaling key.
+    Public(&'a [u8; 32]),
     /// Something to read: the log gets a commitment to it.
     Read(&'a [u8]),
 }
@@ -106,7 +107,7 @@ impl App {
             operation: operation.to_owned(),
             caller: format!("person:{}", person.name),
             subject: match about {
-                About::Statement(digest) => digest.to_vec(),
+                About::Public(digest) => digest.to_vec(),
                 About::Nothing | About::Read(_) => Vec::new(),
             },
         };
@@ -118,7 +119,7 @@ impl App {
                     bytes: bytes.get(..MAX_ASKED).unwrap_or(bytes),
                     salt: fresh()?,
                 }),
-                About::Nothing | About::Statement(_) => None,
+                About::Nothing | About::Public(_) => None,
             };
             self.write_and_wake("note_refusal", &[News::Outbox], async |conn| {
                 Ok(access::refused(conn, &self.scope, &id, refusal, subject).await?)

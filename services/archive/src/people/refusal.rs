@@ -39,6 +39,9 @@ rules! {
     ACT_STALE: FailedPrecondition, "the act was signed more than 30 days ago; sign it again";
     ACT_IN_THE_FUTURE: FailedPrecondition, "the act was signed ahead of the archive's clock";
     ACT_NONCE_REUSED: AlreadyExists, "the act's nonce belongs to another act; sign with a fresh one";
+    KEY_UNKNOWN: NotFound, "the log has no record of such a journaling key";
+    KEY_IN_PERIOD: FailedPrecondition, "the journaling key's period is not over for two hours yet: records may still come";
+    KEY_IN_USE: FailedPrecondition, "records are left that this key opens: a key is retired when the last of them has been disposed of";
     MATTER_UNKNOWN: NotFound, "there is no such matter";
     MATTER_CLOSED: FailedPrecondition, "the matter is closed";
     MATTER_EXISTS: AlreadyExists, "there is a matter of that id";

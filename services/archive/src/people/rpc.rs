@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::orders::{AttachmentStream, RecordStream};
 use super::refusal::CALLER_NOT_A_PERSON;
-use super::{About, Person, acts, matters, orders, range, reads, records};
+use super::{About, Person, acts, matters, orders, range, reads, records, unused};
 use crate::app::App;
 use crate::error::ArchiveError;
 
@@ -57,7 +57,7 @@ fn digest(statement: Option<&pb::SignedStatement>) -> Option<Digest> {
 impl<'a> About<'a> {
     const fn of(digest: &'a Option<Digest>) -> Self {
         match digest {
-            Some(digest) => Self::Statement(digest.as_bytes()),
+            Some(digest) => Self::Public(digest.as_bytes()),
             None => Self::Nothing,
         }
     }
@@ -111,6 +111,17 @@ impl ArchiveService for People {
         let digest = digest(request.acts.first());
         let work = acts::act(&self.0, &person, request);
         self.answer("Act", &person, About::of(&digest), work).await
+    }
+
+    async fn confirm_key_unused(
+        &self,
+        request: Request<api::ConfirmKeyUnusedRequest>,
+    ) -> Result<Response<api::ConfirmKeyUnusedResponse>, Status> {
+        let (person, request) = (person(&request)?, request.into_inner());
+        let key = request.key_id.as_slice().try_into().ok();
+        let about = key.map_or(About::Nothing, About::Public);
+        let work = unused::confirm(&self.0, &request);
+        self.answer("ConfirmKeyUnused", &person, about, work).await
     }
 
     async fn list_matters(

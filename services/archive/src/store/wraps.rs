@@ -68,6 +68,21 @@ pub async fn load(
     Ok(rows.into_iter().map(wrap).collect())
 }
 
+/// Whether any wrap of a journaling key is there. Asked when a key is retired, and at no other time: it reads the whole store.
+pub async fn is_used(
+    conn: impl Executor<'_>,
+    scope: &Scope,
+    key_id: &Digest,
+) -> sqlx::Result<bool> {
+    let found: Option<i64> =
+        sql::query_scalar("SELECT 1 FROM wraps WHERE tenant = $1 AND key_id = $2 LIMIT 1")
+            .bind(scope.tenant())
+            .bind(key_id.as_bytes().as_slice())
+            .fetch_optional(conn)
+            .await?;
+    Ok(found.is_some())
+}
+
 /// The MLS message of an envelope; none once destroyed.
 pub async fn mls_message(
     conn: impl Executor<'_>,

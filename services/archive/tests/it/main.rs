@@ -11,6 +11,7 @@ mod buckets;
 mod detached;
 mod ingest;
 mod ingest_refusals;
+mod key_unused;
 mod log;
 mod months;
 mod people;

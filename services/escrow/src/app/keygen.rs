@@ -263,6 +263,11 @@ fn check_node(plan: &Plan, node: &NodeIdentity, bundle: &Bundle) -> Result<(), R
             "the descriptor does not name this node at its index",
         ));
     }
+    check_keys(known, node)
+}
+
+/// The bundle has the keys that the node really holds.
+pub(super) fn check_keys(known: &pb::EscrowNode, node: &NodeIdentity) -> Result<(), Refusal> {
     if known.signing_key != node.signing_key.verifying_key().as_bytes()
         || known.channel_key != node.channel_key.public_key()
     {
@@ -275,7 +280,7 @@ fn check_node(plan: &Plan, node: &NodeIdentity, bundle: &Bundle) -> Result<(), R
 }
 
 /// Whether a session cannot go on after this.
-const fn ends(error: &CeremonyError) -> bool {
+pub(super) const fn ends(error: &CeremonyError) -> bool {
     !matches!(
         error,
         CeremonyError::NotAuthentic(_) | CeremonyError::NotOurs

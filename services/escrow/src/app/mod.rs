@@ -1,5 +1,7 @@
-//! Use cases of an escrow node: key generation, opening, its word on what is current, its standing.
+//! Use cases of an escrow node: key generation, resharing, opening, its word on what is current, its standing.
 
+pub mod destroy;
+pub mod drill;
 pub mod keygen;
 pub mod keys;
 pub mod log;
@@ -7,6 +9,7 @@ pub mod open;
 pub mod order;
 pub mod record;
 pub mod release;
+pub mod reshare;
 pub mod share;
 pub mod witness;
 
@@ -23,16 +26,18 @@ use greffe_api::escrow::{
 };
 use greffe_envelope::label::sha256;
 use greffe_envelope::pb;
+use greffe_envelope::pb::log_entry::Event;
 use greffe_envelope::statement::Signed;
 use greffe_service_kit::append::Appender;
 use greffe_service_kit::boot::{Boot, SharedTrust, StartError};
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::{Database, DbOptions, Migrations};
 use greffe_service_kit::secrets::Secrets;
+use greffe_service_kit::telemetry::metrics;
 use greffe_service_kit::tls::Channel;
 use greffe_types::Digest;
 use sqlx::migrate::Migrator;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub use keys::Keys;
 pub use witness::WitnessDesk;
@@ -68,6 +73,11 @@ pub struct Node {
     pub(crate) settings: EscrowConfig,
     audit: LogServiceClient<Channel>,
     sessions: Mutex<Sessions>,
+    reshares: Mutex<reshare::Sessions>,
+    /// One change of what shares are held at a time.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+    destroyed: Notify,
+    proofs: Mutex<drill::Given>,
     progress: watch::Sender<followed::Followed>,
 }
 
@@ -81,8 +91,13 @@ impl Node {
         secrets: &Secrets,
         settings: EscrowConfig,
     ) -> Result<Arc<Self>, StartError> {
+        metrics::ESCROW_CAP.set(settings.records_per_hour);
         let keys = Arc::new(Keys::load(boot.name(), secrets)?);
-        let options = DbOptions::default();
+        // What is deleted is a share.
+        let options = DbOptions {
+            secure_delete: true,
+            ..DbOptions::default()
+        };
         let (db, lease) = boot.database("escrow.db", &MIGRATIONS, options).await?;
         let scope = Scope {
             tenant: boot.tenant().clone(),
@@ -105,6 +120,10 @@ impl Node {
             appender: Appender::new(audit.clone(), boot.tenant()),
             audit: LogServiceClient::new(audit),
             sessions: Mutex::default(),
+            reshares: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            destroyed: Notify::new(),
+            proofs: Mutex::default(),
             keys,
             db,
             scope,
@@ -138,6 +157,7 @@ impl Node {
         let sealed = share::seal(self.keys.seal(), &finished.share)?;
         let (key_id, epoch) = (finished.share.key_id(), finished.share.share_epoch());
         let (scope, index, now) = (&self.scope, finished.share.index(), self.clock.now());
+        let _one = self.changing.lock().await;
         self.db
             .run_tx("keygen_share", async |tx: &mut Connection| {
                 shares::insert(tx, scope, &key_id, &epoch, index, &sealed, now).await?;
@@ -147,6 +167,23 @@ impl Node {
         self.locked(|sessions| sessions.forget(&finished));
         tracing::info!(%key_id, share_epoch = %epoch, index, "a share is sealed; the log will make it active");
         Ok(finished.response)
+    }
+
+    /// Has the log take an entry, and waits for as long as a caller may; its id makes a repetition the same entry.
+    pub(crate) async fn log_event(&self, id: [u8; 16], event: Event) -> Result<u64, Refusal> {
+        let unavailable = || {
+            Refusal::new(
+                Kind::Unavailable,
+                LOG_UNAVAILABLE,
+                "the log has not taken the entry in time; ask again",
+            )
+        };
+        let wait = Duration::from_millis(self.settings.log_wait_ms);
+        tokio::time::timeout(wait, self.appender.append_event(id, event))
+            .await
+            .map_err(|_| unavailable())?
+            .map(|appended| appended.index)
+            .map_err(|error| unavailable().because(error))
     }
 
     fn step(&self, request: AdvanceKeygenRequest) -> Result<Step, Refusal> {
@@ -229,10 +266,16 @@ impl Node {
     /// Refuses unless everything that a recent checkpoint covers is followed; asks the log for a newer one when the last is
     /// old.
     async fn catch_up(&self) -> Result<(), Refusal> {
-        let now = self.clock.now();
-        if self.log.is_current(now) {
+        if self.log.is_current(self.clock.now()) {
             return Ok(());
         }
+        self.catch_up_to_now().await
+    }
+
+    /// As [`Node::catch_up`], by a checkpoint that the log gives now: a copy of the database that is a minute old, and was put back,
+    /// believes itself current.
+    pub(crate) async fn catch_up_to_now(&self) -> Result<(), Refusal> {
+        let now = self.clock.now();
         let asked = self
             .audit
             .clone()
@@ -299,6 +342,13 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Node({})", self.keys.name())
     }
+}
+
+/// Id of a log entry that is made of a digest: the same for every attempt.
+pub(crate) fn log_id(digest: &Digest) -> [u8; 16] {
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest.as_bytes()[..16]);
+    id
 }
 
 /// Takes in again what the log had shown before the last stop.

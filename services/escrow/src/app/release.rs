@@ -1,4 +1,4 @@
-//! Answering for records under a released order. A share is touched in one function, and that one takes the permit.
+//! Answering for records under a released order. A share answers in one function, and that one takes the permit.
 //!
 //! ```text
 //! count      one transaction: no tombstone, ML-KEM ciphertext unused elsewhere, order's count, node's rate; begun
@@ -20,15 +20,16 @@ use greffe_envelope::label::{hash, lp};
 use greffe_envelope::opening::opened_event;
 use greffe_envelope::pb;
 use greffe_policy::{Permit, Release};
+use greffe_service_kit::telemetry::metrics;
 use greffe_types::{Digest, Millis};
 
 use super::order::CheckedOrder;
 use super::record::CheckedRecord;
 use super::share::unseal;
-use super::{Keys, Node};
+use super::{Keys, Node, log_id};
 use crate::error::{
-    Kind, LOG_UNAVAILABLE, NO_SHARE, ORDER_COUNT, RATE_LIMITED, RECORD_DISPOSED, Refusal,
-    WRAP_REUSED,
+    KEY_RETIRED, Kind, LOG_UNAVAILABLE, NO_SHARE, ORDER_COUNT, RATE_LIMITED, RECORD_DISPOSED,
+    Refusal, WRAP_REUSED,
 };
 use crate::rng::system;
 use crate::store::openings::{self, Opening};
@@ -102,6 +103,7 @@ impl Node {
                 count_all(tx, scope, &caps, slots).await
             })
             .await?;
+        measure(&slots);
         let sealed = self.sealed_shares(&slots).await?;
         let (keys, reader_key) = (self.keys.clone(), order.reader_key().to_vec());
         let slots =
@@ -127,6 +129,9 @@ impl Node {
         let trust = self.trust.read();
         let place = |record: CheckedRecord| {
             let key_id = record.context.key_id;
+            if trust.retirement(&key_id).is_some() {
+                return Err(retired(&key_id));
+            }
             let epoch = trust
                 .share_epoch(&key_id)
                 .ok_or_else(|| no_share(&key_id))?;
@@ -203,7 +208,15 @@ impl Node {
     }
 }
 
-/// The only function that touches a share. It cannot be called without the policy's permit, which it uses up; what it
+/// What the alerts on openings read.
+fn measure(slots: &[Slot]) {
+    let counted = slots.iter().flatten().filter(|work| work.stored.is_none());
+    metrics::ESCROW_OPENED.add(counted.count() as u64);
+    let capped = |slot: &&Slot| slot.as_ref().is_err_and(|no| no.reason() == RATE_LIMITED);
+    metrics::ESCROW_CAPPED.add(slots.iter().filter(capped).count() as u64);
+}
+
+/// The only function that opens with a share. It cannot be called without the policy's permit, which it uses up; what it
 /// answers for has been counted in the database.
 fn answer(
     permit: Permit<Release>,
@@ -362,12 +375,20 @@ fn entry_id(opening: &Opening, node: &str, sealed: bool) -> [u8; 16] {
             &lp(node.as_bytes()),
         ],
     );
-    let mut id = [0; 16];
-    id.copy_from_slice(&digest.as_bytes()[..16]);
-    id
+    log_id(&digest)
 }
 
-fn no_share(key_id: &Digest) -> Refusal {
+/// A key that is retired opens nothing, ever again.
+pub(super) fn retired(key_id: &Digest) -> Refusal {
+    Refusal::denied(
+        KEY_RETIRED,
+        format!(
+            "the key {key_id} is retired, and every share of it destroyed: nothing that was sealed to it can be opened"
+        ),
+    )
+}
+
+pub(super) fn no_share(key_id: &Digest) -> Refusal {
     Refusal::state(
         NO_SHARE,
         format!("the node holds no active share of the key {key_id}"),

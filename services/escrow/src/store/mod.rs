@@ -1,7 +1,9 @@
 //! SQL, one function a query. Functions that write take a connection inside a transaction.
 
+pub mod destructions;
 pub mod followed;
 pub mod openings;
+pub mod reshares;
 pub mod shares;
 pub mod statements;
 pub mod tombstones;

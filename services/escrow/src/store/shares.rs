@@ -49,6 +49,38 @@ pub async fn get(
     .await
 }
 
+/// Share epochs of a key that shares are held of.
+pub async fn epochs(
+    conn: impl Executor<'_>,
+    scope: &Scope,
+    key_id: &Digest,
+) -> sqlx::Result<Vec<Digest>> {
+    let rows: Vec<Vec<u8>> = sql::query_scalar(
+        "SELECT share_epoch FROM share WHERE tenant = $1 AND key_id = $2 ORDER BY share_epoch",
+    )
+    .bind(scope.tenant())
+    .bind(key_id.as_bytes().as_slice())
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|epoch| digest(epoch)).collect()
+}
+
+/// Destroys a share: its row is gone with the transaction.
+pub async fn delete(
+    conn: &mut Connection,
+    scope: &Scope,
+    key_id: &Digest,
+    share_epoch: &Digest,
+) -> sqlx::Result<()> {
+    sql::query("DELETE FROM share WHERE tenant = $1 AND key_id = $2 AND share_epoch = $3")
+        .bind(scope.tenant())
+        .bind(key_id.as_bytes().as_slice())
+        .bind(share_epoch.as_bytes().as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Key and share epoch of every share held.
 pub async fn list(conn: impl Executor<'_>, scope: &Scope) -> sqlx::Result<Vec<(Digest, Digest)>> {
     let rows: Vec<(Vec<u8>, Vec<u8>)> = sql::query_as(

@@ -11,11 +11,14 @@
 mod attack_order;
 mod attack_record;
 mod authority;
+mod drill;
 mod following;
 mod keygen;
 mod log;
 mod opening;
 mod records;
+mod reshare;
+mod retire;
 mod supervision;
 mod witness;
 mod world;

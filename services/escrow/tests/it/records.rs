@@ -299,6 +299,14 @@ pub(crate) async fn open(
     Ok(all)
 }
 
+/// The order of what a node is asked, and its reader's own key.
+pub(crate) fn reader_of(order: &OpenOrder) -> (Signed<pb::Order>, HybridSecretKey) {
+    let order = order.released.clone().unwrap().order.unwrap();
+    let order = Signed::<pb::Order>::decode(order).unwrap();
+    let key = reader_key(&order.reader);
+    (order, key)
+}
+
 /// The reason for which a node refuses an order.
 pub(crate) async fn order_refused(world: &World, order: &OpenOrder) -> String {
     let error = open(world, 0, order, vec![]).await.unwrap_err();

@@ -92,6 +92,7 @@ pub(crate) struct World {
 }
 
 /// The key that the nodes made.
+#[derive(Clone)]
 pub(crate) struct Journal {
     pub(crate) record: Signed<pb::KeyRecord>,
     pub(crate) epoch: Signed<pb::ShareEpoch>,
@@ -330,14 +331,23 @@ impl World {
 
     /// Makes a key, merges the signatures, and has the log show record, epoch and disclosure.
     pub(crate) async fn make_key(&self) -> Journal {
-        let ends = self.generate(self.descriptor()).await;
+        self.make_key_as(self.descriptor(), 1).await
+    }
+
+    /// The same by a descriptor, disclosed under a serial.
+    pub(crate) async fn make_key_as(
+        &self,
+        descriptor: pb::KeygenDescriptor,
+        serial: u64,
+    ) -> Journal {
+        let ends = self.generate(descriptor).await;
         let (records, epochs): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
         let mut record = Signed::<pb::KeyRecord>::decode(merge(records)).unwrap();
         record.add_signature(ROOT, &signer(1));
         let epoch = Signed::<pb::ShareEpoch>::decode(merge(epochs)).unwrap();
         self.publish(record.raw().clone());
         self.publish(epoch.raw().clone());
-        self.publish(self.disclosure(&record, 1).into_raw());
+        self.publish(self.disclosure(&record, serial).into_raw());
         self.caught_up().await;
         Journal {
             key: JournalKey::from_record(&record).unwrap(),
@@ -366,7 +376,7 @@ impl World {
 }
 
 /// One statement with everybody's signatures.
-fn merge(statements: Vec<pb::SignedStatement>) -> pb::SignedStatement {
+pub(crate) fn merge(statements: Vec<pb::SignedStatement>) -> pb::SignedStatement {
     let mut merged = statements[0].clone();
     merged.signatures = statements
         .iter()

@@ -33,8 +33,10 @@ pub struct TrustView {
     pub bundle_places: Vec<(u64, u64)>,
     /// Records of every key.
     pub key_records: Vec<(pb::SignedStatement, u64)>,
-    /// Newest share epoch of each key.
+    /// Every share epoch of each key, in their order.
     pub share_epochs: Vec<(pb::SignedStatement, u64)>,
+    /// Retirements of keys.
+    pub retirements: Vec<(pb::SignedStatement, u64)>,
 }
 
 impl App {
@@ -77,9 +79,13 @@ impl App {
                 let at = index(&record.digest());
                 view.key_records.push((record.raw().clone(), at));
             }
-            if let Some(epoch) = trust.share_epoch_statement(&key) {
+            for epoch in trust.share_epoch_statements(&key) {
                 let at = index(&epoch.digest());
                 view.share_epochs.push((epoch.raw().clone(), at));
+            }
+            if let Some(retirement) = trust.retirement(&key) {
+                let at = index(&retirement.digest());
+                view.retirements.push((retirement.raw().clone(), at));
             }
         }
         view
@@ -234,6 +240,7 @@ fn kind(statement: &pb::SignedStatement) -> Result<&'static str, RelayError> {
         pb::KeyRecord::TYPE,
         pb::ShareEpoch::TYPE,
         pb::Disclosure::TYPE,
+        pb::KeyRetirement::TYPE,
     ]
     .into_iter()
     .find(|kind| *kind == statement.r#type)
@@ -255,6 +262,11 @@ fn row(statement: &pb::SignedStatement, log_index: u64) -> Result<StatementRow, 
         pb::ShareEpoch::TYPE => {
             let epoch = Signed::<pb::ShareEpoch>::decode(statement.clone()).map_err(refused)?;
             (epoch.key_id.clone(), epoch.epoch)
+        }
+        pb::KeyRetirement::TYPE => {
+            let retirement =
+                Signed::<pb::KeyRetirement>::decode(statement.clone()).map_err(refused)?;
+            (retirement.key_id.clone(), 0)
         }
         _ => {
             let disclosure =

@@ -139,6 +139,7 @@ fn trust(view: TrustView) -> api::GetTrustResponse {
         disclosures: logged(view.disclosures),
         key_records: logged(view.key_records),
         share_epochs: logged(view.share_epochs),
+        retirements: logged(view.retirements),
     }
 }
 

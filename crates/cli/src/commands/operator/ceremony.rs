@@ -1,20 +1,24 @@
-//! `greffe operator ceremony`: the escrow nodes generate a journaling key.
+//! `greffe operator ceremony`: the escrow nodes generate a journaling key, or share one anew.
 
 use core::time::Duration;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use greffe_envelope::statement::Signed;
+use greffe_envelope::pb;
+use greffe_envelope::statement::{Signed, Statement as _};
 use greffe_service_kit::clock::{Clock as _, SystemClock};
 use greffe_types::{Digest, Millis};
 use serde::Serialize;
 
 use super::super::form::{duration, instant, time};
 use super::bundle::pack;
+use super::reshare::{self, Reshare};
 use super::{Anchors, Reach, newest};
 use crate::fail::Result;
-use crate::operator::ceremony::{Ceremony, KEY_RECORD, ROUNDS, SHARE_EPOCH, Wanted, descriptor};
+use crate::operator::ceremony::{Ceremony, KEY_RECORD, SHARE_EPOCH, Wanted, descriptor};
 use crate::operator::file;
+use crate::operator::reshare::Resharing;
+use crate::operator::transcript::{self, ROUNDS};
 use crate::operator::view::View;
 use crate::output::{Output, print};
 
@@ -33,6 +37,9 @@ pub(super) struct CeremonyArguments {
 enum What {
     /// Draft what is to be made, for the root to sign.
     New(New),
+    /// Draft how a journaling key is to be shared anew, for the root to sign: fresh shares for the same nodes, for other ones, or
+    /// another number of them.
+    Reshare(Reshare),
     /// Begin a ceremony that the root has signed, or go on with it, to its end: each node is asked for what it has not yet
     /// answered. Interrupted, it is run again as it was.
     Start(Start),
@@ -79,7 +86,8 @@ struct New {
 struct Start {
     /// The descriptor that the root signed.
     descriptor: PathBuf,
-    /// Folder of the ceremony, new: every node's answers, and at the end `key-record.bin` and `share-epoch.bin`.
+    /// Folder of the ceremony, new: every node's answers, and at the end `key-record.bin` and `share-epoch.bin`; of a resharing the
+    /// latter alone is new.
     #[arg(long, value_name = "DIR")]
     state: PathBuf,
     #[command(flatten)]
@@ -139,9 +147,16 @@ pub(super) async fn run(arguments: CeremonyArguments, output: Output) -> Result<
     let now = SystemClock.now();
     match arguments.what {
         What::New(new) => draft(new, now, output),
+        What::Reshare(wanted) => reshare::draft(wanted, now, output).await,
         What::Start(start) => {
             let network = start.reach.network()?;
             let descriptor = file::read(&start.descriptor)?;
+            if descriptor.r#type == pb::ReshareDescriptor::TYPE {
+                let trust = network.trust().await?;
+                let resharing = Resharing::begin(&start.state, &descriptor, &trust)?;
+                let made = resharing.run(&network, &trust, now).await?;
+                return reshare::report(&resharing, &start.state, Some(&made), output);
+            }
             let bundle = network.bundle().await?;
             let ceremony = Ceremony::begin(&start.state, &descriptor)?;
             let made = ceremony.run(&network, &bundle, now).await?;
@@ -149,6 +164,17 @@ pub(super) async fn run(arguments: CeremonyArguments, output: Output) -> Result<
         }
         What::Step(step) => {
             let network = step.reach.network()?;
+            if is_resharing(&step.state)? {
+                let trust = network.trust().await?;
+                let resharing = Resharing::open(&step.state)?;
+                resharing.step(&network, &trust, now).await?;
+                let made = if resharing.progress().0 > ROUNDS {
+                    Some(resharing.conclude(&trust)?)
+                } else {
+                    None
+                };
+                return reshare::report(&resharing, &step.state, made.as_ref(), output);
+            }
             let ceremony = Ceremony::open(&step.state)?;
             let bundle = network.bundle().await?;
             ceremony.step(&network, &bundle, now).await?;
@@ -159,10 +185,20 @@ pub(super) async fn run(arguments: CeremonyArguments, output: Output) -> Result<
             };
             report(&ceremony, &step.state, key, output)
         }
+        What::Status(status) if is_resharing(&status.state)? => reshare::report(
+            &Resharing::open(&status.state)?,
+            &status.state,
+            None,
+            output,
+        ),
         What::Status(status) => {
             report(&Ceremony::open(&status.state)?, &status.state, None, output)
         }
     }
+}
+
+fn is_resharing(state: &Path) -> Result<bool> {
+    Ok(transcript::descriptor(state)?.r#type == pb::ReshareDescriptor::TYPE)
 }
 
 fn draft(new: New, now: Millis, output: Output) -> Result<()> {

@@ -28,9 +28,9 @@ pub(super) struct Disclose {
     /// The key record, signed by the root and every node of the ceremony.
     #[arg(long, value_name = "FILE")]
     key_record: PathBuf,
-    /// The share epoch, signed by every node.
-    #[arg(long, value_name = "FILE")]
-    share_epoch: PathBuf,
+    /// The share epoch, signed by every node; of a key that was shared anew every one from the first, in their order.
+    #[arg(long, value_name = "FILE", required = true)]
+    share_epoch: Vec<PathBuf>,
     /// Policy pack.
     #[arg(long, value_name = "ID")]
     pack: String,
@@ -62,9 +62,18 @@ pub(super) fn run(arguments: &Disclose, output: Output) -> Result<()> {
     let record = file::read_as::<pb::KeyRecord>(&arguments.key_record)?;
     let key = verify_key_record(&record, &root, &all)
         .map_err(|error| refused("key record", chain(&error)))?;
-    let epoch = file::read_as::<pb::ShareEpoch>(&arguments.share_epoch)?;
-    verify_share_epoch(&epoch, record.message(), &key, None, &all)
-        .map_err(|error| refused("share epoch", chain(&error)))?;
+    let mut epoch = None;
+    for path in &arguments.share_epoch {
+        let next = file::read_as::<pb::ShareEpoch>(path)?;
+        let verified = verify_share_epoch(&next, record.message(), &key, epoch.as_ref(), &all);
+        epoch = Some(verified.map_err(|error| refused("share epoch", chain(&error)))?);
+    }
+    let epoch = epoch.ok_or_else(|| {
+        Failure::usage(
+            "SHARE_EPOCH_MISSING",
+            "name the key's share epoch with --share-epoch",
+        )
+    })?;
     let disclosed = Disclosed {
         bundle: newest(&bundles)?,
         pack: pack(&arguments.pack)?,

@@ -3,10 +3,13 @@
 mod bundle;
 mod ceremony;
 mod disclose;
+mod drill;
 mod edit;
 mod keys;
 mod nodes;
 mod publish;
+mod reshare;
+mod retire;
 mod sign;
 
 use std::path::PathBuf;
@@ -59,12 +62,16 @@ enum What {
     Sign(sign::Sign),
     /// Agree, as the operator of an escrow node, to a bundle that changes the nodes: signed with the node's key.
     Countersign(sign::Countersign),
-    /// Have the escrow nodes generate a journaling key.
+    /// Have the escrow nodes generate a journaling key, or share one anew.
     Ceremony(ceremony::CeremonyArguments),
     /// Draft what members are told of a journaling key: one disclosure for each mode of the policy pack.
     Disclose(disclose::Disclose),
     /// How each escrow node stands: how far it has followed the log, and which shares it holds.
     Nodes(nodes::Nodes),
+    /// Have every node prove that it still holds its share of each journaling key; nothing is opened.
+    Drill(drill::Drill),
+    /// Draft the end of a journaling key, when nothing is left that it opens: its shares are destroyed.
+    Retire(retire::Retire),
     /// Hand signed statements to the relay, which logs them, and wait until the nodes have found them there.
     Publish(publish::Publish),
 }
@@ -83,6 +90,8 @@ pub(crate) async fn run(arguments: OperatorArguments, output: Output) -> Result<
         What::Ceremony(arguments) => ceremony::run(arguments, output).await,
         What::Disclose(arguments) => disclose::run(&arguments, output),
         What::Nodes(arguments) => nodes::run(&arguments, output).await,
+        What::Drill(arguments) => drill::run(&arguments, output).await,
+        What::Retire(arguments) => retire::run(&arguments, output).await,
         What::Publish(arguments) => publish::run(&arguments, output).await,
     }
 }

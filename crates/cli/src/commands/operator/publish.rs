@@ -115,6 +115,7 @@ fn signed(raw: &pb::SignedStatement, root: &RootKey) -> core::result::Result<(),
         pb::TrustBundle::TYPE => by_root::<pb::TrustBundle>(raw, root),
         pb::KeyRecord::TYPE => by_root::<pb::KeyRecord>(raw, root),
         pb::Disclosure::TYPE => by_root::<pb::Disclosure>(raw, root),
+        pb::KeyRetirement::TYPE => by_root::<pb::KeyRetirement>(raw, root),
         _ => Ok(()),
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ed25519_dalek::SigningKey;
+use greffe_envelope::pb;
 use greffe_service_kit::clock::{Clock as _, SystemClock};
 use greffe_service_kit::secrets::Keystore;
 use greffe_service_kit::tls::Identity;
@@ -62,7 +63,7 @@ pub(super) fn show(arguments: &Show, output: Output) -> Result<()> {
     after_help = "Examples:\n  greffe operator sign bundle.toml --key root/root.key --out bundle.bin\n  greffe operator sign next.toml --key root/root.key --bundle bundle.bin --out next.bin\n  greffe operator sign key-record.bin --key root/root.key --bundle bundle.bin --out key-record.signed.bin"
 )]
 pub(super) struct Sign {
-    /// Draft or statement: trust bundle, ceremony descriptor, key record or disclosure.
+    /// Draft or statement: trust bundle, ceremony descriptor, key record, disclosure or retirement of a key.
     file: PathBuf,
     /// The root's private key.
     #[arg(long, value_name = "FILE")]
@@ -78,6 +79,12 @@ pub(super) struct Sign {
     /// prints it, 0 before there is a key. As many of them have to have agreed, and a majority in any case.
     #[arg(long, value_name = "COUNT")]
     threshold: Option<usize>,
+    /// For a resharing or retirement: the key's signed record, as it lies beside the draft.
+    #[arg(long, value_name = "FILE")]
+    key_record: Option<PathBuf>,
+    /// For a resharing: the share epoch that it leaves, as it lies beside the draft.
+    #[arg(long, value_name = "FILE")]
+    share_epoch: Option<PathBuf>,
     /// The digest that was compared on another machine: anything else is not signed.
     #[arg(long, value_name = "DIGEST")]
     digest: Option<Digest>,
@@ -125,11 +132,20 @@ pub(super) fn sign(arguments: &Sign, output: Output) -> Result<()> {
             ),
         ));
     }
+    let record = match &arguments.key_record {
+        Some(path) => Some(file::read_as::<pb::KeyRecord>(path)?),
+        None => None,
+    };
+    let epoch = match &arguments.share_epoch {
+        Some(path) => Some(file::read_as::<pb::ShareEpoch>(path)?),
+        None => None,
+    };
     let signer = Signer {
         key: &key,
         root: &root,
         bundles: &bundles,
         threshold: arguments.threshold,
+        journal: record.as_ref().map(|record| (record, epoch.as_ref())),
         now: SystemClock.now(),
     };
     let signed = signer.sign(raw)?;
@@ -137,11 +153,7 @@ pub(super) fn sign(arguments: &Sign, output: Output) -> Result<()> {
     report(&signed, &arguments.out, output)
 }
 
-fn report(
-    signed: &greffe_envelope::pb::SignedStatement,
-    out: &std::path::Path,
-    output: Output,
-) -> Result<()> {
+fn report(signed: &pb::SignedStatement, out: &std::path::Path, output: Output) -> Result<()> {
     let view = View::new(signed)?;
     let signed = Signed {
         kind: view.kind,
