@@ -309,7 +309,7 @@ impl Client {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
         let permit = self.0.cpu.clone().acquire_owned().await;
-        let done = tokio::task::spawn_blocking(move || {
+        let done = greffe_service_kit::blocking(move || {
             let _permit = permit;
             work()
         });

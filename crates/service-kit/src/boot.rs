@@ -26,6 +26,7 @@ use crate::health::{self, Guard, Health, Phase};
 use crate::ready::READY_FILE;
 use crate::secrets::{Keystore, Secrets, SecretsError};
 use crate::serve::{Authenticator, ServeError, Server};
+use crate::simulation;
 use crate::telemetry::{self, Origin, TelemetryError, metrics};
 use crate::tls::{self, ConnectError, Identity, SpiffeError, SpiffeId, TlsError, connect_lazy};
 
@@ -221,10 +222,12 @@ impl Boot {
             service: identity.id().name().to_owned(),
             tenant: config.tenant.to_string(),
         };
-        match telemetry::init(&config.log, &config.telemetry, &origin) {
-            // Several services of one process share its log.
-            Ok(()) | Err(TelemetryError::Twice) => {}
-            Err(error) => return Err(error.into()),
+        if !simulation::is_on() {
+            match telemetry::init(&config.log, &config.telemetry, &origin) {
+                // Several services of one process share its log.
+                Ok(()) | Err(TelemetryError::Twice) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         metrics::CERTIFICATE_NOT_AFTER.set(identity.not_after().try_into().unwrap_or(0));
         renew(&identity, config);

@@ -29,6 +29,7 @@ use tokio::sync::SetOnce;
 use tokio::time::timeout;
 
 use crate::errors::ServiceError;
+use crate::simulation::{self, Act, settled};
 use crate::telemetry;
 
 pub(crate) use errors::store_error;
@@ -103,7 +104,7 @@ impl Reader {
     /// The database's.
     pub async fn acquire(&self) -> sqlx::Result<Reading> {
         Ok(Reading(Connection::new(match &self.0 {
-            Pool::Sqlite(pool) => Held::Sqlite(pool.acquire().await?),
+            Pool::Sqlite(pool) => Held::Sqlite(settled(pool.acquire()).await?),
             Pool::Postgres(pool) => Held::Postgres(pool.acquire().await?),
         })))
     }
@@ -114,6 +115,12 @@ impl Reader {
     /// The database's.
     pub async fn begin(&self) -> sqlx::Result<Reading> {
         Ok(Reading(Connection::new(match &self.0 {
+            Pool::Sqlite(pool) if simulation::is_on() => {
+                let mut reading = Connection::new(Held::Sqlite(settled(pool.acquire()).await?));
+                settled(reading.run("BEGIN")).await?;
+                reading.open = true;
+                return Ok(Reading(reading));
+            }
             Pool::Sqlite(pool) => Held::SqliteSnapshot(pool.begin().await?),
             Pool::Postgres(pool) => Held::PostgresSnapshot(pool.begin_with(SNAPSHOT).await?),
         })))
@@ -143,6 +150,8 @@ impl DerefMut for Reading {
 pub struct Connection {
     held: Held,
     epoch: u64,
+    /// Under simulation: a transaction is open that ends with it.
+    open: bool,
 }
 
 #[derive(Debug)]
@@ -155,7 +164,11 @@ enum Held {
 
 impl Connection {
     const fn new(held: Held) -> Self {
-        Self { held, epoch: 0 }
+        Self {
+            held,
+            epoch: 0,
+            open: false,
+        }
     }
 
     /// Fencing epoch of the lease while this transaction runs: no take-over comes in between. What it writes carries it, and so
@@ -183,12 +196,43 @@ impl Connection {
     }
 
     fn close_on_drop(&mut self) {
+        if simulation::is_on() {
+            self.open = true;
+            return;
+        }
         match &mut self.held {
             Held::Sqlite(connection) => connection.close_on_drop(),
             Held::Postgres(connection) => connection.close_on_drop(),
             // They roll themselves back.
             Held::SqliteSnapshot(_) | Held::PostgresSnapshot(_) => {}
         }
+    }
+}
+
+/// Under simulation a connection goes back at once: the task in which the pool would do that runs beside what comes next.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !simulation::is_on() {
+            return;
+        }
+        if self.open {
+            // One that cannot be rolled back was rolled back before.
+            let _ = simulation::wait(self.run("ROLLBACK"));
+        }
+        if let Held::Sqlite(connection) = &mut self.held {
+            simulation::wait(connection.return_to_pool());
+        }
+    }
+}
+
+/// A pool's own connection under simulation, for as long as `held` lives; everywhere else the target as it is.
+fn held_for<'a>(target: Target<'a>, held: &'a mut Option<Connection>) -> sqlx::Result<Target<'a>> {
+    match target {
+        Target::SqlitePool(pool) if simulation::is_on() => {
+            let connection = Held::Sqlite(simulation::wait(pool.acquire())?);
+            Ok(held.insert(Connection::new(connection)).as_target())
+        }
+        target => Ok(target),
     }
 }
 
@@ -230,7 +274,10 @@ impl Database {
                 Err(_) => Err(self.stuck().into()),
             }
         } else {
-            self.transact(work).await
+            simulation::transaction(Act::Begin(name)).await?;
+            let outcome = settled(self.transact(work)).await;
+            simulation::transaction(Act::Committed(name)).await?;
+            outcome
         };
         telemetry::transaction(name, outcome.is_ok(), begun.elapsed());
         outcome
@@ -352,10 +399,18 @@ impl Database {
     pub async fn scrub_deleted(&self) -> Result<(), ServiceError> {
         match &self.writer {
             Pool::Sqlite(pool) => {
-                let (busy, _, _): (i64, i64, i64) =
-                    sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
-                        .fetch_one(pool)
-                        .await?;
+                let truncate = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)");
+                let (busy, _, _): (i64, i64, i64) = settled(async {
+                    let mut held = None;
+                    let target = held_for(Target::SqlitePool(pool), &mut held)?;
+                    match target {
+                        Target::SqliteConnection(connection) => {
+                            truncate.fetch_one(connection).await
+                        }
+                        _ => truncate.fetch_one(pool).await,
+                    }
+                })
+                .await?;
                 if busy == 0 {
                     Ok(())
                 } else {
@@ -386,6 +441,8 @@ impl Database {
         self.bus.close();
         for pool in [&self.readers.0, &self.writer] {
             match pool {
+                // Under simulation a task may be in the middle of its reads; its connection closes with it.
+                Pool::Sqlite(pool) if simulation::is_on() => drop(pool.close()),
                 Pool::Sqlite(pool) => pool.close().await,
                 // A connection that answers nothing is not waited for.
                 Pool::Postgres(pool) => drop(timeout(FAREWELL, pool.close()).await),

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tonic::Code;
 
 use crate::errors::{Reason, ServiceError};
+use crate::simulation::{self, Act};
 
 /// The disk or its quota is full: nothing was accepted, try again once there is room.
 pub const DISK_FULL: Reason = Reason::new("DISK_FULL");
@@ -124,21 +125,23 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> Result<Written, FileError> {
 /// Replaces a file that may change: readers see the old bytes or the new ones. Durable when this returns. Blocking.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let staged = stage(path, bytes, 0o600)?;
-    fs::rename(&staged.0, path).map_err(|source| failed("rename", path, source))?;
+    simulation::file(staged.named(path))
+        .and_then(|()| fs::rename(&staged.0, path))
+        .map_err(|source| failed("rename", path, source))?;
     sync_folder(folder(path))
 }
 
 /// Makes a folder's names durable. Blocking.
 pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
-    File::open(folder)
-        .and_then(|handle| handle.sync_all())
+    simulation::file(Act::SyncFolder(folder))
+        .and_then(|()| File::open(folder)?.sync_all())
         .map_err(|source| failed("sync the folder", folder, source))
 }
 
 fn place(path: &Path, bytes: &[u8], mode: u32) -> Result<Written, FileError> {
     let staged = stage(path, bytes, mode)?;
     // A link, not a rename: it fails when the name is taken instead of replacing what is there.
-    match fs::hard_link(&staged.0, path) {
+    match simulation::file(staged.named(path)).and_then(|()| fs::hard_link(&staged.0, path)) {
         Ok(()) => Ok(Written::New),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             if same_bytes(path, bytes)? {
@@ -162,6 +165,7 @@ fn same_bytes(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
         }
         let mut found = Vec::with_capacity(bytes.len());
         file.read_to_end(&mut found)?;
+        simulation::file(Act::Sync(path))?;
         file.sync_all()?;
         Ok(found == bytes)
     };
@@ -170,6 +174,13 @@ fn same_bytes(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
 
 /// A synced temporary file beside its destination; removed when dropped, whatever happened.
 struct Staged(PathBuf);
+
+impl Staged {
+    /// What the simulation is told of its getting a name.
+    fn named<'a>(&'a self, to: &'a Path) -> Act<'a> {
+        Act::Name { from: &self.0, to }
+    }
+}
 
 impl Drop for Staged {
     fn drop(&mut self) {
@@ -188,6 +199,7 @@ fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<Staged, FileError> {
     let unique = NEXT.fetch_add(1, Ordering::Relaxed);
     let staged = Staged(folder(path).join(format!(".{name}.{}.{unique}.tmp", std::process::id())));
     let write = || -> io::Result<()> {
+        simulation::file(Act::Write(&staged.0))?;
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -196,6 +208,7 @@ fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<Staged, FileError> {
             .open(&staged.0)?;
         file.write_all(bytes)?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
+        simulation::file(Act::Sync(&staged.0))?;
         file.sync_all()
     };
     write().map_err(|source| failed("write", path, source))?;

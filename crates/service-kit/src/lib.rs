@@ -20,5 +20,8 @@ pub mod prepare;
 pub mod ready;
 pub mod secrets;
 pub mod serve;
+pub mod simulation;
 pub mod telemetry;
 pub mod tls;
+
+pub use simulation::blocking;

@@ -39,6 +39,7 @@ use crate::errors::{Causes, Reason, ServiceError};
 use crate::files::FileError;
 use crate::health::{Health, Phase};
 use crate::ready::Ready;
+use crate::simulation;
 use crate::tls::{self, Identity, TlsError, server_config};
 
 /// A silent connection is asked for a sign of life after this, and closed after as long again.
@@ -167,6 +168,15 @@ impl Server {
         // However this ends, a listener that was not free included: what runs beside the server ends with it.
         let _stopped = self.stop.clone().drop_guard();
         let layer = self.gate();
+        if let Some(hooks) = simulation::hooks() {
+            let serving = hooks.serve(self.identity.id(), self.door().handler());
+            self.health.enter(Phase::Serving);
+            shutdown.await;
+            self.health.enter(Phase::Draining);
+            self.stop.cancel();
+            drop(serving);
+            return Ok(());
+        }
         let tls = TlsAcceptor::from(server_config(&self.identity)?);
         let failed = |source| ServeError::Listen {
             address: listen,

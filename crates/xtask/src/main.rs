@@ -10,6 +10,7 @@ mod life;
 mod oracle;
 mod parts;
 mod shell;
+mod simulate;
 mod structure;
 mod test;
 mod vectors;
@@ -36,6 +37,9 @@ Commands:
              (--seconds N: that long each, 20 unless given; TARGET…: these alone)
   kill       kill services under load, one at random or all at once: nothing acknowledged is lost or doubled
              (--rounds N of each, 100 unless given; --seed N: the victims of an earlier run)
+  simulate   run the whole system on a mock clock, a faulty network and faulty disks, from seeds; the promises are checked after
+             every step, and a seed that breaks one is printed with the fewest steps that do
+             (--seeds N: so many, 100000 unless given; --from N: the first; --one N: print what happens in that one)
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
 
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(arguments.get(1..).unwrap_or_default()),
         Some("fuzz") => fuzz::run(arguments.get(1..).unwrap_or_default()),
         Some("kill") => kill::run(arguments.get(1..).unwrap_or_default()),
+        Some("simulate") => simulate::run(arguments.get(1..).unwrap_or_default()),
         Some("structure") => structure::run(),
         Some("help" | "--help" | "-h") => {
             eprintln!("{HELP}");

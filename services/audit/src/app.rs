@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use greffe_service_kit::blocking;
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::Database;
 use greffe_service_kit::db::group::{GroupError, GroupHandle};
@@ -15,7 +16,6 @@ use greffe_tlog::{
 };
 use greffe_types::Digest;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 
@@ -160,7 +160,7 @@ impl App {
         let leaves = store::leaves(self.db.read(), index, index + 1, MOST_BYTES).await?;
         let leaf = leaves.into_iter().next().ok_or_else(leaf_not_found)?;
         let (tiles, hash) = (self.tiles.clone(), leaf_hash(&leaf.bytes));
-        let path = spawn_blocking(move || {
+        let path = blocking(move || {
             let reader = tiles.reader(published);
             let path = prove_inclusion(index, size, &reader)?;
             let head = head_at(size, &reader)?;
@@ -185,7 +185,7 @@ impl App {
             return Err(invalid("old_size is larger than new_size"));
         }
         let tiles = self.tiles.clone();
-        let proof = spawn_blocking(move || {
+        let proof = blocking(move || {
             let reader = tiles.reader(published);
             let proof = prove_consistency(old, new, &reader)?;
             let (old, new) = (head_at(old, &reader)?, head_at(new, &reader)?);
@@ -217,7 +217,7 @@ impl App {
             return Err(tile_not_found());
         }
         let tiles = self.tiles.clone();
-        spawn_blocking(move || tiles.read(&tile))
+        blocking(move || tiles.read(&tile))
             .await
             .map_err(ReadFailed::from)?
             .map_err(|error| match error {

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use greffe_envelope::pb;
 use greffe_envelope::trust::Bundle;
+use greffe_service_kit::blocking;
 use greffe_service_kit::boot::{Boot, SharedTrust};
 use greffe_service_kit::db::Database;
 use greffe_service_kit::errors::Causes;
@@ -18,7 +19,7 @@ use greffe_service_kit::telemetry::metrics;
 use greffe_tlog::{CosignerKey, Freshness, NoteSignature, Quorum, SignedCheckpoint, TILE_WIDTH};
 use greffe_types::Millis;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{Instant as Tick, sleep, sleep_until};
 
 use crate::config::AuditConfig;
@@ -210,7 +211,7 @@ impl Checkpointer {
         let Some(mut log) = self.log.take() else {
             return Ok(false);
         };
-        let (log, signed) = spawn_blocking(move || {
+        let (log, signed) = blocking(move || {
             let signed = log.draft(&leaves).and_then(|draft| log.sign(draft));
             (log, signed)
         })
@@ -345,7 +346,7 @@ impl Checkpointer {
         let older = self.state.borrow().size();
         let (tiles, note) = (self.tiles.clone(), published.checkpoint.encode());
         let size = published.head().size;
-        spawn_blocking(move || {
+        blocking(move || {
             tiles.put_checkpoint(&note)?;
             tiles.remove_superseded(older, size);
             Ok::<_, FileError>(())

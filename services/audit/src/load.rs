@@ -176,7 +176,7 @@ async fn rebuild(db: &Database, tiles: &Tiles, size: u64) -> Result<(Tree, State
         );
         statements.extend(leaves.iter().filter_map(trusted_statement));
         let tiles = tiles.clone();
-        tokio::task::spawn_blocking(move || {
+        greffe_service_kit::blocking(move || {
             let (index, width) = (start / TILE_WIDTH, leaves.len() as u16);
             let entries: Vec<&[u8]> = leaves.iter().map(|leaf| leaf.bytes.as_slice()).collect();
             tiles.ensure(&[
@@ -193,7 +193,7 @@ async fn rebuild(db: &Database, tiles: &Tiles, size: u64) -> Result<(Tree, State
         .map(|tile| (tile, encode_hashes(&hashes_of(&tile, &upper))))
         .collect();
     let tiles = tiles.clone();
-    tokio::task::spawn_blocking(move || tiles.ensure(&upper_tiles)).await??;
+    greffe_service_kit::blocking(move || tiles.ensure(&upper_tiles)).await??;
     Ok((tree, statements))
 }
 

@@ -141,7 +141,7 @@ impl WitnessTask {
 
     async fn request(&self, ask: &Ask, known: u64) -> Result<AddCheckpointRequest, Unanswered> {
         let (tiles, size) = (self.tiles.clone(), ask.checkpoint.head().size);
-        let proof = tokio::task::spawn_blocking(move || Log::consistency(&tiles, known, size))
+        let proof = greffe_service_kit::blocking(move || Log::consistency(&tiles, known, size))
             .await
             .map_err(|error| Unanswered::Proof(error.into()))?
             .map_err(|error| Unanswered::Proof(error.into()))?;

@@ -8,6 +8,7 @@ use greffe_envelope::statement::Signed;
 use greffe_mls::{Device, DeviceDirectory, Refusal};
 use greffe_service_kit::boot::SharedTrust;
 use greffe_service_kit::db::Database;
+use greffe_service_kit::simulation;
 use greffe_types::{DeviceId, Digest, Millis, TenantId};
 use tokio::runtime::Handle;
 
@@ -138,7 +139,7 @@ impl DeviceDirectory for Devices {
     /// judged by `valid` beside this. Called on the blocking pool, where MLS is checked.
     fn device(&self, certificate: &Digest) -> Option<Device> {
         let find = self.find(certificate);
-        let found = self.runtime.block_on(find);
+        let found = simulation::block_on(&self.runtime, find);
         let cert = found
             .inspect_err(|error| tracing::warn!(%error, "a certificate could not be looked up"))
             .ok()??;

@@ -7,13 +7,16 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use greffe_types::TenantId;
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{Connection as _, Row as _};
 
 use super::wake::Bus;
 use super::{Database, DbError, Pool, Reader, Writers, migrate};
+use crate::simulation::{self, settled};
 
 /// Longest that SQLite waits for a lock that another process holds.
 const BUSY: Duration = Duration::from_secs(10);
@@ -109,7 +112,7 @@ impl Database {
         options: DbOptions,
     ) -> Result<Self, DbError> {
         match source {
-            Source::File(path) => open_sqlite(path, migrations.sqlite, options).await,
+            Source::File(path) => settled(open_sqlite(path, migrations.sqlite, options)).await,
             Source::Postgres(server) => open_postgres(server, migrations.postgres, options).await,
         }
     }
@@ -123,7 +126,7 @@ impl Database {
         migrator: &'static Migrator,
         options: DbOptions,
     ) -> Result<Self, DbError> {
-        open_sqlite(path, migrator, options).await
+        settled(open_sqlite(path, migrator, options)).await
     }
 }
 
@@ -161,15 +164,19 @@ async fn open_sqlite(
         .connect_with(writing)
         .await
         .map_err(failed)?;
-    migrate::tolerant(migrator)
-        .run(&writer)
-        .await
-        .map_err(|source| DbError::Migrate {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+    let migrated = if simulation::is_on() {
+        migrate_here(&writer, migrator)
+    } else {
+        migrate::tolerant(migrator).run(&writer).await
+    };
+    migrated.map_err(|source| DbError::Migrate {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })?;
+    // A simulated reader that waited for another would wait for ever.
+    let most = if simulation::is_on() { 64 } else { READERS };
     let readers = SqlitePoolOptions::new()
-        .max_connections(READERS)
+        .max_connections(most)
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
@@ -183,6 +190,14 @@ async fn open_sqlite(
         lease: Arc::default(),
         bus: Arc::new(Bus::alone()),
     })
+}
+
+/// On this thread, after which the one connection is at once free for what comes next.
+fn migrate_here(writer: &SqlitePool, migrator: &'static Migrator) -> Result<(), MigrateError> {
+    let mut first = simulation::wait(writer.acquire())?;
+    simulation::wait(migrate::tolerant(migrator).run(&mut first))?;
+    simulation::wait(first.return_to_pool());
+    Ok(())
 }
 
 async fn open_postgres(

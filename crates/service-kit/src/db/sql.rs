@@ -7,7 +7,7 @@ mod row;
 mod value;
 
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
 use sqlx::postgres::{PgConnection, PgPool, PgQueryResult};
 use sqlx::query::Query as Raw;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteQueryResult};
@@ -16,7 +16,8 @@ use sqlx::{Postgres, SqlSafeStr, SqlStr, Sqlite};
 pub use row::{Column, FromRow, Row};
 pub use value::{Bind, Value};
 
-use super::{Connection, Reader};
+use super::{Connection, Reader, held_for};
+use crate::simulation::{self, settled};
 
 /// Where a statement runs.
 #[derive(Debug)]
@@ -81,10 +82,10 @@ impl From<PgQueryResult> for Done {
 /// Runs a query on whichever target it is, and turns what it gives into one type.
 macro_rules! on {
     ($query:expr, $target:expr, $method:ident, $each:expr) => {
-        match $target {
-            Target::SqliteConnection(c) => {
-                $query.sqlite()?.$method(c).await.map($each(Row::Sqlite))
-            }
+        match held_for($target, &mut None)? {
+            Target::SqliteConnection(c) => settled($query.sqlite()?.$method(c))
+                .await
+                .map($each(Row::Sqlite)),
             Target::SqlitePool(c) => $query.sqlite()?.$method(c).await.map($each(Row::Sqlite)),
             Target::PostgresConnection(c) => $query
                 .postgres()?
@@ -157,8 +158,9 @@ impl Query {
     /// # Errors
     /// The database's.
     pub async fn execute<'c>(self, on: impl Executor<'c>) -> sqlx::Result<Done> {
-        match on.target() {
-            Target::SqliteConnection(c) => self.sqlite()?.execute(c).await.map(Done::from),
+        let mut held = None;
+        match held_for(on.target(), &mut held)? {
+            Target::SqliteConnection(c) => settled(self.sqlite()?.execute(c)).await.map(Done::from),
             Target::SqlitePool(c) => self.sqlite()?.execute(c).await.map(Done::from),
             Target::PostgresConnection(c) => self.postgres()?.execute(c).await.map(Done::from),
             Target::PostgresPool(c) => self.postgres()?.execute(c).await.map(Done::from),
@@ -188,7 +190,11 @@ impl Query {
     /// # Errors
     /// The database's.
     pub async fn fetch_all<'c>(self, on: impl Executor<'c>) -> sqlx::Result<Vec<Row>> {
-        on!(self, on.target(), fetch_all, |each| move |rows: Vec<_>| {
+        self.all(on.target()).await
+    }
+
+    async fn all(self, target: Target<'_>) -> sqlx::Result<Vec<Row>> {
+        on!(self, target, fetch_all, |each| move |rows: Vec<_>| {
             rows.into_iter().map(each).collect()
         })
     }
@@ -196,7 +202,15 @@ impl Query {
     /// Rows one after the other, as they come.
     pub fn fetch<'c>(self, on: impl Executor<'c>) -> BoxStream<'c, sqlx::Result<Row>> {
         let failed = |error| futures::stream::iter([Err(error)]).boxed();
-        match on.target() {
+        let target = on.target();
+        if simulation::is_on() {
+            let rows = self.all(target).map_ok(|rows| rows.into_iter().map(Ok));
+            return rows
+                .map_ok(futures::stream::iter)
+                .try_flatten_stream()
+                .boxed();
+        }
+        match target {
             Target::SqliteConnection(c) => match self.sqlite() {
                 Ok(query) => query.fetch(c).map_ok(Row::Sqlite).boxed(),
                 Err(error) => failed(error),

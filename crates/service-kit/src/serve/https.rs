@@ -30,6 +30,7 @@ use super::{ServeError, Server, accept};
 use crate::config::Limits;
 use crate::errors::{Reason, ServiceError};
 use crate::ready::Ready;
+use crate::simulation;
 use crate::tls::{self, Identity, server_config};
 
 /// An answer that no caller can be given.
@@ -56,6 +57,17 @@ impl Server {
 }
 
 impl Door {
+    /// For the simulation, which brings calls itself.
+    pub(super) fn handler(self) -> simulation::Handler {
+        Arc::new(move |request| {
+            let routes = self.0.clone();
+            Box::pin(async move {
+                let Ok(response) = routes.oneshot(request).await;
+                response
+            })
+        })
+    }
+
     /// A unary call of `peer`, with the credentials among `headers`. Message and answer are protobuf; the message is waited for
     /// only once the gate has let the call in.
     ///

@@ -17,6 +17,7 @@ use super::identity::{Identity, TlsError};
 use super::place::Places;
 use super::spiffe::SpiffeId;
 use crate::config::PeerConfig;
+use crate::simulation;
 
 /// A silent peer is asked for a sign of life after this, and given up after as long again: a process that stands still
 /// accepts connections and answers nothing.
@@ -71,6 +72,10 @@ pub fn connect_lazy(
     expected: &SpiffeId,
     identity: &Identity,
 ) -> Result<Channel, ConnectError> {
+    if let Some(hooks) = simulation::hooks() {
+        let from = identity.id().clone();
+        return Ok(Channel::simulated(from, expected.clone(), hooks));
+    }
     let places = Places::new(peer);
     let config = client_config(identity, expected)?;
     let channel = endpoint(&places)?.connect_with_connector_lazy(connector(places, config));

@@ -9,6 +9,7 @@ use super::TlsError;
 use super::identity::{Identity, Pem, Weakly};
 use crate::config::TlsFiles;
 use crate::errors::Causes;
+use crate::simulation;
 use crate::telemetry::metrics;
 
 /// How often the files are read.
@@ -26,6 +27,9 @@ pub fn usable() -> Admit {
 /// more. Handshakes that begin after a change use what is new; what is not usable is refused with a line in the log, and the
 /// old one kept. Needs a tokio runtime.
 pub fn watch(identity: &Identity, files: &TlsFiles, at_hangup: bool, admit: Admit) {
+    if simulation::is_on() {
+        return;
+    }
     let watched = Watched {
         identity: identity.downgrade(),
         files: files.clone(),

@@ -289,7 +289,7 @@ impl Worker {
             work.entries.push((entry, looked));
         }
         let app = self.app.clone();
-        tokio::task::spawn_blocking(move || plan_all(&app, work))
+        greffe_service_kit::blocking(move || plan_all(&app, work))
             .await
             .map_err(|_| ArchiveError::Stopping)?
     }

@@ -131,7 +131,7 @@ async fn check_proofs(
         return Ok(Vec::new());
     }
     let app = app.clone();
-    tokio::task::spawn_blocking(move || proofs::check(&app.trust(), &unchecked))
+    greffe_service_kit::blocking(move || proofs::check(&app.trust(), &unchecked))
         .await
         .map_err(|_| ArchiveError::Stopping)
 }

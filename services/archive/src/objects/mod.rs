@@ -247,7 +247,7 @@ impl Objects {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FolderError> + Send + 'static,
 ) -> Result<T, ObjectError> {
-    tokio::task::spawn_blocking(work)
+    greffe_service_kit::blocking(work)
         .await
         .map_err(|_| ObjectError::Stopping)?
         .map_err(ObjectError::from)

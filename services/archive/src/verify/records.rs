@@ -344,7 +344,7 @@ async fn prove(
     report: &mut Report,
 ) -> Result<(), ArchiveError> {
     let trust = boot.trust.clone();
-    let checked = tokio::task::spawn_blocking(move || proofs::check(&trust.read(), &unchecked))
+    let checked = greffe_service_kit::blocking(move || proofs::check(&trust.read(), &unchecked))
         .await
         .map_err(|_| ArchiveError::Stopping)?;
     for one in checked {

@@ -144,7 +144,7 @@ impl Node {
         self.check_still(opening)?;
         let leaves = self.receipt_leaves(&records).await?;
         let (node, order) = (self.clone(), opening.order.clone());
-        let checked = tokio::task::spawn_blocking(move || {
+        let checked = greffe_service_kit::blocking(move || {
             let trust = node.trust.read();
             check_records(records, &order, &trust, &leaves)
         })

@@ -106,10 +106,11 @@ impl Node {
         measure(&slots);
         let sealed = self.sealed_shares(&slots).await?;
         let (keys, reader_key) = (self.keys.clone(), order.reader_key().to_vec());
-        let slots =
-            tokio::task::spawn_blocking(move || answer(permit, &keys, &sealed, &reader_key, slots))
-                .await
-                .map_err(Refusal::internal)?;
+        let slots = greffe_service_kit::blocking(move || {
+            answer(permit, &keys, &sealed, &reader_key, slots)
+        })
+        .await
+        .map_err(Refusal::internal)?;
         let slots = join_all(slots.into_iter().map(|slot| self.log_opened(order, slot))).await;
         let stored = self
             .db

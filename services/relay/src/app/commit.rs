@@ -106,7 +106,7 @@ impl App {
             .ok_or(RelayError::NoConversation)?;
         let (trust, bytes) = (self.mls.clone(), submitted.commit);
         // a commit that adds a thousand devices takes a hundred milliseconds: not on a thread that serves others
-        let (observer, old, committed, bytes, before) = tokio::task::spawn_blocking(move || {
+        let (observer, old, committed, bytes, before) = greffe_service_kit::blocking(move || {
             let mut observer = Observer::decode(trust, &snapshot)?;
             let old = observer.disclosure().clone();
             let committed = observer.handshake(&bytes, now);

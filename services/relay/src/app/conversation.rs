@@ -50,7 +50,7 @@ impl App {
         self.devices.valid(&session.certificate, now).await?;
         self.catch_up().await?;
         let trust = self.mls.clone();
-        let observer = tokio::task::spawn_blocking(move || Observer::start(trust, &group_info))
+        let observer = greffe_service_kit::blocking(move || Observer::start(trust, &group_info))
             .await
             .map_err(|_| RelayError::Damaged("a task stopped"))?;
         let observer = match observer {

@@ -154,7 +154,7 @@ impl App {
             all.push(last_resort);
         }
         let trust = self.mls.clone();
-        let checked = tokio::task::spawn_blocking(move || {
+        let checked = greffe_service_kit::blocking(move || {
             let check = |(index, bytes): (usize, Vec<u8>)| {
                 let info = check_key_package(&trust, &bytes, now).map_err(|why| (index, why))?;
                 Ok((info, bytes))

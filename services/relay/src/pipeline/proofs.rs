@@ -66,7 +66,7 @@ async fn run(core: Arc<Core>, mut waiting: mpsc::Receiver<Job>, next: mpsc::Send
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
         let jobs = std::mem::take(&mut batch);
         let proven = if jobs.iter().any(Job::has_proofs) {
-            match tokio::task::spawn_blocking(move || verify(jobs)).await {
+            match greffe_service_kit::blocking(move || verify(jobs)).await {
                 Ok(proven) => proven,
                 Err(error) => {
                     // The jobs are dropped with it; their senders see a stream that ends.

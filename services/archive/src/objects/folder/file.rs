@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use greffe_service_kit::simulation::{self, Act};
 use greffe_types::{Digest, Millis};
 
 use super::{Folder, FolderError, LOCKING};
@@ -37,7 +38,8 @@ impl Folder {
     pub(super) fn write_file(&self, bytes: &[u8], path: &Path) -> Result<(), FolderError> {
         let temporary = self.temporary();
         let mut file = self.create(&temporary)?;
-        file.write_all(bytes)
+        simulation::file(Act::Write(&temporary))
+            .and_then(|()| file.write_all(bytes))
             .map_err(FolderError::io("write", &temporary))?;
         self.finish(&file, &temporary, path)
     }
@@ -46,8 +48,10 @@ impl Folder {
     pub(super) fn finish(&self, file: &File, from: &Path, to: &Path) -> Result<(), FolderError> {
         file.set_permissions(Permissions::from_mode(READ_ONLY))
             .map_err(FolderError::io("protect", from))?;
-        self.sync(file)?;
-        fs::rename(from, to).map_err(FolderError::io("name", to))
+        self.sync(file, Act::Sync(from))?;
+        simulation::file(Act::Name { from, to })
+            .and_then(|()| fs::rename(from, to))
+            .map_err(FolderError::io("name", to))
     }
 
     /// Writes a lock unless one at least as late stands. The directory still has to be fsynced.
@@ -71,12 +75,15 @@ impl Folder {
     /// Makes a directory's names durable.
     pub(super) fn sync_directory(&self, path: &Path) -> Result<(), FolderError> {
         let directory = File::open(path).map_err(FolderError::io("open", path))?;
-        self.sync(&directory)
+        self.sync(&directory, Act::SyncFolder(path))
     }
 
-    fn sync(&self, file: &File) -> Result<(), FolderError> {
+    fn sync(&self, file: &File, act: Act<'_>) -> Result<(), FolderError> {
         self.healthy()?;
-        if (self.inner.sync)(file).is_err() {
+        if simulation::file(act)
+            .and_then(|()| (self.inner.sync)(file))
+            .is_err()
+        {
             self.inner.poisoned.store(true, Ordering::SeqCst);
             return Err(FolderError::Poisoned);
         }

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use greffe_service_kit::simulation;
+
 use super::FolderError;
 
 /// Files that are worked on at a time: enough for the disk to make several durable together.
@@ -20,6 +22,8 @@ pub(super) fn side_by_side<T: Sync>(
     if let [one] = all {
         return work(one);
     }
+    // What happens on other threads, a simulation does not see.
+    let at_once = if simulation::is_on() { 1 } else { AT_ONCE };
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(None);
     let run = || {
@@ -33,7 +37,7 @@ pub(super) fn side_by_side<T: Sync>(
         }
     };
     thread::scope(|scope| {
-        for _ in 1..AT_ONCE.min(all.len()) {
+        for _ in 1..at_once.min(all.len()) {
             scope.spawn(run);
         }
         run();

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use greffe_objects::{CHUNK, Finding, NewObject, Scrubbed};
+use greffe_service_kit::simulation::{self, Act};
 use greffe_types::{Digest, Millis};
 use sha2::{Digest as _, Sha256};
 
@@ -265,7 +266,7 @@ impl Folder {
         }
         self.healthy()?;
         for path in [self.path(digest), self.lock_path(digest)] {
-            match fs::remove_file(&path) {
+            match simulation::file(Act::Remove(&path)).and_then(|()| fs::remove_file(&path)) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(FolderError::io("remove", &path)(e)),

@@ -1,0 +1,114 @@
+/* The machine as a simulated thread sees it: time that passes only when the thread sleeps, and randomness from a seed.
+ *
+ * A thread is simulated when its name is "sim-" and a number, the seed. Every other thread gets the system's own answers.
+ * These functions stand in the place of the C library's in the programs of crates/simulation, and nowhere else: so services
+ * run as they are, without a clock being handed through all of them, and nothing of this is in what is shipped.
+ *
+ * A sleep of 999,999,999 ns beyond whole seconds moves the calendar by those seconds and lets no time pass: a clock that
+ * jumps. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+/* 2026-03-02T09:00:00Z */
+#define CALENDAR 1772442000ULL
+/* Longer than any machine has been up, so that the kernel never takes a simulated deadline for one that has passed. */
+#define UP 1000000000ULL
+#define SECOND 1000000000ULL
+
+static __thread int simulated;
+static __thread uint64_t elapsed, jumped, randomness;
+
+static int is_simulated(void) {
+    char name[16];
+    if (simulated) {
+        return 1;
+    }
+    if (pthread_getname_np(pthread_self(), name, sizeof name) != 0 || strncmp(name, "sim-", 4) != 0) {
+        return 0;
+    }
+    simulated = 1;
+    randomness = strtoull(name + 4, NULL, 10);
+    return 1;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    uint64_t since;
+    if (!is_simulated()) {
+        return (int)syscall(SYS_clock_gettime, clock, now);
+    }
+    switch (clock) {
+    case CLOCK_MONOTONIC:
+    case CLOCK_MONOTONIC_RAW:
+    case CLOCK_MONOTONIC_COARSE:
+    case CLOCK_BOOTTIME:
+        since = UP * SECOND + elapsed;
+        break;
+    case CLOCK_REALTIME:
+    case CLOCK_REALTIME_COARSE:
+        since = CALENDAR * SECOND + elapsed + jumped;
+        break;
+    default:
+        return (int)syscall(SYS_clock_gettime, clock, now);
+    }
+    now->tv_sec = (time_t)(since / SECOND);
+    now->tv_nsec = (long)(since % SECOND);
+    return 0;
+}
+
+static void slept(const struct timespec *for_how_long) {
+    uint64_t seconds = (uint64_t)for_how_long->tv_sec, nanos = (uint64_t)for_how_long->tv_nsec;
+    if (nanos == SECOND - 1) {
+        jumped += seconds * SECOND;
+    } else {
+        elapsed += seconds * SECOND + nanos;
+    }
+}
+
+int clock_nanosleep(clockid_t clock, int flags, const struct timespec *request, struct timespec *left) {
+    if (is_simulated()) {
+        if (flags & TIMER_ABSTIME) {
+            return ENOTSUP;
+        }
+        slept(request);
+        return 0;
+    }
+    return syscall(SYS_clock_nanosleep, clock, flags, request, left) == 0 ? 0 : errno;
+}
+
+int nanosleep(const struct timespec *request, struct timespec *left) {
+    if (is_simulated()) {
+        slept(request);
+        return 0;
+    }
+    return (int)syscall(SYS_nanosleep, request, left);
+}
+
+/* SplitMix64 */
+static uint64_t next(void) {
+    uint64_t z = (randomness += 0x9e3779b97f4a7c15ULL);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+    return z ^ (z >> 31);
+}
+
+ssize_t getrandom(void *buffer, size_t length, unsigned int flags) {
+    size_t done = 0;
+    if (!is_simulated()) {
+        return syscall(SYS_getrandom, buffer, length, flags);
+    }
+    while (done < length) {
+        uint64_t word = next();
+        size_t part = length - done < sizeof word ? length - done : sizeof word;
+        memcpy((char *)buffer + done, &word, part);
+        done += part;
+    }
+    return (ssize_t)length;
+}

@@ -1,0 +1,66 @@
+//! Steps that once broke a promise, and ones written by hand.
+
+use core::time::Duration;
+
+use greffe_simulation::{Done, Op, Step, run};
+
+use crate::seeds::ORIGIN;
+
+fn after(seed: u64, steps: &[(Op, u64)]) -> Done {
+    let steps: Vec<Step> = steps
+        .iter()
+        .map(|(op, then)| Step {
+            op: *op,
+            then: Duration::from_millis(*then),
+        })
+        .collect();
+    let outcome = run(&ORIGIN, seed, &steps).unwrap();
+    assert_eq!(outcome.broken, None, "{}", outcome.trace.join("\n"));
+    outcome.done
+}
+
+#[test]
+fn a_quiet_day() {
+    let done = after(
+        1,
+        &[
+            (Op::Send("alice"), 2_000),
+            (Op::Send("bob"), 2_000),
+            (Op::Order(1), 2_000),
+            (Op::Approve(0, "principal"), 2_000),
+            (Op::Approve(0, "compliance"), 3_000),
+            (Op::Open(0), 10_000),
+        ],
+    );
+    let all = Done {
+        sent: 2,
+        shown: 2,
+        opened: 2,
+        disposed: 0,
+    };
+    assert_eq!(done, all);
+}
+
+#[test]
+fn a_record_goes_when_its_time_is_over_and_no_hold_stands() {
+    let send = (Op::Send("alice"), 3_000);
+    let years = (Op::Days(3 * 366), 30_000);
+    let dispose = (Op::Dispose(0), 20_000);
+    assert_eq!(after(1, &[send, dispose]).disposed, 0);
+    assert_eq!(after(1, &[send, years, dispose]).disposed, 1);
+    let hold = (Op::Hold, 5_000);
+    assert_eq!(after(1, &[send, hold, years, dispose]).disposed, 0);
+}
+
+#[test]
+fn everybody_dies_in_turn_while_texts_are_on_their_way() {
+    let mut steps = Vec::new();
+    for process in [
+        "audit", "escrow-1", "escrow-2", "archive", "relay", "alice", "bob",
+    ] {
+        steps.push((Op::Send("alice"), 0));
+        steps.push((Op::Send("bob"), 15));
+        steps.push((Op::Crash(process, 2_000), 100));
+    }
+    after(2, &steps);
+}
