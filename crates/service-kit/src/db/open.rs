@@ -9,11 +9,14 @@ use std::sync::Arc;
 use greffe_types::TenantId;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{Connection as _, Row as _};
 
 use super::wake::Bus;
 use super::{Database, DbError, Pool, Reader, Writers, migrate};
+use crate::disk::Disk;
 
 /// Longest that SQLite waits for a lock that another process holds.
 const BUSY: Duration = Duration::from_secs(10);
@@ -161,6 +164,7 @@ async fn open_sqlite(
         .connect_with(writing)
         .await
         .map_err(failed)?;
+    replay(&writer).await.map_err(failed)?;
     migrate::tolerant(migrator)
         .run(&writer)
         .await
@@ -168,6 +172,10 @@ async fn open_sqlite(
             path: path.to_owned(),
             source: Box::new(source),
         })?;
+    // SQLite makes the name of a new write-ahead log durable too, and does not say when that fails.
+    sync_folder_of(path)
+        .await
+        .map_err(|error| failed(sqlx::Error::Io(error)))?;
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .idle_timeout(None)
@@ -181,8 +189,26 @@ async fn open_sqlite(
         readers: Reader(Pool::Sqlite(readers)),
         writers: options.writers,
         lease: Arc::default(),
+        disk: Disk::default(),
         bus: Arc::new(Bus::alone()),
     })
+}
+
+/// Moves what the last process left in the write-ahead log into the file. That process may have ended because an fsync of the log
+/// failed: what is read of it now need not be on the disk, and what is written after it would be lost with it.
+async fn replay(writer: &SqlitePool) -> sqlx::Result<()> {
+    sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")
+        .fetch_one(writer)
+        .await
+        .map(drop)
+}
+
+async fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    tokio::fs::File::open(folder).await?.sync_all().await
 }
 
 async fn open_postgres(
@@ -221,6 +247,7 @@ async fn open_postgres(
         readers: Reader(Pool::Postgres(readers)),
         writers: options.writers,
         lease: Arc::default(),
+        disk: Disk::default(),
         bus: Arc::new(Bus::on(server.clone())),
     })
 }

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 use greffe_types::{Digest, Millis};
 
@@ -17,10 +16,7 @@ const READ_ONLY: u32 = 0o444;
 impl Folder {
     /// Refuses when an fsync has failed since the start.
     pub(super) fn healthy(&self) -> Result<(), FolderError> {
-        if self.inner.poisoned.load(Ordering::SeqCst) {
-            return Err(FolderError::Poisoned);
-        }
-        Ok(())
+        self.disk.check().map_err(|_| FolderError::Poisoned)
     }
 
     /// A new unfinished file.
@@ -77,7 +73,7 @@ impl Folder {
     fn sync(&self, file: &File) -> Result<(), FolderError> {
         self.healthy()?;
         if (self.inner.sync)(file).is_err() {
-            self.inner.poisoned.store(true, Ordering::SeqCst);
+            self.disk.failed("an archived object");
             return Err(FolderError::Poisoned);
         }
         Ok(())
