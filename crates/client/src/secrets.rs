@@ -1,32 +1,35 @@
 //! Key files: 32 bytes as one line of hexadecimal, readable by their owner only.
 
 use std::fs::OpenOptions;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use greffe_service_kit::files::{FileError, create_private};
 use greffe_types::{from_hex, to_hex};
 use zeroize::Zeroizing;
 
 use crate::error::{ClientError, Result};
 
-/// Writes a key file that must not exist yet, mode 0600, durable when this returns.
+/// Writes a key file that must not exist yet, mode 0600: there whole and durable when this returns, and never in part.
 ///
 /// # Errors
 /// [`ClientError::Io`].
 pub fn write_secret(path: &Path, secret: &[u8; 32]) -> Result<()> {
     let hex = Zeroizing::new(to_hex(secret));
-    let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        file.write_all(hex.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()
-    };
-    write().map_err(failed("write the key file", path))
+    let mut line = Zeroizing::new(String::with_capacity(hex.len() + 1));
+    line.push_str(&hex);
+    line.push('\n');
+    match create_private(path, line.as_bytes()) {
+        Ok(_) => Ok(()),
+        Err(FileError::Conflict { .. }) => Err(ErrorKind::AlreadyExists.into()),
+        Err(
+            FileError::DiskFull { source, .. }
+            | FileError::NotDurable { source, .. }
+            | FileError::Io { source, .. },
+        ) => Err(source),
+    }
+    .map_err(failed("write the key file", path))
 }
 
 /// Reads a key file; one that others may read is refused.

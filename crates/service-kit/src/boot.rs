@@ -17,8 +17,8 @@ use crate::append::Appender;
 use crate::check;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{ConfigError, DatabaseConfig, Limits, PeerConfig, SealConfig, ServiceConfig};
-use crate::db::lease::{Fenced, Lease, TTL};
-use crate::db::{Database, DbError, DbOptions, Migrations, Source, Writers};
+use crate::db::lease::{Lease, TTL};
+use crate::db::{Database, DbError, DbOptions, Ended, Migrations, Source, Writers};
 use crate::files::FileError;
 use crate::folder::{DataFolder, FolderError};
 use crate::health::server::Listening;
@@ -86,9 +86,9 @@ pub enum StartError {
     /// Its database.
     #[error("the database is refused")]
     Database(#[from] DbError),
-    /// Another process took over while this one ran.
+    /// Another process took over while this one ran, or the disk failed.
     #[error("this process has to stop")]
-    Fenced(#[from] Fenced),
+    Ended(#[from] Ended),
     /// A file of its data folder.
     #[error("a file of the data folder is refused")]
     File(#[from] FileError),
@@ -120,7 +120,7 @@ impl StartError {
             Self::Trust(_) => "TRUST_BUNDLE",
             Self::Peer(_) | Self::Connect(_) => "PEER_REFUSED",
             Self::Database(_) => "DATABASE_FAILED",
-            Self::Fenced(_) => crate::db::lease::FENCED.as_str(),
+            Self::Ended(ended) => ended.reason().as_str(),
             Self::File(error) => error.reason().as_str(),
             Self::Secrets(error) => error.reason(),
             Self::Health { source, .. } | Self::Serve(ServeError::Listen { source, .. })

@@ -1,7 +1,7 @@
 //! A service's own database, SQLite or PostgreSQL: one writer, a few readers, transactions with names.
 //!
 //! What a committed transaction wrote survives a power cut: SQLite runs in WAL mode with `synchronous = FULL`, a PostgreSQL
-//! server that would not wait for its disk is refused. Writes queue for the one writer here, in memory; many small ones
+//! server that would not wait for its disk is refused. When an fsync of SQLite's fails, nothing more is written ([`Disk`]). Writes queue for the one writer here, in memory; many small ones
 //! belong in a [`group::GroupCommit`].
 //!
 //! Several processes may share a PostgreSQL database. Either one of them holds the [`lease`] and writes ([`Writers::Leader`]), or all
@@ -28,7 +28,8 @@ use sqlx::{Executor as _, Postgres, Row as _, Sqlite, Transaction};
 use tokio::sync::SetOnce;
 use tokio::time::timeout;
 
-use crate::errors::ServiceError;
+use crate::disk::{Disk, NOT_DURABLE, NotDurable};
+use crate::errors::{Reason, ServiceError};
 use crate::simulation::{self, Act, settled};
 use crate::telemetry;
 
@@ -76,12 +77,34 @@ pub struct Database {
     writers: Writers,
     lease: Arc<SetOnce<Lease>>,
     bus: Arc<Bus>,
+    disk: Disk,
 }
 
 #[derive(Debug, Clone)]
 enum Pool {
     Sqlite(SqlitePool),
     Postgres(PgPool),
+}
+
+/// Why a process may not go on with its database.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Ended {
+    /// Another process has taken over.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+    /// An fsync failed.
+    #[error(transparent)]
+    NotDurable(#[from] NotDurable),
+}
+
+impl Ended {
+    /// Stable reason.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Fenced(_) => lease::FENCED,
+            Self::NotDurable(_) => NOT_DURABLE,
+        }
+    }
 }
 
 /// For reads outside of a transaction.
@@ -315,6 +338,7 @@ impl Database {
     }
 
     async fn begin(&self) -> sqlx::Result<Open> {
+        self.disk.check()?;
         let lease = self.lease.get();
         if let Some(lease) = lease {
             lease.check_held()?;
@@ -370,6 +394,7 @@ impl Database {
                 Ok(())
             }
             Err(error) => {
+                self.note_sync(&error);
                 // The only writer keeps state in memory beside the database and has to begin anew. One of several looks at the
                 // database each time.
                 if matches!(self.writer, Pool::Postgres(_))
@@ -410,7 +435,8 @@ impl Database {
                         _ => truncate.fetch_one(pool).await,
                     }
                 })
-                .await?;
+                .await
+                .inspect_err(|error| self.note_sync(error))?;
                 if busy == 0 {
                     Ok(())
                 } else {
@@ -424,16 +450,38 @@ impl Database {
         }
     }
 
-    /// Comes back when the lease was ours and is lost: the process has to end.
+    /// Comes back when the lease was ours and is lost, or something could not be made durable: the process has to end.
     pub async fn lost(&self) {
-        self.lease.wait().await.lost().cancelled().await;
+        let fenced = async { self.lease.wait().await.lost().cancelled().await };
+        tokio::select! {
+            () = fenced => {}
+            () = self.disk.lost() => {}
+        }
+    }
+
+    /// Whether everything that was to be durable is; shared with those who write files beside this database.
+    pub const fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// As `other` does, it ends with a disk that fails: for a further database of one service.
+    #[must_use]
+    pub fn sharing(mut self, other: &Self) -> Self {
+        self.disk = other.disk.clone();
+        self
+    }
+
+    fn note_sync(&self, error: &sqlx::Error) {
+        if errors::is_failed_sync(error) {
+            self.disk.failed("a database");
+        }
     }
 
     /// Gives up the lease, if there is one, and closes all connections; SQLite's last one leaves no write-ahead log behind.
     ///
     /// # Errors
-    /// [`Fenced`] when the lease had been lost before.
-    pub async fn close(&self) -> Result<(), Fenced> {
+    /// [`Ended`] when it had to end before.
+    pub async fn close(&self) -> Result<(), Ended> {
         let held = self.lease.get().map_or(Ok(()), Lease::check_held);
         if let Some(lease) = self.lease.get() {
             lease.release().await;
@@ -448,7 +496,8 @@ impl Database {
                 Pool::Postgres(pool) => drop(timeout(FAREWELL, pool.close()).await),
             }
         }
-        held
+        self.disk.check()?;
+        Ok(held?)
     }
 }
 

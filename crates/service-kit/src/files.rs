@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tonic::Code;
 
+use crate::disk::NOT_DURABLE;
 use crate::errors::{Reason, ServiceError};
 use crate::simulation::{self, Act};
 
@@ -35,6 +36,12 @@ impl From<FileError> for ServiceError {
                 FILE_CONFLICT,
                 "it is stored with other content",
             ),
+            FileError::NotDurable { .. } => Self::new(
+                Code::Unavailable,
+                NOT_DURABLE,
+                "the disk did not keep what it was given; the service starts anew",
+            )
+            .retry_after(Duration::from_secs(1)),
             FileError::Io { .. } => Self::new(Code::Internal, FILE_FAILED, "a file failed"),
         }
         .because(error)
@@ -58,7 +65,15 @@ pub enum FileError {
         /// Which file.
         path: PathBuf,
     },
-    /// Anything else. After a failed fsync the file's state is unknown: the process should end and replay.
+    /// An fsync failed. What is on the disk is not known, and another fsync would not say: the process has to end and replay.
+    #[error("cannot make {} durable", path.display())]
+    NotDurable {
+        /// Which file or folder.
+        path: PathBuf,
+        /// As the system reported it.
+        source: io::Error,
+    },
+    /// Anything else.
     #[error("cannot {operation} {}", path.display())]
     Io {
         /// What was tried.
@@ -76,6 +91,7 @@ impl FileError {
         match self {
             Self::DiskFull { .. } => DISK_FULL,
             Self::Conflict { .. } => FILE_CONFLICT,
+            Self::NotDurable { .. } => NOT_DURABLE,
             Self::Io { .. } => FILE_FAILED,
         }
     }
@@ -133,9 +149,17 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 
 /// Makes a folder's names durable. Blocking.
 pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
-    simulation::file(Act::SyncFolder(folder))
-        .and_then(|()| File::open(folder)?.sync_all())
-        .map_err(|source| failed("sync the folder", folder, source))
+    let handle = File::open(folder).map_err(|source| failed("open", folder, source))?;
+    sync(&handle, folder, Act::SyncFolder(folder))
+}
+
+fn sync(file: &File, path: &Path, act: Act<'_>) -> Result<(), FileError> {
+    simulation::file(act)
+        .and_then(|()| file.sync_all())
+        .map_err(|source| FileError::NotDurable {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 fn place(path: &Path, bytes: &[u8], mode: u32) -> Result<Written, FileError> {
@@ -158,18 +182,20 @@ fn place(path: &Path, bytes: &[u8], mode: u32) -> Result<Written, FileError> {
 
 /// Whether a file holds these bytes; makes it durable too, since whoever wrote it may have died before that.
 fn same_bytes(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
-    let read = || -> io::Result<bool> {
+    let read = || -> io::Result<Option<(File, Vec<u8>)>> {
         let mut file = File::open(path)?;
         if file.metadata()?.len() != bytes.len() as u64 {
-            return Ok(false);
+            return Ok(None);
         }
         let mut found = Vec::with_capacity(bytes.len());
         file.read_to_end(&mut found)?;
-        simulation::file(Act::Sync(path))?;
-        file.sync_all()?;
-        Ok(found == bytes)
+        Ok(Some((file, found)))
     };
-    read().map_err(|source| failed("read", path, source))
+    let Some((file, found)) = read().map_err(|source| failed("read", path, source))? else {
+        return Ok(false);
+    };
+    sync(&file, path, Act::Sync(path))?;
+    Ok(found == bytes)
 }
 
 /// A synced temporary file beside its destination; removed when dropped, whatever happened.
@@ -198,7 +224,7 @@ fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<Staged, FileError> {
         .into_owned();
     let unique = NEXT.fetch_add(1, Ordering::Relaxed);
     let staged = Staged(folder(path).join(format!(".{name}.{}.{unique}.tmp", std::process::id())));
-    let write = || -> io::Result<()> {
+    let write = || -> io::Result<File> {
         simulation::file(Act::Write(&staged.0))?;
         let mut file = OpenOptions::new()
             .write(true)
@@ -208,10 +234,10 @@ fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<Staged, FileError> {
             .open(&staged.0)?;
         file.write_all(bytes)?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
-        simulation::file(Act::Sync(&staged.0))?;
-        file.sync_all()
+        Ok(file)
     };
-    write().map_err(|source| failed("write", path, source))?;
+    let file = write().map_err(|source| failed("write", path, source))?;
+    sync(&file, path, Act::Sync(&staged.0))?;
     Ok(staged)
 }
 

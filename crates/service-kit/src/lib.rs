@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod disk;
 pub mod errors;
 pub mod files;
 pub mod folder;

@@ -4,6 +4,7 @@
 //! functions panic, for what calls them is a test.
 
 pub mod ceph;
+pub mod faults;
 pub mod postgres;
 mod process;
 pub mod proxy;

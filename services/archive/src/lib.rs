@@ -110,8 +110,9 @@ pub async fn run(
         // A task that panicked has said so; what it left undone the next start finds.
         let _ended = task.await;
     }
-    app.wraps.close().await?;
+    let wraps = app.wraps.close().await;
     app.db.close().await?;
+    wraps?;
     Ok(served?)
 }
 
@@ -151,7 +152,7 @@ pub async fn open(
         .map_err(|error| StartError::service("cannot load a policy pack", error))?;
     let options = DbOptions::default();
     let (db, leadership) = boot.replicated("archive.db", &store::MAIN, options).await?;
-    let wraps = open_wraps(boot, &config).await?;
+    let wraps = open_wraps(boot, &config).await?.sharing(&db);
     if db.is_shared() && !wraps.is_shared() {
         return Err(StartError::service(
             "the archive's stores do not go together",
@@ -167,7 +168,8 @@ pub async fn open(
              database has to see this same folder. Where they run on several machines, set archive.objects to a bucket"
         );
     }
-    let objects = Objects::open(config.objects.as_ref(), boot.data.join("objects"))
+    let folder = boot.data.join("objects");
+    let objects = Objects::open(config.objects.as_ref(), folder, db.disk())
         .await
         .map_err(|error| StartError::service("cannot open the object store", error))?;
     let scope = Scope {

@@ -3,6 +3,7 @@
 //! Signing waits at every start until enough witnesses have cosigned what was signed last: a quorum that has cosigned a
 //! larger tree would be among them, so that a log restored from an old copy never signs a second history.
 
+use core::future::pending;
 use core::time::Duration;
 use greffe_service_kit::db::Connection;
 use std::sync::Arc;
@@ -75,6 +76,17 @@ impl JobError {
             // The tree in memory went with it.
             Self::Join(_) => true,
         }
+    }
+}
+
+impl JobError {
+    /// Whether an fsync failed.
+    const fn is_not_durable(&self) -> bool {
+        matches!(
+            self,
+            Self::Grow(GrowError::Write(FileError::NotDurable { .. }))
+                | Self::File(FileError::NotDurable { .. })
+        )
     }
 }
 
@@ -417,6 +429,11 @@ impl Checkpointer {
 
     async fn failed(&self, error: &JobError, what: &'static str) {
         tracing::error!(causes = %Causes(error), "{what}");
+        if error.is_not_durable() {
+            // The process ends: nothing is tried again over what the disk may not have.
+            self.db.disk().failed("the log's files");
+            pending::<()>().await;
+        }
         if error.is_damage() {
             halt(
                 &self.state,

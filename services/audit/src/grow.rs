@@ -59,7 +59,9 @@ impl GrowError {
     pub(crate) fn is_temporary(&self) -> bool {
         matches!(
             self,
-            Self::Write(FileError::DiskFull { .. } | FileError::Io { .. })
+            Self::Write(
+                FileError::DiskFull { .. } | FileError::NotDurable { .. } | FileError::Io { .. }
+            )
         )
     }
 }

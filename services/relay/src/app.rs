@@ -166,7 +166,7 @@ impl App {
         let secret: [u8; 32] = secret
             .try_into()
             .map_err(|_| RelayError::Damaged("session secret"))?;
-        let staging = Staging::open_folder(&parts.data)?;
+        let staging = Staging::open_folder(&parts.data, db.disk())?;
         let mailbox = Mailbox::start(
             db.clone(),
             scope.clone(),

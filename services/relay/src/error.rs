@@ -198,6 +198,7 @@ impl RelayError {
             Self::NoAttachment => (NotFound, "ATTACHMENT_UNKNOWN"),
             Self::Staging(StagingError::Differs(_)) => (InvalidArgument, "ATTACHMENT_MISMATCH"),
             Self::Staging(StagingError::Io(..)) => (Internal, "STAGING_FAILED"),
+            Self::Staging(StagingError::NotDurable(_)) => (Unavailable, "NOT_DURABLE"),
             Self::Archive(_) => (Unavailable, "ARCHIVE_UNAVAILABLE"),
             Self::Stalled => (Code::DataLoss, "CONVERSATION_STALLED"),
             Self::Stopping => (Unavailable, "SERVICE_STOPPING"),
@@ -231,7 +232,7 @@ impl RelayError {
                 | Self::Fenced
                 | Self::Stopping
                 | Self::Stalled
-                | Self::Staging(StagingError::Io(..))
+                | Self::Staging(StagingError::Io(..) | StagingError::NotDurable(_))
                 | Self::Archive(_)
                 | Self::Busy(_)
                 | Self::Log(_)
@@ -267,6 +268,11 @@ impl From<SessionError> for RelayError {
 
 impl From<RelayError> for ServiceError {
     fn from(error: RelayError) -> Self {
+        // Busy, full, failed or not to be relied on any more: the caller has to know which.
+        let error = match error {
+            RelayError::Database(cause) => return cause.into(),
+            error => error,
+        };
         let (code, reason) = error.classify();
         let made = Self::new(code, Reason::new(reason), error.to_string());
         let made = match &error {

@@ -8,6 +8,7 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use tonic::Code;
 
 use super::lease::Fenced;
+use crate::disk::{NOT_DURABLE, NotDurable};
 use crate::errors::{Reason, ServiceError};
 use crate::files::DISK_FULL;
 
@@ -78,6 +79,24 @@ pub fn is_fenced(error: &sqlx::Error) -> bool {
     fenced(error).is_some()
 }
 
+/// Whether SQLite could not make something durable: SQLITE_IOERR_FSYNC and SQLITE_IOERR_DIR_FSYNC.
+pub(super) fn is_failed_sync(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| {
+        error.try_downcast_ref::<sqlx::sqlite::SqliteError>()?;
+        error.code()?.parse::<i32>().ok()
+    });
+    matches!(code, Some(1034 | 1290))
+}
+
+fn is_not_durable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error
+            .get_ref()
+            .is_some_and(|cause| cause.is::<NotDurable>()),
+        error => is_failed_sync(error),
+    }
+}
+
 fn fenced(error: &sqlx::Error) -> Option<&Fenced> {
     match error {
         sqlx::Error::Io(error) => error.get_ref()?.downcast_ref(),
@@ -135,6 +154,14 @@ pub(crate) fn store_error(error: &sqlx::Error) -> ServiceError {
             "another process has taken over; connect again",
         )
         .retry_after(Duration::from_millis(500));
+    }
+    if is_not_durable(error) {
+        return ServiceError::new(
+            Code::Unavailable,
+            NOT_DURABLE,
+            "the disk did not keep what it was given; the service starts anew",
+        )
+        .retry_after(Duration::from_secs(1));
     }
     let busy = |message, after| {
         ServiceError::new(Code::Unavailable, STORE_BUSY, message).retry_after(after)

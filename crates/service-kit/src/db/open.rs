@@ -16,6 +16,7 @@ use sqlx::{Connection as _, Row as _};
 
 use super::wake::Bus;
 use super::{Database, DbError, Pool, Reader, Writers, migrate};
+use crate::disk::Disk;
 use crate::simulation::{self, settled};
 
 /// Longest that SQLite waits for a lock that another process holds.
@@ -167,12 +168,15 @@ async fn open_sqlite(
     let migrated = if simulation::is_on() {
         migrate_here(&writer, migrator)
     } else {
+        replay(&writer).await.map_err(failed)?;
         migrate::tolerant(migrator).run(&writer).await
     };
     migrated.map_err(|source| DbError::Migrate {
         path: path.to_owned(),
         source: Box::new(source),
     })?;
+    // SQLite makes the name of a new write-ahead log durable too, and does not say when that fails.
+    sync_folder_of(path).map_err(|error| failed(sqlx::Error::Io(error)))?;
     // A simulated reader that waited for another would wait for ever.
     let most = if simulation::is_on() { 64 } else { READERS };
     let readers = SqlitePoolOptions::new()
@@ -188,6 +192,7 @@ async fn open_sqlite(
         readers: Reader(Pool::Sqlite(readers)),
         writers: options.writers,
         lease: Arc::default(),
+        disk: Disk::default(),
         bus: Arc::new(Bus::alone()),
     })
 }
@@ -198,6 +203,23 @@ fn migrate_here(writer: &SqlitePool, migrator: &'static Migrator) -> Result<(), 
     simulation::wait(migrate::tolerant(migrator).run(&mut first))?;
     simulation::wait(first.return_to_pool());
     Ok(())
+}
+
+/// Moves what the last process left in the write-ahead log into the file. That process may have ended because an fsync of the log
+/// failed: what is read of it now need not be on the disk, and what is written after it would be lost with it.
+async fn replay(writer: &SqlitePool) -> sqlx::Result<()> {
+    sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")
+        .fetch_one(writer)
+        .await
+        .map(drop)
+}
+
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    std::fs::File::open(folder)?.sync_all()
 }
 
 async fn open_postgres(
@@ -236,6 +258,7 @@ async fn open_postgres(
         readers: Reader(Pool::Postgres(readers)),
         writers: options.writers,
         lease: Arc::default(),
+        disk: Disk::default(),
         bus: Arc::new(Bus::on(server.clone())),
     })
 }

@@ -114,6 +114,37 @@ async fn a_transaction_is_whole_or_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn attack_51_after_a_failed_fsync_nothing_more_is_written() {
+    let (folder, db) = open(DbOptions::default()).await;
+    let path = folder.path().join("b.sqlite");
+    let other = Database::open_file(&path, &MIGRATOR, DbOptions::default()).await;
+    let other = other.unwrap().sharing(&db);
+    let insert = async |db: &Database| -> Result<(), ServiceError> {
+        db.run_tx("insert", async |tx: &mut Connection| {
+            sql::query("INSERT INTO item (n) VALUES (1)")
+                .execute(&mut *tx)
+                .await?;
+            Ok(())
+        })
+        .await
+    };
+    insert(&db).await.unwrap();
+    db.disk().failed("a file beside it");
+    // Both databases of the service: the process ends, whichever it was.
+    for db in [&db, &other] {
+        let refused = insert(db).await.unwrap_err();
+        assert_eq!(
+            (refused.code(), refused.reason()),
+            (Code::Unavailable, NOT_DURABLE)
+        );
+        db.lost().await;
+        let ended = db.close().await.unwrap_err();
+        assert_eq!(ended.reason(), NOT_DURABLE);
+        assert!(ended.to_string().contains("a file beside it"), "{ended}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_requests_share_a_transaction() {
     let (_folder, db) = open(DbOptions::default()).await;
     let batch = Insert {

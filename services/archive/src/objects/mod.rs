@@ -10,6 +10,7 @@ mod upload;
 use std::path::PathBuf;
 
 use greffe_objects::{Store, StoreError};
+use greffe_service_kit::disk::Disk;
 use greffe_types::{Digest, Millis};
 
 pub use folder::{Folder, FolderError};
@@ -94,17 +95,18 @@ pub enum Objects {
 }
 
 impl Objects {
-    /// Opens what the configuration names; without one, the folder.
+    /// Opens what the configuration names; without one, the folder. A failed fsync in the folder ends whoever shares `disk`.
     ///
     /// # Errors
     /// When the folder cannot be made, or a bucket does not do what records need of it.
     pub async fn open(
         config: Option<&ObjectsConfig>,
         folder: PathBuf,
+        disk: &Disk,
     ) -> Result<Self, ObjectError> {
         let Some(ObjectsConfig::S3(primary)) = config else {
             let opened = blocking(move || Folder::open(folder)).await?;
-            return Ok(Self::Folder(opened));
+            return Ok(Self::Folder(opened.sharing(disk)));
         };
         let replica = primary
             .replica

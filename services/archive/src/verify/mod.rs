@@ -109,14 +109,16 @@ pub async fn verify(mut config: Config) -> Result<Report, StartError> {
         migrate: false,
         ..DbOptions::default()
     };
-    let objects = Objects::open(config.archive.objects.as_ref(), boot.data.join("objects"))
+    let db = Database::open(&source, &store::MAIN, options).await?;
+    let folder = boot.data.join("objects");
+    let objects = Objects::open(config.archive.objects.as_ref(), folder, db.disk())
         .await
         .map_err(|error| StartError::service("the objects cannot be opened", error))?;
     let stores = Arc::new(Stores {
         scope: Scope {
             tenant: boot.tenant().clone(),
         },
-        db: Database::open(&source, &store::MAIN, options).await?,
+        db,
         wraps: Database::open(&wraps, &store::WRAPS, options).await?,
         objects,
     });

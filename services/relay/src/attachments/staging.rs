@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use greffe_service_kit::db::Database;
+use greffe_service_kit::disk::Disk;
 use greffe_types::{ConversationId, Digest, Millis};
 use sha2::{Digest as _, Sha256};
 use tokio::fs::{self, File};
@@ -28,6 +29,9 @@ pub enum StagingError {
     /// The file system.
     #[error("cannot {0} a staged attachment")]
     Io(&'static str, #[source] io::Error),
+    /// An fsync failed: the process ends.
+    #[error("cannot make a staged attachment durable")]
+    NotDurable(#[source] io::Error),
     /// The bytes are not those announced.
     #[error("the attachment's bytes are not those announced: its {0} differs")]
     Differs(&'static str),
@@ -38,14 +42,15 @@ pub enum StagingError {
 pub struct Staging {
     folder: Arc<PathBuf>,
     next: Arc<AtomicU64>,
+    disk: Disk,
 }
 
 impl Staging {
-    /// Opens the folder and removes what an earlier process left unfinished.
+    /// Opens the folder and removes what an earlier process left unfinished. A failed fsync ends whoever shares `disk`.
     ///
     /// # Errors
     /// [`StagingError::Io`].
-    pub fn open_folder(data: &Path) -> Result<Self, StagingError> {
+    pub fn open_folder(data: &Path, disk: &Disk) -> Result<Self, StagingError> {
         let folder = data.join("attachments");
         let unfinished = folder.join("unfinished");
         match std::fs::remove_dir_all(&unfinished) {
@@ -58,6 +63,7 @@ impl Staging {
         Ok(Self {
             folder: Arc::new(folder),
             next: Arc::default(),
+            disk: disk.clone(),
         })
     }
 
@@ -150,6 +156,14 @@ impl Staging {
         Ok(())
     }
 
+    /// Makes a file or folder durable, or never tries again.
+    async fn sync(&self, file: &File) -> Result<(), StagingError> {
+        file.sync_all().await.map_err(|error| {
+            self.disk.failed("a staged attachment");
+            StagingError::NotDurable(error)
+        })
+    }
+
     fn path(&self, conversation: &ConversationId, digest: &Digest) -> PathBuf {
         self.folder
             .join(conversation.to_string())
@@ -201,7 +215,7 @@ impl Unfinished {
             return Err(StagingError::Differs("digest"));
         }
         self.file.flush().await.map_err(failed("write"))?;
-        self.file.sync_all().await.map_err(failed("sync"))?;
+        self.staging.sync(&self.file).await?;
         let name = self.staging.path(conversation, digest);
         let folder = self.staging.folder.join(conversation.to_string());
         fs::create_dir_all(&folder)
@@ -212,7 +226,7 @@ impl Unfinished {
         }
         for folder in [folder.as_path(), self.staging.folder.as_path()] {
             let folder = File::open(folder).await.map_err(failed("open"))?;
-            folder.sync_all().await.map_err(failed("sync"))?;
+            self.staging.sync(&folder).await?;
         }
         Ok(())
     }
@@ -242,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_is_there_whole_or_not_at_all() {
         let data = tempfile::tempdir().unwrap();
-        let staging = Staging::open_folder(data.path()).unwrap();
+        let staging = Staging::open_folder(data.path(), &Disk::default()).unwrap();
         let digest = sha256(b"abcdef");
         let mut unfinished = staging.begin().await.unwrap();
         unfinished.write(b"abc", 6).await.unwrap();
@@ -261,7 +275,7 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_asks_for_is_dropped_in_time_and_not_before() {
         let data = tempfile::tempdir().unwrap();
-        let staging = Staging::open_folder(data.path()).unwrap();
+        let staging = Staging::open_folder(data.path(), &Disk::default()).unwrap();
         let path = data.path().join("relay.db");
         let db = Database::open(&Source::File(path), &MIGRATIONS, DbOptions::default())
             .await
@@ -303,7 +317,7 @@ mod tests {
     #[tokio::test]
     async fn attack_58_other_bytes_than_announced_are_not_staged() {
         let data = tempfile::tempdir().unwrap();
-        let staging = Staging::open_folder(data.path()).unwrap();
+        let staging = Staging::open_folder(data.path(), &Disk::default()).unwrap();
         let digest = sha256(b"abcdef");
         for (bytes, what) in [(&b"abcdeX"[..], "digest"), (b"abcde", "size")] {
             let mut unfinished = staging.begin().await.unwrap();

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 use greffe_service_kit::simulation::{self, Act};
 use greffe_types::{Digest, Millis};
@@ -18,10 +17,7 @@ const READ_ONLY: u32 = 0o444;
 impl Folder {
     /// Refuses when an fsync has failed since the start.
     pub(super) fn healthy(&self) -> Result<(), FolderError> {
-        if self.inner.poisoned.load(Ordering::SeqCst) {
-            return Err(FolderError::Poisoned);
-        }
-        Ok(())
+        self.disk.check().map_err(|_| FolderError::Poisoned)
     }
 
     /// A new unfinished file.
@@ -80,11 +76,9 @@ impl Folder {
 
     fn sync(&self, file: &File, act: Act<'_>) -> Result<(), FolderError> {
         self.healthy()?;
-        if simulation::file(act)
-            .and_then(|()| (self.inner.sync)(file))
-            .is_err()
-        {
-            self.inner.poisoned.store(true, Ordering::SeqCst);
+        let synced = simulation::file(act).and_then(|()| (self.inner.sync)(file));
+        if synced.is_err() {
+            self.disk.failed("an archived object");
             return Err(FolderError::Poisoned);
         }
         Ok(())

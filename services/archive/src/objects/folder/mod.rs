@@ -5,7 +5,7 @@
 //! complete upload that no record names yet. Everything under `tmp/` is unfinished, and removed at the next start.
 //!
 //! A failed fsync leaves the kernel's view of a file undefined, so it is not tried again: the store refuses every further
-//! write until the process is started anew ([`FolderError::Poisoned`]).
+//! write ([`FolderError::Poisoned`]), and the process ends ([`Disk`]).
 
 mod file;
 mod many;
@@ -15,10 +15,11 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use greffe_objects::{CHUNK, Finding, NewObject, Scrubbed};
+use greffe_service_kit::disk::Disk;
 use greffe_service_kit::simulation::{self, Act};
 use greffe_types::{Digest, Millis};
 use sha2::{Digest as _, Sha256};
@@ -97,12 +98,12 @@ type Sync = fn(&File) -> io::Result<()>;
 #[derive(Debug, Clone)]
 pub struct Folder {
     inner: Arc<Inner>,
+    disk: Disk,
 }
 
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
-    poisoned: AtomicBool,
     temporary: AtomicU64,
     /// Held while a lock is compared and written, so that of two dates the later one stays. By the digest's first byte.
     locking: [Mutex<()>; LOCKING],
@@ -122,11 +123,11 @@ impl Folder {
         let objects = Self {
             inner: Arc::new(Inner {
                 root,
-                poisoned: AtomicBool::new(false),
                 temporary: AtomicU64::new(0),
                 locking: Default::default(),
                 sync,
             }),
+            disk: Disk::default(),
         };
         let tmp = objects.tmp();
         if tmp.exists() {
@@ -143,6 +144,13 @@ impl Folder {
         }
         objects.sync_directory(&objects.inner.root.clone())?;
         Ok(objects)
+    }
+
+    /// Shares with others what a failed fsync means to all of them.
+    #[must_use]
+    pub fn sharing(mut self, disk: &Disk) -> Self {
+        self.disk = disk.clone();
+        self
     }
 
     /// Writes objects: durable, read back and their digests verified when this returns. One that is there already, whole, is

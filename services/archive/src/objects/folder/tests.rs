@@ -210,11 +210,11 @@ fn attack_51_a_failed_fsync_stops_every_further_write() {
     let objects = Folder {
         inner: Arc::new(Inner {
             root: folder.path().to_owned(),
-            poisoned: AtomicBool::new(false),
             temporary: AtomicU64::new(0),
             locking: Default::default(),
             sync: |_| Err(io::Error::other("no medium")),
         }),
+        disk: Disk::default(),
     };
     let bytes = b"x";
     let new = NewObject {
