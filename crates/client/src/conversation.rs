@@ -74,7 +74,8 @@ pub struct HistoryItem {
     pub sent_at: Millis,
     /// Why it was withheld; empty when it was not.
     pub reason: String,
-    /// What it says, when it is a message that was opened.
+    /// What it says, when it is a message that was opened. [`greffe_envelope::content::Kind`] says what it is: not every one
+    /// is a text.
     pub content: Option<pb::Content>,
 }
 
@@ -374,7 +375,8 @@ impl Device {
         Ok(rows.into_iter().map(|row| row.conversation).collect())
     }
 
-    /// What was taken in of a conversation after a number, at most `limit` items, in order.
+    /// What was taken in of a conversation after a number, at most `limit` items, in order: edits, retractions and reactions are
+    /// items of their own, and [`Device::thread`] puts them to their messages.
     ///
     /// # Errors
     /// [`ClientError::Store`].
@@ -389,14 +391,14 @@ impl Device {
         rows.into_iter().map(|row| self.history_item(row)).collect()
     }
 
-    fn history_item(&self, row: ItemRow) -> Result<HistoryItem> {
+    pub(crate) fn history_item(&self, row: ItemRow) -> Result<HistoryItem> {
         let content = if row.content.is_empty() {
             None
         } else {
             let store = &self.client().0.store;
             store
                 .open_content(&self.id(), &row.digest, &row.content)?
-                .content
+                .read()
         };
         Ok(HistoryItem {
             sequence: row.sequence,

@@ -16,6 +16,7 @@
 //!   .create(pb::Mode).await -> ConversationId        .invite(&id, &[UserId]).await  .remove(&id, &[UserId]).await
 //!   .notice(&id, "en").await -> Notice               .acknowledge(&id, "en").await
 //!   .conversation(&id).await -> ConversationInfo     .conversations().await         .history(&id, after, limit).await
+//!   .thread(&id, &envelope).await -> Thread          a message with its edits, retraction, reactions; Outgoing::edit(..) and so on
 //!   .sender() -> Sender                              pipelined: .send(Outgoing).await -> Pending; Pending.await -> Sent
 //!   .send(Outgoing).await -> Sent
 //!   .receiver(window).await -> Receiver              .next_batch().await -> Vec<Event>
@@ -49,6 +50,7 @@ mod resume;
 pub mod secrets;
 mod send;
 mod store;
+mod thread;
 mod trust;
 
 pub use client::{Client, Enrolment, HeldDevice};
@@ -64,4 +66,5 @@ pub use person::{Person, READER_FILE, SIGNING_FILE};
 pub use receive::{Event, Received, Receiver};
 pub use send::{Outgoing, OutgoingAttachment, Pending, Sender, Sent, Source};
 pub use store::{ClientStore, ConversationState};
+pub use thread::Thread;
 pub use trust::{Trust, mode_name};

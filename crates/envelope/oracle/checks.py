@@ -3,6 +3,7 @@
 import hashlib
 
 import ceremonies
+import contents
 import ed25519
 import hybrid
 import p256
@@ -399,6 +400,8 @@ FILES = {
     "records.json": Checker.records,
     "sealbox.json": Checker.sealbox,
     "message.json": Checker.message,
+    "content.json": contents.content,
+    "history.json": contents.history,
     "opening.json": Checker.opening,
     "ceremony.json": ceremonies.check,
     "statements.json": Checker.statement,

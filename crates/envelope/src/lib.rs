@@ -36,7 +36,8 @@
 //! Messages are protobuf (proto3) of `proto/greffe/envelope/v1`, in the one encoding that is deterministic: fields in the order
 //! of their numbers, defaults left out, numbers packed, varints shortest, nothing unknown. Bytes stay as received; they are
 //! refused unless decoding and encoding gives them again ([`statement::decode_strict`]). What is signed or hashed are always
-//! those bytes, never a new encoding.
+//! those bytes, never a new encoding. One exception: a content of a kind that is not known is a newer client's, and read as far
+//! as it is understood ([`content::decode`]).
 //!
 //! A **statement** ([`statement::Signed`]) is `SignedStatement { type, statement, signatures }`: at most 1 MiB and 64 signatures,
 //! sorted by signer, one a signer. A signature is algorithm 1, strict Ed25519 (RFC 8032 5.1.7 without cofactor; keys and `R`
@@ -89,6 +90,11 @@
 //!    attachments ([`message::open_with_seed`]). A reader who has the cek begins at the second ([`message::open_with_cek`]).
 //! 6. A recipient makes all wraps again and compares ([`recompute::recompute`]): a difference is evidence against the sender
 //!    that anybody can check ([`recompute::verify_report`]); a seed that does not match its commitment is none.
+//!
+//! **Contents** ([`content`]): texts and mails say something; an edit, a retraction, a reaction and its removal name by envelope
+//! digest, inside the content, the text or mail they are about, so that no header shows which message was edited or whether any
+//! was. What each may hold is checked by who seals. What has effect follows from the conversation in the order of its numbers, by
+//! the four rules of [`history`]; what has none is opened, kept and shown like everything else.
 //!
 //! **Padding**: `be64 length ‖ data ‖ zeros` up to `padmé(8 + length)`; of a length `n ≥ 2` with `E = ⌊log2 n⌋` and
 //! `S = ⌊log2 E⌋ + 1`, the low `E - S` bits are rounded up to zero. Length and zeros are checked ([`padding`]).
@@ -216,7 +222,7 @@
 //!
 //! One enum for each thing that can be refused, every variant documented where it stands, none showing a secret:
 //! [`curve::CurveError`], [`padding::PaddingError`], [`stream::StreamError`], [`attachment::AttachmentError`], [`envelope::HeaderError`],
-//! [`envelope::EnvelopeError`], [`message::SealError`], [`message::OpenError`], [`wrap::WrapError`], [`wrap::ProofError`], [`wrap::KeyError`],
+//! [`envelope::EnvelopeError`], [`message::SealError`], [`message::OpenError`], [`content::ContentError`], [`history::Why`], [`wrap::WrapError`], [`wrap::ProofError`], [`wrap::KeyError`],
 //! [`recompute::Mismatch`] and [`recompute::ReportError`], [`chain::ChainError`], [`statement::StatementError`], [`trust::TrustError`],
 //! [`opening::PartialError`], [`opening::AnswerError`], [`opening::OpenError`], [`opening::RecordsError`], [`ceremony::CeremonyError`] with
 //! [`ceremony::Fault`], [`ceremony::EpochError`] and [`ceremony::ShareError`], [`sealbox::SealboxError`]. What a service answers to a
@@ -233,9 +239,11 @@
 pub mod attachment;
 pub mod ceremony;
 pub mod chain;
+pub mod content;
 pub mod curve;
 pub mod derive;
 pub mod envelope;
+pub mod history;
 pub mod hybrid;
 pub mod label;
 pub mod limits;

@@ -6,13 +6,14 @@ use prost::Message as _;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use crate::content::{self, ContentError, Kind};
 use crate::derive::{Cek, Seed, SeedKeys, core};
 use crate::envelope::{Envelope, EnvelopeError, Header, HeaderError, record_digest};
 use crate::label::sha256;
 use crate::limits::MAX_CONTENT;
 use crate::padding::{PaddingError, pad, unpad};
 use crate::pb;
-use crate::statement::{StatementError, decode_strict};
+use crate::statement::StatementError;
 use crate::stream::{StreamError, open_all, seal_all};
 use crate::wrap::{JournalKey, WrapError, WrapView, make_wrap};
 
@@ -27,9 +28,12 @@ pub enum SealError {
     /// The content's protobuf is longer than [`MAX_CONTENT`].
     #[error("the content is too large")]
     TooLarge,
-    /// Content and header name other attachments, or the content's kind is unspecified.
+    /// Content and header name other attachments.
     #[error("the content does not belong to the header")]
     Content,
+    /// The content is none that may be made.
+    #[error("the content is not one that may be sent")]
+    Rules(#[from] ContentError),
     /// The journaling keys are not those of the header.
     #[error("the journaling keys are not those of the header")]
     Keys,
@@ -89,6 +93,8 @@ pub struct Sealed {
 pub struct Opened {
     /// The content.
     pub content: pb::Content,
+    /// All of the content's bytes when its kind is a newer client's, since some of it may not be understood; else empty.
+    pub unread: Vec<u8>,
     /// For the attachments.
     pub cek: Cek,
     /// For the attachments.
@@ -141,6 +147,7 @@ impl Draft {
         signer: &SigningKey,
     ) -> Result<Sealed, SealError> {
         let header = Header::build(header)?;
+        content::check(content)?;
         check_content(&header, content).map_err(|()| SealError::Content)?;
         let plain = Zeroizing::new(content.encode_to_vec());
         if plain.len() as u64 > MAX_CONTENT {
@@ -215,11 +222,17 @@ pub fn open_with_cek(
         return Err(OpenError::ContentCommitment);
     }
     let padded = Zeroizing::new(open_all(&key, ciphertext)?);
-    let content: pb::Content =
-        decode_strict("content", unpad(&padded)?).map_err(OpenError::Encoding)?;
-    check_content(header, &content).map_err(|()| OpenError::Content)?;
+    let plain = unpad(&padded)?;
+    let content = content::decode(plain).map_err(OpenError::Encoding)?;
+    let kind = check_content(header, &content).map_err(|()| OpenError::Content)?;
+    let unread = if matches!(kind, Kind::Unknown(_)) {
+        plain.to_vec()
+    } else {
+        Vec::new()
+    };
     Ok(Opened {
         content,
+        unread,
         cek: cek.clone(),
         core: envelope_core(tenant, envelope),
     })
@@ -282,10 +295,11 @@ pub fn wrap_ref(wrap: &pb::Wrap) -> Result<pb::WrapRef, WrapError> {
     })
 }
 
-/// Content and header speak of the same attachments.
-fn check_content(header: &Header, content: &pb::Content) -> Result<(), ()> {
+/// Content and header speak of the same attachments, and a text or mail is one that may be sent. Whatever else is not as it
+/// should be is shown as such: what was archived is not kept from those who may read it.
+fn check_content(header: &Header, content: &pb::Content) -> Result<Kind, ()> {
     let references = &header.message().attachments;
-    let kind = pb::ContentKind::try_from(content.kind).map_err(|_| ())?;
+    let kind = Kind::of(content).ok_or(())?;
     let sizes = content
         .attachments
         .iter()
@@ -296,9 +310,8 @@ fn check_content(header: &Header, content: &pb::Content) -> Result<(), ()> {
                 && outside.size
                     == crate::stream::ciphertext_len(crate::padding::padded_len(inside.size))
         });
-    let holds = kind != pb::ContentKind::Unspecified
-        && content.attachments.len() == references.len()
-        && matches!(content.reply_to.len(), 0 | 32)
-        && sizes;
-    if holds { Ok(()) } else { Err(()) }
+    let holds = content.attachments.len() == references.len()
+        && sizes
+        && (!kind.is_message() || content::check(content).is_ok());
+    if holds { Ok(kind) } else { Err(()) }
 }

@@ -17,10 +17,12 @@ pub type Target = fn(&[u8]);
 
 /// Every target by its name, sorted. Settings of services have one more in `tests/short.rs`: with it, all that a service needs
 /// would have to be built for the sanitizer.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("access_rules", settings::access_rules),
+    ("content", messages::content),
     ("envelope", messages::envelope),
     ("header", messages::header),
+    ("history", messages::history),
     ("log_entry", log::entry),
     ("log_note", log::note),
     ("log_tile", log::tile),

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use greffe_envelope::ceremony::NodeShare;
+use greffe_envelope::content::{self, Kind};
 use greffe_envelope::envelope::{Envelope, Header};
+use greffe_envelope::history::{History, Said};
 use greffe_envelope::message::decode_seed;
 use greffe_envelope::pb;
 use greffe_envelope::statement::{Signed, Statement};
@@ -37,6 +39,59 @@ pub(super) fn header(bytes: &[u8]) {
     if let Ok(header) = Header::decode(bytes) {
         assert_eq!(header.bytes(), bytes);
         assert_eq!(header.message().encode_to_vec(), bytes);
+    }
+}
+
+/// A content, as a member or reader finds it once it is open.
+pub(super) fn content(bytes: &[u8]) {
+    let Ok(content) = content::decode(bytes) else {
+        return;
+    };
+    let newer = matches!(Kind::of(&content), Some(Kind::Unknown(_)));
+    assert!(newer || content.encode_to_vec() == bytes);
+    assert!(!newer || content::check(&content).is_err());
+    if content::check(&content).is_ok() {
+        let target = content.target.len();
+        let act = Kind::of(&content).is_some_and(Kind::is_act);
+        assert_eq!(target, if act { 32 } else { 0 });
+    }
+}
+
+/// A conversation: its items are what lies between the bytes 0xff 0x00, each by one of three users, and each target's first byte
+/// says which item is meant. Whatever members send one another, every item is somewhere, once.
+pub(super) fn history(bytes: &[u8]) {
+    let digest = |number: u8| Digest::new([number; 32]);
+    let mut history = History::default();
+    let (mut count, mut last) = (0, 0);
+    let parts = bytes.split(|byte| *byte == 0xff).take(200);
+    for (sequence, part) in (1..).zip(parts) {
+        last = sequence;
+        let Ok(mut content) = content::decode(part.strip_prefix(&[0]).unwrap_or(part)) else {
+            continue;
+        };
+        if let Some(number) = content.target.first() {
+            content.target = digest(*number).to_vec();
+        }
+        let said = Said {
+            sequence: u64::from(sequence),
+            envelope: digest(sequence),
+            author: part.len() % 3,
+            content: &content,
+        };
+        let verdict = history.take(&said, |digest| digest.as_bytes()[0] > 250);
+        let kind = Kind::of(&content);
+        assert_eq!(verdict.is_some(), kind.is_some_and(Kind::is_act));
+        count += usize::from(kind.is_some_and(|kind| kind.is_act() || kind.is_message()));
+    }
+    let acts = history.messages().iter().map(|message| message.acts.len());
+    let messages = history.messages().len();
+    assert_eq!(
+        acts.sum::<usize>() + messages + history.strays().len(),
+        count
+    );
+    for message in history.messages() {
+        assert!(message.current() <= u64::from(last));
+        assert_eq!(message.is_plain(), message.acts.is_empty());
     }
 }
 

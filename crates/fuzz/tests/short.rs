@@ -113,6 +113,13 @@ fn vectors_reach_what_they_are_of() {
     use prost::Message as _;
     assert!(taken(|bytes| Header::decode(bytes).is_ok()) > 0, "headers");
     assert!(taken(|bytes| WrapView::parse(bytes).is_ok()) > 0, "wraps");
+    let act = |bytes: &[u8]| {
+        use greffe_envelope::content::{Kind, check, decode};
+        decode(bytes).is_ok_and(|content| {
+            check(&content).is_ok() && Kind::of(&content).is_some_and(Kind::is_act)
+        })
+    };
+    assert!(taken(act) > 0, "edits, retractions and reactions");
     assert!(
         taken(|bytes| greffe_tlog::Note::parse(bytes).is_ok()) > 0,
         "notes"

@@ -234,7 +234,11 @@ impl Client {
             .identity_provider(Identities::new(self.trust.clone(), disclosures.clone()))
             .crypto_provider(provider())
             .mls_rules(Rules::new(disclosures.clone()))
-            .extension_types([extension_type(), LastResortKeyPackageExt::extension_type()])
+            .extension_types([
+                extension_type(),
+                LastResortKeyPackageExt::extension_type(),
+                ExtensionType::new(crate::SHOWS_HISTORY),
+            ])
             .key_package_lifetime(lifetime)
             .signing_identity(self.me.signing_identity(), self.key.secret.clone(), SUITE)
             .build();

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use greffe_types::{ConversationId, DeviceId, Digest, Millis};
+use mls_rs::extension::ExtensionType;
 use mls_rs::group::{CommitBuilder, ExportedTree};
 use mls_rs::{ExtensionList, MlsMessage};
 use zeroize::Zeroizing;
@@ -15,7 +16,7 @@ use crate::receive::Committed;
 use crate::shape::{check_handshake, check_key_package};
 use crate::store::{Buffer, RowKey, StateChange, Table};
 use crate::trust::DisclosureInfo;
-use crate::{MlsError, Refusal, limits};
+use crate::{MlsError, Refusal, SHOWS_HISTORY, limits};
 
 pub(crate) type Group = mls_rs::Group<Config>;
 
@@ -117,6 +118,17 @@ impl Conversation {
     pub fn members(&self) -> Vec<Member> {
         let members = self.group.roster().members_iter();
         members
+            .filter_map(|member| Member::parse(member.signing_identity()).ok())
+            .collect()
+    }
+
+    /// Members whose leaves do not say that their clients show edits, retractions and reactions: of versions before those, or
+    /// joined by such a version and not committed since.
+    pub fn without_history(&self) -> Vec<Member> {
+        let kind = ExtensionType::new(SHOWS_HISTORY);
+        let members = self.group.roster().members_iter();
+        members
+            .filter(|member| !member.capabilities().extensions.contains(&kind))
             .filter_map(|member| Member::parse(member.signing_identity()).ok())
             .collect()
     }

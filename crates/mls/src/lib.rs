@@ -31,3 +31,7 @@ pub use trust::{
 
 /// The journaling extension's type: GroupContext, private use range of RFC 9420 section 17.3.
 pub const EXTENSION_TYPE: u16 = 0xF0A1;
+
+/// What a leaf's capabilities say when its client shows edits, retractions and reactions: an extension type that no list ever
+/// holds. A device sends none of these in a conversation where a leaf does not say so.
+pub const SHOWS_HISTORY: u16 = 0xF0A4;

@@ -1,7 +1,8 @@
 //! Productions: what a reader's machine writes from opened records, and the verifier that needs no network and no clock.
 //!
-//! A production is a folder, or one zip file of the same files. `FORMAT.md` in it, which is `format.md` beside this file, describes every file; that text is the
-//! specification of this crate. Two things make it hold:
+//! A production is a folder, or one zip file of the same files. `FORMAT.md` in it, which is `format.md` beside this file, or
+//! `format-v1.md` where nothing is in it that version 1 cannot show, describes every file; that text is the specification of
+//! this crate. Two things make it hold:
 //!
 //! - everything a person reads (`messages.jsonl`, `messages/`, `attachments/`'s names, `index.html`, `custody.json`, `FORMAT.md`)
 //!   follows from what is in `evidence/`, so the verifier makes it anew and compares bytes;
@@ -11,6 +12,7 @@
 
 mod error;
 mod evidence;
+mod history;
 mod layout;
 mod manifest;
 mod opened;

@@ -6,14 +6,24 @@ use greffe_types::Digest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// Name of the format, in the manifest.
-const FORMAT: &str = "greffe-production-v1";
+/// What a production can show, by the name of its format in the manifest. A production is of the first that can show all of it,
+/// so that verifiers of before go on verifying what they know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Version {
+    /// Texts and mails.
+    #[serde(rename = "greffe-production-v1")]
+    V1,
+    /// Edits, retractions, reactions and kinds that are not known, too.
+    #[serde(rename = "greffe-production-v2")]
+    V2,
+}
 
 /// A manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
-    format: String,
+    /// What it can show.
+    pub(crate) format: Version,
     /// By path.
     pub(crate) files: BTreeMap<String, File>,
 }
@@ -30,12 +40,12 @@ pub(crate) struct File {
 
 impl Manifest {
     /// Of files by path.
-    pub(crate) fn of(files: &BTreeMap<String, Vec<u8>>) -> Self {
+    pub(crate) fn of(files: &BTreeMap<String, Vec<u8>>, format: Version) -> Self {
         let files = files
             .iter()
             .map(|(path, bytes)| (path.clone(), File::of(bytes)));
         Self {
-            format: FORMAT.to_owned(),
+            format,
             files: files.collect(),
         }
     }
@@ -50,9 +60,6 @@ impl Manifest {
     /// Reads a manifest; any other spelling of the same manifest is refused.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
         let manifest: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        if manifest.format != FORMAT {
-            return Err(format!("its format is {:?}, not {FORMAT}", manifest.format));
-        }
         if manifest.encode() != bytes {
             return Err("it is not written in its one spelling".to_owned());
         }
@@ -80,7 +87,10 @@ mod tests {
 
     #[test]
     fn a_manifest_has_one_spelling() {
-        let manifest = Manifest::of(&BTreeMap::from([("a".to_owned(), b"x".to_vec())]));
+        let files = BTreeMap::from([("a".to_owned(), b"x".to_vec())]);
+        let manifest = Manifest::of(&files, Version::V1);
+        let second = Manifest::of(&files, Version::V2);
+        assert_eq!(Manifest::decode(&second.encode()).unwrap(), second);
         let bytes = manifest.encode();
         assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);
         for other in [
@@ -92,7 +102,7 @@ mod tests {
                 .into_bytes(),
             String::from_utf8(bytes.clone())
                 .unwrap()
-                .replace("v1", "v2")
+                .replace("v1", "v3")
                 .into_bytes(),
         ] {
             assert!(Manifest::decode(&other).is_err());

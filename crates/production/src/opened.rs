@@ -1,6 +1,7 @@
 //! A record opened with its key: what rendering and verification both start from.
 
 use greffe_envelope::attachment::seal_attachment;
+use greffe_envelope::content::Kind;
 use greffe_envelope::derive::Cek;
 use greffe_envelope::envelope::Envelope;
 use greffe_envelope::message::open_with_cek;
@@ -19,6 +20,8 @@ pub(crate) struct Opened {
     pub(crate) receipt: Signed<pb::Receipt>,
     /// What was inside.
     pub(crate) content: pb::Content,
+    /// All of it when its kind is not known; else empty.
+    pub(crate) unread: Vec<u8>,
     /// Attachments, in the order of the header.
     pub(crate) attachments: Vec<Vec<u8>>,
 }
@@ -61,8 +64,14 @@ impl Opened {
             certificate,
             receipt,
             content: opened.content,
+            unread: opened.unread,
             attachments: record.attachments.clone(),
         })
+    }
+
+    /// What the content is; it was refused when it says no kind.
+    pub(crate) fn kind(&self) -> Kind {
+        Kind::of(&self.content).unwrap_or(Kind::Unknown(self.content.kind))
     }
 
     /// The header's fields.

@@ -84,7 +84,7 @@ fn assemble(
     let records = open_all(&mut production)?;
     let invalid = |problem: String| WriteError::Record { record: 0, problem };
     let mut files = files(&production, &records).map_err(invalid)?;
-    let manifest = Manifest::of(&files).encode();
+    let manifest = Manifest::of(&files, render::version(&records)).encode();
     let order = production
         .order
         .order

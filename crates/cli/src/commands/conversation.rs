@@ -73,6 +73,10 @@ enum What {
     /// sees. Members acknowledge its notice anew; until then they neither send nor are sent anything.
     #[command(after_help = "Example:\n  greffe conversation renew CONVERSATION --as alice")]
     Renew(One),
+    /// Replace this device's keys in a conversation, in one commit: what leaked before is useless from then on. The commit also
+    /// says anew what the device's client can show, so it is due after an update of the client.
+    #[command(after_help = "Example:\n  greffe conversation refresh CONVERSATION --as bob")]
+    Refresh(One),
     /// Members who have not acknowledged the notice in force.
     #[command(after_help = "Example:\n  greffe conversation waiting CONVERSATION --as alice")]
     Waiting(One),
@@ -235,6 +239,13 @@ pub(crate) async fn run(arguments: ConversationArguments, output: Output) -> Res
             let held = one.user.open().await?;
             take_in(&held).await?;
             held.device.redisclose(&one.conversation).await?;
+            let info = held.device.conversation(&one.conversation).await?;
+            print(output, &View::new(&info), View::line)
+        }
+        What::Refresh(one) => {
+            let held = one.user.open().await?;
+            take_in(&held).await?;
+            held.device.update_keys(&one.conversation).await?;
             let info = held.device.conversation(&one.conversation).await?;
             print(output, &View::new(&info), View::line)
         }

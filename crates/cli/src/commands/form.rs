@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use greffe_envelope::content::Kind;
 use greffe_envelope::pb;
 use greffe_types::{Digest, Millis, to_hex};
 use serde::Serialize;
@@ -83,8 +84,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 /// What a message says.
 #[derive(Debug, Serialize)]
 pub(crate) struct ContentView {
-    /// "text" or "mail".
+    /// "text", "mail", "edit", "retraction", "reaction", "reaction-removal", or "unknown": a newer client's.
     pub(crate) kind: &'static str,
+    /// The number of a kind that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kind_number: Option<i32>,
+    /// Envelope digest of the message that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<String>,
     /// Subject line; empty for chat.
     pub(crate) subject: String,
     /// The text, when it is UTF-8.
@@ -120,16 +127,20 @@ pub(crate) struct AttachmentView {
 impl ContentView {
     /// Of a content.
     pub(crate) fn new(content: &pb::Content) -> Self {
-        let text = core::str::from_utf8(&content.text).ok();
+        let (text, text_base64) = text_or_base64(&content.text);
         let reply = Digest::try_from(content.reply_to.as_slice()).ok();
+        let target = Digest::try_from(content.target.as_slice()).ok();
+        let kind = Kind::of(content).unwrap_or(Kind::Unknown(content.kind));
         Self {
-            kind: match content.kind() {
-                pb::ContentKind::Mail => "mail",
-                _ => "text",
+            kind: kind.name(),
+            kind_number: match kind {
+                Kind::Unknown(number) => Some(number),
+                _ => None,
             },
+            target: target.map(|digest| digest.to_string()),
             subject: content.subject.clone(),
-            text: text.map(str::to_owned),
-            text_base64: text.is_none().then(|| STANDARD.encode(&content.text)),
+            text,
+            text_base64,
             reply_to: reply.map(|digest| digest.to_string()),
             unknown_sender: content.unknown_sender,
             attachments: content
@@ -148,10 +159,17 @@ impl ContentView {
     /// For a terminal: subject, text, attachments.
     pub(crate) fn lines(&self, text: &[u8]) -> String {
         let mut lines = String::new();
-        if !self.subject.is_empty() {
-            lines.push_str(&format!("[{}] ", one_line(&self.subject)));
+        if let Some(number) = self.kind_number {
+            lines.push_str(&format!(
+                "(of kind {number}, which this version does not know) "
+            ));
         }
-        lines.push_str(&printable(text));
+        lines + &said(&self.subject, text) + &self.attached()
+    }
+
+    /// The attachments, a line each.
+    pub(crate) fn attached(&self) -> String {
+        let mut lines = String::new();
         for attachment in &self.attachments {
             let saved = attachment.saved.as_deref();
             lines.push_str(&format!(
@@ -163,6 +181,24 @@ impl ContentView {
         }
         lines
     }
+}
+
+/// Subject and text for a terminal.
+pub(crate) fn said(subject: &str, text: &[u8]) -> String {
+    let text = printable(text);
+    if subject.is_empty() {
+        text
+    } else {
+        format!("[{}] {text}", one_line(subject))
+    }
+}
+
+/// A text when it is UTF-8, else its bytes.
+pub(crate) fn text_or_base64(text: &[u8]) -> (Option<String>, Option<String>) {
+    core::str::from_utf8(text).map_or_else(
+        |_| (None, Some(STANDARD.encode(text))),
+        |text| (Some(text.to_owned()), None),
+    )
 }
 
 /// A file name of an attachment: what the sender called it, harmless, behind what makes it unique.

@@ -7,6 +7,7 @@ mod details;
 mod device;
 mod explain;
 pub(crate) mod form;
+mod history;
 mod hold;
 pub(crate) mod log;
 mod matter;

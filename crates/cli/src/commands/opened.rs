@@ -1,14 +1,18 @@
 //! What a reader does with a released order: every record opened with the nodes' answers, shown or produced.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use greffe_client::{NotOpened, OpenedRecord, Opening, People};
-use greffe_types::OrderId;
+use greffe_envelope::history::{History, Said};
+use greffe_envelope::pb;
+use greffe_types::{Digest, OrderId};
 use serde::Serialize;
 
 use super::access::AsPerson;
 use super::form::{ContentView, file_name, one_line, time};
+use super::history::{AboutView, Entry, HistoryView, says};
 use super::query::RecordView;
 use crate::fail::{Exit, Failure, Result, chain};
 use crate::layout::private_folder;
@@ -38,11 +42,40 @@ pub(crate) struct ProduceArguments {
 struct RecordOpened {
     #[serde(flatten)]
     record: RecordView,
+    /// As it was sent; `history` says what became of it, as far as the order opened it.
     content: ContentView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<HistoryView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<AboutView>,
     opened_by: Vec<String>,
     blamed: Vec<Blame>,
     #[serde(skip)]
-    text: Vec<u8>,
+    raw: Raw,
+}
+
+/// What histories are made of.
+struct Raw {
+    conversation: Vec<u8>,
+    sequence: u64,
+    digest: Digest,
+    sender: String,
+    sent_at: u64,
+    archived_at: u64,
+    content: pb::Content,
+}
+
+impl Raw {
+    fn entry(&self) -> Entry<'_> {
+        Entry {
+            sequence: self.sequence,
+            digest: self.digest,
+            sender: &self.sender,
+            sent_at: self.sent_at,
+            archived_at: self.archived_at,
+            content: &self.content,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -127,6 +160,7 @@ pub(crate) async fn show(
             }
         }
     }
+    became(&mut records);
     let shown = Records {
         order: order.to_string(),
         records,
@@ -163,13 +197,83 @@ async fn view(
             attachment.saved = Some(path.display().to_string());
         }
     }
+    let summary = &opened.record.summary;
     Ok(RecordOpened {
-        record: RecordView::new(&opened.record.summary),
+        record: RecordView::new(summary),
         content,
+        history: None,
+        about: None,
         blamed: blame(&opened.blamed),
         opened_by: opened.opened_by,
-        text: opened.content.text,
+        raw: Raw {
+            conversation: summary.conversation.clone(),
+            sequence: summary.sequence,
+            digest: opened.digest,
+            sender: summary.sender.clone(),
+            sent_at: summary.sent_at,
+            archived_at: summary.archived_at,
+            content: opened.content,
+        },
     })
+}
+
+/// Puts edits, retractions and reactions to their messages, as far as both were opened. What an order left out may decide
+/// whether something has effect: its production knows of it by the archive's ranges, this view does not.
+fn became(records: &mut [RecordOpened]) {
+    let mut order: Vec<usize> = (0..records.len()).collect();
+    order.sort_by_key(|index| {
+        let raw = &records[*index].raw;
+        (raw.conversation.clone(), raw.sequence)
+    });
+    let views: Vec<_> = order
+        .chunk_by(|a, b| records[*a].raw.conversation == records[*b].raw.conversation)
+        .flat_map(|of_one| conversation(records, of_one))
+        .collect();
+    for (index, history, about) in views {
+        (records[index].history, records[index].about) = (history, about);
+    }
+}
+
+type Became = (usize, Option<HistoryView>, Option<AboutView>);
+
+/// What became of the records of one conversation, in order.
+fn conversation(records: &[RecordOpened], order: &[usize]) -> Vec<Became> {
+    let mut history = History::default();
+    let mut verdicts = Vec::new();
+    for index in order {
+        let raw = &records[*index].raw;
+        let said = Said {
+            sequence: raw.sequence,
+            envelope: raw.digest,
+            author: raw.sender.clone(),
+            content: &raw.content,
+        };
+        verdicts.push(history.take(&said, |_| true));
+    }
+    let numbers: HashMap<&[u8], u64> = order
+        .iter()
+        .map(|index| &records[*index].raw)
+        .map(|raw| (raw.digest.as_bytes().as_slice(), raw.sequence))
+        .collect();
+    let at: BTreeMap<u64, usize> = order
+        .iter()
+        .map(|index| (records[*index].raw.sequence, *index))
+        .collect();
+    let entry = |sequence: u64| at.get(&sequence).map(|index| records[*index].raw.entry());
+    order
+        .iter()
+        .zip(verdicts)
+        .map(|(index, verdict)| {
+            let raw = &records[*index].raw;
+            let message = history.message(&raw.digest);
+            let view = message.and_then(|message| HistoryView::new(message, entry));
+            let about = verdict.and_then(|verdict| {
+                let number = numbers.get(raw.content.target.as_slice()).copied();
+                AboutView::new(&raw.content, number, Some(verdict))
+            });
+            (*index, view, about)
+        })
+        .collect()
 }
 
 fn text(shown: &Records) -> String {
@@ -177,7 +281,14 @@ fn text(shown: &Records) -> String {
     for one in &shown.records {
         text.push_str(&one.record.line());
         let sender = one_line(&one.record.sender);
-        text.push_str(&format!("<{sender}> {}\n", one.content.lines(&one.text)));
+        let says = says(
+            &one.content,
+            one.about.as_ref(),
+            one.history.as_ref(),
+            (sender.as_str(), one.raw.content.text.as_slice()),
+            true,
+        );
+        text.push_str(&format!("{says}\n"));
         for blame in &one.blamed {
             text.push_str(&format!("    {}: {}\n", blame.node, one_line(&blame.why)));
         }

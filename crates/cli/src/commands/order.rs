@@ -86,7 +86,8 @@ struct Request {
     /// Who will read: a reader of the roster.
     #[arg(long, value_name = "PERSON")]
     reader: String,
-    /// Envelope digest of a record; may be given several times.
+    /// Envelope digest of a record; may be given several times. What edits, retracts or reacts to it is a record of its own, and
+    /// no header says so: an order over the conversation has it.
     #[arg(long, value_name = "DIGEST")]
     record: Vec<Digest>,
     #[command(flatten)]

@@ -18,7 +18,7 @@ use crate::output::{Output, narrate, print};
 /// `greffe read`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  greffe read --as bob                                                  what came since the last time\n  greffe read --as bob --conversation CONVERSATION --after 0            a conversation from its beginning\n  greffe read --as bob --save ./attachments"
+    after_help = "Examples:\n  greffe read --as bob                                                  what came since the last time\n  greffe read --as bob --conversation CONVERSATION --after 0            a conversation from its beginning\n  greffe read --as bob --conversation CONVERSATION --after 0 --history  with every version of every message\n  greffe read --as bob --save ./attachments\n\nIn JSON, an item's content is what was sent. A message that something is about has `history`: versions (the message first, last what is in force), retracted, reactions (text, by), and acts: everything about it in order, with applied, or not_applied and a reason. An edit, retraction or reaction has `about`: target, target_sequence, applied, not_applied."
 )]
 pub(crate) struct ReadArguments {
     #[command(flatten)]
@@ -32,6 +32,9 @@ pub(crate) struct ReadArguments {
     /// At most this many items of a conversation.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
+    /// Show every version of a message and everything about it: who edited, retracted or reacted, and when. JSON always says so.
+    #[arg(long)]
+    history: bool,
     /// Save attachments into this folder.
     #[arg(long, value_name = "FOLDER")]
     save: Option<PathBuf>,
@@ -95,7 +98,7 @@ pub(crate) async fn run(arguments: ReadArguments, output: Output) -> Result<()> 
         notes.push((id, last.max(shown.up_to(&id))));
         came.items.extend(found);
     }
-    print(output, &came, text)?;
+    print(output, &came, |came| text(came, arguments.history))?;
     // Only what was printed has been shown.
     for (id, last) in notes {
         shown.note(id, last)?;
@@ -111,7 +114,7 @@ async fn chosen(held: &Held, only: Option<ConversationId>) -> Result<Vec<Convers
     }
 }
 
-fn text(came: &Came) -> String {
+fn text(came: &Came, all: bool) -> String {
     let mut text = String::new();
     let mut conversation = "";
     for item in &came.items {
@@ -119,7 +122,7 @@ fn text(came: &Came) -> String {
             conversation = &item.conversation;
             text.push_str(&format!("conversation {conversation}\n"));
         }
-        text.push_str(&item.lines());
+        text.push_str(&item.lines(all));
     }
     for id in &came.more {
         text.push_str(&format!("more in conversation {id}: read again\n"));
@@ -172,7 +175,7 @@ async fn follow(held: &Held, arguments: &WatchArguments, output: Output) -> Resu
             let found = items(&held.device, &id, after, usize::MAX, save).await?;
             for item in &found {
                 print(output, item, |item| {
-                    format!("{} {}", item.conversation, item.lines())
+                    format!("{} {}", item.conversation, item.lines(false))
                 })?;
             }
             if let Some(last) = found.last() {

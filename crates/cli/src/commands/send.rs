@@ -10,7 +10,7 @@ use greffe_envelope::pb;
 use greffe_types::{ConversationId, Digest};
 use serde::Serialize;
 
-use super::access::AsUser;
+use super::access::{AsUser, Held};
 use super::form::time;
 use super::told::take_in;
 use crate::fail::{Failure, Result};
@@ -19,7 +19,7 @@ use crate::output::{Output, print};
 /// `greffe send`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  greffe send --as alice --conversation CONVERSATION --text 'The limit is 5 million.' --attach limits.pdf\n  greffe send --as alice --conversation CONVERSATION < message.txt"
+    after_help = "Examples:\n  greffe send --as alice --conversation CONVERSATION --text 'The limit is 5 million.' --attach limits.pdf\n  greffe send --as alice --conversation CONVERSATION --edit DIGEST --text 'The limit is 6 million.'\n  greffe send --as alice --conversation CONVERSATION --retract DIGEST\n  greffe send --as bob --conversation CONVERSATION --react DIGEST --text 👍\n  greffe send --as alice --conversation CONVERSATION < message.txt"
 )]
 pub(crate) struct SendArguments {
     #[command(flatten)]
@@ -39,9 +39,21 @@ pub(crate) struct SendArguments {
     /// Envelope digest of the message this one answers.
     #[arg(long, value_name = "DIGEST")]
     reply_to: Option<Digest>,
-    /// Subject line.
-    #[arg(long, default_value = "")]
-    subject: String,
+    /// Another version of an own message, by its envelope digest: the text is the new one. Earlier versions stay on record.
+    #[arg(long, value_name = "DIGEST", group = "about", conflicts_with_all = ["attach", "reply_to"])]
+    edit: Option<Digest>,
+    /// Take an own message back, by its envelope digest. It stays on record.
+    #[arg(long, value_name = "DIGEST", group = "about", conflicts_with_all = ["attach", "reply_to", "subject", "text", "file"])]
+    retract: Option<Digest>,
+    /// React to a message, by its envelope digest: --text is the sign, at most 64 bytes.
+    #[arg(long, value_name = "DIGEST", group = "about", requires = "text", conflicts_with_all = ["attach", "reply_to", "subject"])]
+    react: Option<Digest>,
+    /// Take an own reaction back: --text is the sign.
+    #[arg(long, value_name = "DIGEST", group = "about", requires = "text", conflicts_with_all = ["attach", "reply_to", "subject"])]
+    unreact: Option<Digest>,
+    /// Subject line; without it an edit keeps that of the version in force.
+    #[arg(long)]
+    subject: Option<String>,
     /// Record class of the policy pack; without it, the pack's class of messages.
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
@@ -61,13 +73,19 @@ struct SentView {
 pub(crate) async fn run(arguments: SendArguments, output: Output) -> Result<()> {
     let attachments = arguments.attach.iter().map(|path| attachment(path));
     let attachments = attachments.collect::<Result<Vec<_>>>()?;
-    let text = text(&arguments)?;
+    let text = if arguments.retract.is_some() {
+        Vec::new()
+    } else {
+        text(&arguments)?
+    };
     let held = arguments.user.open().await?;
     // A message belongs to the epoch its sender knows, and an invitation may still wait in the mailbox.
     take_in(&held).await?;
+    let (kind, target) = kind(&arguments);
     let outgoing = Outgoing {
-        kind: pb::ContentKind::Text,
-        subject: arguments.subject,
+        kind,
+        target,
+        subject: subject(&held, &arguments).await?,
         reply_to: arguments.reply_to,
         attachments,
         record_class: arguments.class,
@@ -88,6 +106,31 @@ pub(crate) async fn run(arguments: SendArguments, output: Output) -> Result<()> 
             view.envelope, view.sequence, view.archived_at, view.retain_until
         )
     })
+}
+
+/// What is sent, and what it is about.
+fn kind(arguments: &SendArguments) -> (pb::ContentKind, Option<Digest>) {
+    let about = [
+        (pb::ContentKind::Edit, arguments.edit),
+        (pb::ContentKind::Retraction, arguments.retract),
+        (pb::ContentKind::Reaction, arguments.react),
+        (pb::ContentKind::ReactionRemoval, arguments.unreact),
+    ];
+    let named = about.into_iter().find(|(_, target)| target.is_some());
+    named.unwrap_or((pb::ContentKind::Text, None))
+}
+
+/// The subject given; of an edit without one, that of the version in force.
+async fn subject(held: &Held, arguments: &SendArguments) -> Result<String> {
+    let (Some(target), None) = (&arguments.edit, &arguments.subject) else {
+        return Ok(arguments.subject.clone().unwrap_or_default());
+    };
+    let thread = held.device.thread(&arguments.conversation, target).await?;
+    let current = thread.message(target).map(|message| message.current());
+    let content = current
+        .and_then(|number| thread.item(number))
+        .and_then(|item| item.content.as_ref());
+    Ok(content.map_or_else(String::new, |content| content.subject.clone()))
 }
 
 fn text(arguments: &SendArguments) -> Result<Vec<u8>> {

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use greffe_client::{Device, Event, HistoryItem};
+use greffe_envelope::content::Kind;
+use greffe_envelope::history::Why;
 use greffe_envelope::pb;
-use greffe_types::ConversationId;
+use greffe_types::{ConversationId, Digest};
 use serde::Serialize;
 
 use super::access::Held;
 use super::form::{ContentView, file_name, one_line, time, time_or_none};
+use super::history::{AboutView, Entry, HistoryView, says};
 use super::query::kind_name;
 use crate::fail::{Failure, Result};
 use crate::layout::{private_folder, write};
@@ -100,17 +103,30 @@ pub(crate) struct ItemView {
     /// Why it was withheld.
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
+    /// As it was sent; `history` says what became of it.
     content: Option<ContentView>,
+    /// What became of a message that something is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<HistoryView>,
+    /// Of an edit, a retraction or a reaction: what it is about, and whether it has effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<AboutView>,
     #[serde(skip)]
     text: Vec<u8>,
 }
 
 impl ItemView {
-    /// For a terminal.
-    pub(crate) fn lines(&self) -> String {
+    /// For a terminal; with `all`, every version of a message and everything about it.
+    pub(crate) fn lines(&self, all: bool) -> String {
         let sender = one_line(&self.sender);
         let says = match (&self.content, self.kind) {
-            (Some(content), _) => format!("<{sender}> {}", content.lines(&self.text)),
+            (Some(content), _) => says(
+                content,
+                self.about.as_ref(),
+                self.history.as_ref(),
+                (sender.as_str(), self.text.as_slice()),
+                all,
+            ),
             (None, "commit") => format!("* {sender} changed members or keys"),
             (None, "void") => "* withdrawn by the archive".to_owned(),
             (None, _) => format!("* withheld, from {sender}"),
@@ -169,6 +185,10 @@ async fn view(
             attachment.saved = Some(path.display().to_string());
         }
     }
+    let (history, about) = match &item.content {
+        Some(said) => became(device, conversation, &item, said).await?,
+        None => (None, None),
+    };
     let kind = item.kind;
     Ok(ItemView {
         conversation: conversation.to_string(),
@@ -182,6 +202,45 @@ async fn view(
         reason: item.reason,
         text: item.content.map(|content| content.text).unwrap_or_default(),
         content,
+        history,
+        about,
+    })
+}
+
+/// What became of a message, or what something about a message came to.
+async fn became(
+    device: &Device,
+    conversation: &ConversationId,
+    item: &HistoryItem,
+    content: &pb::Content,
+) -> Result<(Option<HistoryView>, Option<AboutView>)> {
+    if !Kind::of(content).is_some_and(Kind::is_act) {
+        let thread = device.thread_of(conversation, item.clone()).await?;
+        let message = thread.message(&item.digest);
+        let at = |sequence| thread.item(sequence).and_then(entry);
+        return Ok((message.and_then(|m| HistoryView::new(m, at)), None));
+    }
+    let Ok(target) = Digest::try_from(content.target.as_slice()) else {
+        let malformed = Some(Err(Why::Malformed));
+        return Ok((None, AboutView::new(content, None, malformed)));
+    };
+    let thread = device.thread(conversation, &target).await?;
+    let named = thread.items.iter().find(|item| item.digest == target);
+    let (named, verdict) = (
+        named.map(|item| item.sequence),
+        thread.verdict(item.sequence),
+    );
+    Ok((None, AboutView::new(content, named, verdict)))
+}
+
+fn entry(item: &HistoryItem) -> Option<Entry<'_>> {
+    Some(Entry {
+        sequence: item.sequence,
+        digest: item.digest,
+        sender: &item.sender,
+        sent_at: item.sent_at.get(),
+        archived_at: item.archived_at.get(),
+        content: item.content.as_ref()?,
     })
 }
 

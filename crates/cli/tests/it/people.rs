@@ -1,5 +1,6 @@
 //! A life by commands alone: users and people work with nothing but `greffe`, and what is wrong is refused in one line.
 
+mod history;
 mod wrong;
 mod zip;
 
@@ -93,6 +94,7 @@ fn a_life_by_commands_alone() {
     let world = World::start();
     let spoken = users_speak(&world);
     let order = people_open(&world, &spoken);
+    history::edited(&world);
     somebody_watches(&world, &spoken);
     auditors_verify(&world, &spoken);
     wrong::users(&world, &spoken);

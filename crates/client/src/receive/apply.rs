@@ -241,7 +241,7 @@ impl Group {
         let digest = message.envelope.digest();
         if message.envelope.header().device() == device.id() {
             return Ok(Outcome::Done(Box::new(
-                self.own_message(device, &place, &message, digest),
+                self.own_message(device, &place, &message, digest)?,
             )));
         }
         let withheld = |stated| Ok(withheld(device, &place, &message, stated));
@@ -298,14 +298,14 @@ impl Group {
         place: &Place,
         message: &Message,
         digest: Digest,
-    ) -> Finished {
+    ) -> Result<Finished> {
         let mut row = place.row(device.id(), pb::EntryKind::Message);
         let fields = message.envelope.header().message();
         row.sender.clone_from(&fields.sender_user);
         row.sent_at = fields.sent_at;
         let Some(sent) = self.own.get(&digest) else {
             row.reason = reason::NOT_OURS.to_owned();
-            return Finished {
+            return Ok(Finished {
                 row: Some(row),
                 event: Some(Event::Withheld {
                     conversation: place.conversation,
@@ -316,21 +316,26 @@ impl Group {
                     reported: false,
                 }),
                 ..Default::default()
-            };
+            });
         };
         row.content.clone_from(&sent.content);
-        Finished {
+        let mut ops = vec![Op::OutboxDone {
+            device: device.id(),
+            digest,
+        }];
+        let store = &device.client().0.store;
+        let stored = store.open_content(&device.id(), &digest, &sent.content)?;
+        let content = stored.content.as_ref();
+        ops.extend(content.and_then(|content| place.about(device.id(), content)));
+        Ok(Finished {
             row: Some(row),
-            ops: vec![Op::OutboxDone {
-                device: device.id(),
-                digest,
-            }],
+            ops,
             event: Some(Event::Own {
                 conversation: place.conversation,
                 sequence: place.sequence,
                 envelope: digest,
             }),
-        }
+        })
     }
 
     fn void(

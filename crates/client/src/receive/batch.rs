@@ -253,8 +253,10 @@ impl Device {
                 });
             }
         };
+        let ops = place.about(self.id(), &opened.content);
         let mut stored = StoredContent {
             content: Some(opened.content),
+            unread: opened.unread,
             ..Default::default()
         };
         if !fields.attachments.is_empty() {
@@ -282,7 +284,7 @@ impl Device {
                 wraps_recomputed: seeded.message.wraps.len(),
             }))),
             row: Some(row),
-            ops: Vec::new(),
+            ops: ops.into_iter().collect(),
         })
     }
 }

@@ -131,7 +131,8 @@ pub struct Received {
     pub mode: pb::Mode,
     /// Record class.
     pub record_class: String,
-    /// What it says. Attachments are fetched with [`crate::Device::attachment`].
+    /// What it says; [`greffe_envelope::content::Kind`] says what that is: a text, a mail, or something about one. Attachments are
+    /// fetched with [`crate::Device::attachment`].
     pub content: pb::Content,
     /// How many wraps were recomputed and found equal.
     pub wraps_recomputed: usize,

@@ -1,5 +1,6 @@
 //! Where an item stands, and what it came to.
 
+use greffe_envelope::content::Kind;
 use greffe_envelope::pb;
 use greffe_types::{ConversationId, DeviceId, Digest, Millis};
 
@@ -7,7 +8,7 @@ use super::batch::Finished;
 use super::event::Event;
 use super::verify::{Message, Seeded, Verified};
 use crate::device::Device;
-use crate::store::ItemRow;
+use crate::store::{ItemRow, Op};
 
 /// Where an item stands.
 #[derive(Debug, Clone)]
@@ -35,6 +36,17 @@ impl Place {
             reason: String::new(),
             content: Vec::new(),
         }
+    }
+
+    /// Notes of an edit, a retraction or a reaction what it is about.
+    pub(super) fn about(&self, device: DeviceId, content: &pb::Content) -> Option<Op> {
+        let target = Digest::try_from(content.target.as_slice()).ok()?;
+        Kind::of(content)?.is_act().then_some(Op::About {
+            device,
+            conversation: self.conversation,
+            target,
+            sequence: self.sequence,
+        })
     }
 }
 

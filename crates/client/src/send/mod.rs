@@ -37,6 +37,8 @@ pub struct Outgoing {
     pub subject: String,
     /// Envelope digest of the message this one answers.
     pub reply_to: Option<Digest>,
+    /// Envelope digest of the text or mail that an edit, a retraction or a reaction is about: none in texts and mails.
+    pub target: Option<Digest>,
     /// The sender of the original had no name.
     pub unknown_sender: bool,
     /// Attachments.
@@ -58,11 +60,64 @@ impl Outgoing {
             text: text.into(),
             subject: String::new(),
             reply_to: None,
+            target: None,
             unknown_sender: false,
             attachments: Vec::new(),
             record_class: None,
             classification: String::new(),
             sent_at: None,
+        }
+    }
+
+    /// Another version of a message of the same user: text and subject stand for its own from now on. Earlier ones stay on
+    /// record, and members and readers can see them.
+    pub fn edit(conversation: ConversationId, target: Digest, text: impl Into<Vec<u8>>) -> Self {
+        Self::about(conversation, pb::ContentKind::Edit, target, text)
+    }
+
+    /// Takes a message of the same user back. It stays on record, and members and readers can see it.
+    pub fn retraction(conversation: ConversationId, target: Digest) -> Self {
+        Self::about(
+            conversation,
+            pb::ContentKind::Retraction,
+            target,
+            Vec::new(),
+        )
+    }
+
+    /// A sign at a message: 1 to 64 bytes.
+    pub fn reaction(conversation: ConversationId, target: Digest, text: &str) -> Self {
+        Self::about(conversation, pb::ContentKind::Reaction, target, text)
+    }
+
+    /// Takes such a sign back.
+    pub fn reaction_removal(conversation: ConversationId, target: Digest, text: &str) -> Self {
+        Self::about(conversation, pb::ContentKind::ReactionRemoval, target, text)
+    }
+
+    fn about(
+        conversation: ConversationId,
+        kind: pb::ContentKind,
+        target: Digest,
+        text: impl Into<Vec<u8>>,
+    ) -> Self {
+        Self {
+            kind,
+            target: Some(target),
+            ..Self::text(conversation, text)
+        }
+    }
+
+    /// What is sealed, without its attachments.
+    pub(crate) fn content(&self) -> pb::Content {
+        pb::Content {
+            kind: self.kind.into(),
+            text: self.text.clone(),
+            reply_to: self.reply_to.map_or_else(Vec::new, |d| d.to_vec()),
+            attachments: Vec::new(),
+            subject: self.subject.clone(),
+            unknown_sender: self.unknown_sender,
+            target: self.target.map_or_else(Vec::new, |d| d.to_vec()),
         }
     }
 }
@@ -213,6 +268,21 @@ impl Device {
                 )
             })?;
         }
-        Ok(())
+        if outgoing.kind == pb::ContentKind::Text || outgoing.kind == pb::ContentKind::Mail {
+            return match outgoing.target {
+                None => Ok(()),
+                Some(_) => Err(ClientError::refused(
+                    "CONTENT_TARGET",
+                    "a text or a mail is about no other message: name the one it answers, or send an edit",
+                )),
+            };
+        }
+        if !outgoing.attachments.is_empty() {
+            return Err(ClientError::refused(
+                "CONTENT_EXTRA",
+                "an edit, a retraction or a reaction has no attachments: send another message",
+            ));
+        }
+        self.check_act(guard, outgoing).await
     }
 }

@@ -85,12 +85,8 @@ impl Device {
             seed,
             message,
             content: pb::Content {
-                kind: outgoing.kind.into(),
-                text: outgoing.text.clone(),
-                reply_to: outgoing.reply_to.map_or_else(Vec::new, |d| d.to_vec()),
                 attachments: inside,
-                subject: outgoing.subject.clone(),
-                unknown_sender: outgoing.unknown_sender,
+                ..outgoing.content()
             },
             attachments: outside,
             record_class,

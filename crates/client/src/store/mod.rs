@@ -1,5 +1,6 @@
 //! The client's database: one file for any number of devices, every change of many devices in one transaction.
 
+mod items;
 mod ops;
 mod read;
 mod rows;

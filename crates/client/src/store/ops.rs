@@ -54,6 +54,13 @@ pub(crate) enum Op {
     OutboxDone { device: DeviceId, digest: Digest },
     /// What took numbers.
     Items(Vec<ItemRow>),
+    /// An item is about a message.
+    About {
+        device: DeviceId,
+        conversation: ConversationId,
+        target: Digest,
+        sequence: u64,
+    },
     /// A cheat to report.
     Report(ReportRow),
     /// It is in the log.
@@ -155,6 +162,19 @@ async fn one(tx: &mut Connection, op: Op) -> sqlx::Result<()> {
                 .bind(device.to_vec())
                 .bind(digest.to_vec())
         }
+        Op::About {
+            device,
+            conversation,
+            target,
+            sequence,
+        } => sql::query(
+            "INSERT INTO about (device, conversation, target, sequence) VALUES ($1, $2, $3, $4)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(device.to_vec())
+        .bind(conversation.to_vec())
+        .bind(target.to_vec())
+        .bind(sequence as i64),
         Op::Report(row) => sql::query(
             "INSERT INTO report (device, conversation, sequence, reason, statement)
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",

@@ -8,8 +8,8 @@ use greffe_types::{ConversationId, DeviceId, Digest};
 use prost::Message;
 
 use super::rows::{
-    AckRow, ConversationRow, ConversationState, DeviceRow, ItemRow, OutboxKind, OutboxRow,
-    ReportRow, SealedRow, TrustRow, damaged,
+    AckRow, ConversationRow, ConversationState, DeviceRow, OutboxKind, OutboxRow, ReportRow,
+    SealedRow, TrustRow, damaged,
 };
 use super::{ClientStore, Op};
 use crate::error::Result;
@@ -270,60 +270,6 @@ impl ClientStore {
             .collect()
     }
 
-    /// Items of a conversation after a number.
-    pub(crate) async fn items(
-        &self,
-        device: &DeviceId,
-        conversation: &ConversationId,
-        after: u64,
-        limit: u32,
-    ) -> Result<Vec<ItemRow>> {
-        type Columns = (
-            i64,
-            i64,
-            Vec<u8>,
-            Vec<u8>,
-            i64,
-            String,
-            i64,
-            String,
-            Vec<u8>,
-        );
-        let rows: Vec<Columns> = sql::query_as(
-            "SELECT sequence, kind, digest, head, archived_at, sender, sent_at, reason, content
-             FROM item WHERE device = $1 AND conversation = $2 AND sequence > $3
-             ORDER BY sequence LIMIT $4",
-        )
-        .bind(device.to_vec())
-        .bind(conversation.to_vec())
-        .bind(i64::try_from(after).unwrap_or(i64::MAX))
-        .bind(i64::from(limit))
-        .fetch_all(self.db().read())
-        .await?;
-        rows.into_iter()
-            .map(
-                |(sequence, kind, entry, head, archived_at, sender, sent_at, reason, content)| {
-                    Ok(ItemRow {
-                        device: *device,
-                        conversation: *conversation,
-                        sequence: sequence as u64,
-                        kind: i32::try_from(kind)
-                            .ok()
-                            .and_then(|kind| pb::EntryKind::try_from(kind).ok())
-                            .ok_or_else(|| damaged("item"))?,
-                        digest: digest("item", &entry)?,
-                        head: digest("item", &head)?,
-                        archived_at: archived_at as u64,
-                        sender,
-                        sent_at: sent_at as u64,
-                        reason,
-                        content,
-                    })
-                },
-            )
-            .collect()
-    }
-
     /// Reports of a device that are not in the log yet.
     pub(crate) async fn reports(&self, device: &DeviceId) -> Result<Vec<ReportRow>> {
         type Columns = (Vec<u8>, i64, String, Vec<u8>);
@@ -396,7 +342,7 @@ fn decode<M: Message + Default>(table: &'static str, bytes: &[u8]) -> Result<M> 
     M::decode(bytes).map_err(|_| damaged(table))
 }
 
-fn digest(table: &'static str, bytes: &[u8]) -> Result<Digest> {
+pub(super) fn digest(table: &'static str, bytes: &[u8]) -> Result<Digest> {
     Digest::try_from(bytes).map_err(|_| damaged(table))
 }
 

@@ -169,6 +169,21 @@ pub(crate) struct StoredContent {
     /// The header's attachments.
     #[prost(message, repeated, tag = "4")]
     pub(crate) attachments: Vec<pb::AttachmentRef>,
+    /// The content's bytes when its kind was not known, for a version that knows it.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) unread: Vec<u8>,
+}
+
+impl StoredContent {
+    /// The content, as this version reads it.
+    pub(crate) fn read(self) -> Option<pb::Content> {
+        if self.unread.is_empty() {
+            return self.content;
+        }
+        greffe_envelope::content::decode(&self.unread)
+            .ok()
+            .or(self.content)
+    }
 }
 
 impl ClientStore {

@@ -8,13 +8,22 @@ use greffe_api::archive::order_service_server::OrderService;
 use greffe_api::relay as api;
 use greffe_api::relay::directory_service_server::DirectoryService as _;
 use greffe_api::relay::relay_service_server::RelayService as _;
-use greffe_envelope::derive::Seed;
-use greffe_envelope::envelope::Envelope;
+use greffe_envelope::derive::{Seed, SeedKeys, core};
+use greffe_envelope::envelope::{Envelope, Header, record_digest};
+use greffe_envelope::label::sha256;
 use greffe_envelope::message::{Draft, Sealed, wrap_ref};
+use greffe_envelope::padding::pad;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
-use greffe_envelope::wrap::JournalKey;
+use greffe_envelope::stream::seal_all;
+use greffe_envelope::wrap::{JournalKey, make_wrap};
 use greffe_types::{ConversationId, DeviceId, Digest, MessageId};
+use mls_rs::extension::ExtensionType;
+use mls_rs::identity::SigningIdentity;
+use mls_rs::identity::basic::{BasicCredential, BasicIdentityProvider};
+use mls_rs::{CipherSuite, ExtensionList};
+use mls_rs_core::crypto::{SignaturePublicKey, SignatureSecretKey};
+use mls_rs_crypto_awslc::AwsLcCryptoProvider;
 use prost::Message as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
@@ -194,6 +203,102 @@ impl Mallory {
         (self.counter, self.previous) = (self.counter + 1, digest);
         digest
     }
+}
+
+impl Mallory {
+    /// Says whatever these bytes are, and is honest in all else; gives the envelope digest.
+    pub(crate) fn say(&mut self, world: &World, content: &[u8], salt: u8) -> Digest {
+        let journal = JournalKey::from_record(&world.tenant.key.record).unwrap();
+        let message = MessageId::new([salt; 16]);
+        let seed = Seed::from_bytes([salt; 32]);
+        let header = pb::Header {
+            tenants: vec!["acme".into()],
+            conversation: self.id.to_vec(),
+            message_id: message.to_vec(),
+            mode: pb::Mode::Journaled.into(),
+            sender_user: "mallory".into(),
+            sender_device: self.device.to_vec(),
+            device_cert: self.cert.digest().to_vec(),
+            mls_epoch: self.mls.epoch(),
+            sent_at: now().get(),
+            record_class: "communication".into(),
+            key_ids: vec![journal.key_id().to_vec()],
+            policy_digest: world.tenant.disclosure().policy_digest.clone(),
+            device_counter: self.counter + 1,
+            previous: self.previous.to_vec(),
+            seen_head: vec![0; 32],
+            ..Default::default()
+        };
+        let header = Header::build(&header).unwrap();
+        let keys = SeedKeys::new(&seed, &core("acme", &self.id, &message, &self.device));
+        let (key, commitment) = keys.cek().content(&header.digest());
+        let ciphertext = seal_all(&key, &pad(content)).unwrap();
+        let ct = sha256(&ciphertext);
+        let rd = record_digest(&header.digest(), &ct, &commitment, &keys.commitment());
+        let wrap = make_wrap(&keys, &rd, &journal).unwrap();
+        let body = pb::EnvelopeBody {
+            header: header.bytes().to_vec(),
+            ciphertext_digest: ct.to_vec(),
+            ciphertext_size: ciphertext.len() as u64,
+            commitment: commitment.to_vec(),
+            seed_commitment: keys.commitment().to_vec(),
+            wraps: vec![wrap_ref(&wrap).unwrap()],
+        };
+        let envelope = Envelope::sign(&body, &self.key).unwrap();
+        let digest = envelope.digest();
+        let (mls_message, _) = self.mls.seal(seed.as_bytes(), &digest).unwrap();
+        let answer = world.relay.sequence(&api::SendRequest {
+            envelope: Some(envelope.into_raw()),
+            wraps: vec![wrap],
+            ciphertext,
+            mls_message,
+        });
+        assert!(answer.sequence > 0, "{}", answer.reason);
+        (self.counter, self.previous) = (self.counter + 1, digest);
+        digest
+    }
+}
+
+/// Registers a device of a user whose client is of before edits, retractions and reactions: its leaf says nothing of them.
+pub(crate) async fn older_client(world: &World, user: &str) {
+    let (device, key) = (DeviceId::new([0x55; 16]), signer(201));
+    let mls_key = greffe_mls::SigningKey::generate().unwrap();
+    let cert = world.tenant.certify(pb::DeviceCert {
+        tenant: "acme".into(),
+        user: user.into(),
+        device: device.to_vec(),
+        mls_key: mls_key.public().to_vec(),
+        envelope_key: public(&key),
+        not_before: 0,
+        not_after: FAR,
+    });
+    let request = api::RegisterDeviceRequest {
+        device_cert: Some(cert.clone()),
+    };
+    let registered = world.relay.register_device(Request::new(request)).await;
+    registered.unwrap();
+    let digest = Signed::<pb::DeviceCert>::decode(cert).unwrap().digest();
+    let credential = [&device.to_vec()[..], digest.as_bytes()].concat();
+    let identity = SigningIdentity::new(
+        BasicCredential::new(credential).into_credential(),
+        SignaturePublicKey::new_slice(&mls_key.public()),
+    );
+    let secret = SignatureSecretKey::new_slice(&mls_key.to_bytes());
+    let client = mls_rs::Client::builder()
+        .identity_provider(BasicIdentityProvider::new())
+        .crypto_provider(AwsLcCryptoProvider::new())
+        .extension_type(ExtensionType::new(greffe_mls::EXTENSION_TYPE))
+        .signing_identity(identity, secret, CipherSuite::CURVE25519_AES128)
+        .build();
+    let package = client
+        .generate_key_package_message(ExtensionList::new(), ExtensionList::new(), None)
+        .unwrap();
+    let request = api::PublishKeyPackagesRequest {
+        key_packages: vec![package.to_bytes().unwrap()],
+        last_resort: Vec::new(),
+    };
+    let request = with_session(request, &device);
+    world.relay.publish_key_packages(request).await.unwrap();
 }
 
 /// An archive's orders: what it shows, and how often it was given an approval.

@@ -99,7 +99,7 @@ fields! {
     WrapRef { tenant, key_id, digest }
     Wrap { tenant, key_id, sealed }
     SealedEnvelope { body, signature }
-    Content { kind, text, reply_to, attachments, subject, unknown_sender }
+    Content { kind, text, reply_to, attachments, subject, unknown_sender, target }
     ContentAttachment { name, media_type, size, padded_digest }
     Receipt {
         tenant, conversation, sequence, kind, entry_digest, previous_head, head, archived_at, retain_until, bundle_version,

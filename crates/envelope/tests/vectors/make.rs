@@ -6,6 +6,7 @@
 #[macro_use]
 mod json;
 mod ceremony;
+mod content;
 mod derive;
 mod keys;
 mod message;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 
 /// Name and text of every file.
 pub fn all() -> Vec<(&'static str, String)> {
-    let files: [(&str, &str, Vec<Value>); 12] = [
+    let files: [(&str, &str, Vec<Value>); 14] = [
         (
             "derive.json",
             "From a seed to every key of a message; ids of journaling keys.",
@@ -57,6 +58,16 @@ pub fn all() -> Vec<(&'static str, String)> {
             "message.json",
             "Whole messages: header, content, attachments, wraps with proofs, body, signature.",
             message::cases(),
+        ),
+        (
+            "content.json",
+            "Contents of every kind, what is not sealed, and what is read of a newer client's.",
+            content::contents(),
+        ),
+        (
+            "history.json",
+            "Conversations and what became of their messages. An envelope digest is here H(be64 number, author, content).",
+            content::histories(),
         ),
         (
             "opening.json",

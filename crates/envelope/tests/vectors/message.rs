@@ -115,6 +115,7 @@ impl<'a> Plan<'a> {
                 "Déjà vu".into()
             },
             unknown_sender: !first,
+            target: vec![],
         };
         let mut key_ids: Vec<Vec<u8>> = self.keys.iter().map(|s| s.key.key_id().to_vec()).collect();
         key_ids.sort();

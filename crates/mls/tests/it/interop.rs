@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use greffe_mls::{Conversation, Device, EXTENSION_TYPE, Event, check_key_package};
+use greffe_mls::{Conversation, Device, EXTENSION_TYPE, Event, SHOWS_HISTORY, check_key_package};
 use greffe_types::{DeviceId, Digest, Millis, TenantId};
 use openmls::prelude::tls_codec::Deserialize as _;
 use openmls::prelude::{
@@ -230,6 +230,45 @@ fn openmls_takes_part_in_a_conversation_of_ours() {
         agree(&group, ours);
     }
     assert_eq!(relay.epoch(), alice.epoch());
+}
+
+/// Leaves say whether their clients show edits, retractions and reactions: a key package of before does not, and a commit of
+/// the same device after an update of its client does.
+#[test]
+fn a_client_that_cannot_show_history_is_known_by_its_leaf() {
+    let world = World::new();
+    let (_, mut alice, other, mut group) = pair(&world);
+    let named: Vec<_> = alice.without_history().iter().map(|m| m.device).collect();
+    assert_eq!(named, [other.device.device]);
+    let mut bob = world.device(2);
+    let once = greffe_mls::KeyPackageKind::Once;
+    let (package, change) = bob.client.key_packages(1, once, now(), DAY).unwrap();
+    bob.database.write(&change);
+    let (handshake, _) = alice.add(&[package[0].bytes.clone()], now()).unwrap();
+    settle(&mut alice, &mut [], &handshake);
+    other.follow(&mut group, &handshake.commit);
+    let mut bob = bob.join(&handshake.welcome.unwrap()).unwrap();
+    assert_eq!(bob.without_history(), alice.without_history());
+    let capabilities = Capabilities::builder()
+        .ciphersuites(vec![SUITE])
+        .extensions(vec![
+            ExtensionType::Unknown(EXTENSION_TYPE),
+            ExtensionType::Unknown(SHOWS_HISTORY),
+        ])
+        .build();
+    let parameters = LeafNodeParameters::builder()
+        .with_capabilities(capabilities)
+        .build();
+    let commit = group
+        .self_update(&other.provider, &other.signer, parameters)
+        .unwrap();
+    let commit = commit.into_commit().to_bytes().unwrap();
+    group.merge_pending_commit(&other.provider).unwrap();
+    for ours in [&mut alice, &mut bob] {
+        let (event, _) = ours.receive(&commit).unwrap();
+        assert!(matches!(event, Event::Commit(_)), "{event:?}");
+        assert!(ours.without_history().is_empty());
+    }
 }
 
 #[test]

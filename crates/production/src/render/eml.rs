@@ -11,12 +11,18 @@ use mail_builder::headers::text::Text;
 use mail_builder::mime::{BodyPart, MimePart};
 
 use super::{conversation, digest, mode, time};
+use crate::history::{Histories, effect, named, unknown};
+use crate::layout;
 use crate::opened::Opened;
 
 /// A domain that never resolves (RFC 2606): these addresses are names, nobody receives mail there.
 const DOMAIN: &str = "greffe.invalid";
 
-pub(super) fn message(number: usize, record: &Opened) -> Result<Vec<u8>, String> {
+pub(super) fn message(
+    number: usize,
+    record: &Opened,
+    histories: &Histories,
+) -> Result<Vec<u8>, String> {
     let (header, content) = (record.header(), &record.content);
     let envelope = record.envelope.digest().to_string();
     let seconds = i64::try_from(header.sent_at / 1000).unwrap_or(i64::MAX);
@@ -31,8 +37,9 @@ pub(super) fn message(number: usize, record: &Opened) -> Result<Vec<u8>, String>
     if !content.subject.is_empty() {
         mail = mail.subject(one_line(&content.subject));
     }
-    if !content.reply_to.is_empty() {
-        mail = mail.in_reply_to(format!("{}@{DOMAIN}", digest(&content.reply_to)));
+    let answered = [&content.reply_to, &content.target];
+    if let Some(other) = answered.into_iter().find(|other| !other.is_empty()) {
+        mail = mail.in_reply_to(format!("{}@{DOMAIN}", digest(other)));
     }
     let facts = [
         ("X-Greffe-Number", number.to_string()),
@@ -44,12 +51,38 @@ pub(super) fn message(number: usize, record: &Opened) -> Result<Vec<u8>, String>
         ("X-Greffe-Archived-At", time(record.receipt.archived_at)),
         ("X-Greffe-Retain-Until", time(record.receipt.retain_until)),
     ];
-    for (name, value) in facts {
+    for (name, value) in facts.into_iter().chain(became(number, record, histories)) {
         mail = mail.header(name, Text::new(value));
     }
     mail.body(body(content, &record.attachments, &envelope))
         .write_to_vec()
         .map_err(|e| e.to_string())
+}
+
+/// What a record is about and came to, or what is about it; nothing of a text or mail that nothing is about.
+fn became(number: usize, record: &Opened, histories: &Histories) -> Vec<(&'static str, String)> {
+    let (place, kind) = (number - 1, record.kind());
+    let mut facts = Vec::new();
+    if !kind.is_message() {
+        let number = unknown(kind).map_or_else(String::new, |number| format!(" {number}"));
+        facts.push(("X-Greffe-Kind", format!("{}{number}", kind.name())));
+    }
+    if let Some(verdict) = histories.verdict(place) {
+        facts.push(("X-Greffe-Target", digest(&record.content.target)));
+        facts.push(("X-Greffe-Effect", effect(verdict).to_owned()));
+    }
+    for act in histories
+        .message(place, record)
+        .iter()
+        .flat_map(|m| &m.acts)
+    {
+        let at = histories.at(place, act.sequence).map_or(0, |at| at + 1);
+        facts.push((
+            "X-Greffe-History",
+            format!("{} {}", layout::eml(at), named(act)),
+        ));
+    }
+    facts
 }
 
 fn body(content: &pb::Content, attachments: &[Vec<u8>], envelope: &str) -> MimePart<'static> {

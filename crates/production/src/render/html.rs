@@ -4,6 +4,7 @@ use core::fmt::Write as _;
 
 use super::{attachment_path, conversation, custody, mode, time};
 use crate::evidence::Production;
+use crate::history::{Histories, named, unknown};
 use crate::layout;
 use crate::opened::Opened;
 
@@ -16,7 +17,11 @@ table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:t
 th{background:#f3f5f7;font-weight:600}th:nth-child(4){width:50%}td.n{white-space:nowrap}dl{display:grid;grid-template-columns:10rem 1fr;gap:.2rem 1rem}\
 dt{color:#57606a}dd{margin:0;overflow-wrap:anywhere}.t{white-space:pre-wrap;overflow-wrap:anywhere}a{color:#0a58a8}";
 
-pub(super) fn index(production: &Production, records: &[Opened]) -> Result<String, String> {
+pub(super) fn index(
+    production: &Production,
+    records: &[Opened],
+    histories: &Histories,
+) -> Result<String, String> {
     let order = custody::order(production)?;
     let mut page = String::new();
     let mut put = |text: &str| page.push_str(text);
@@ -59,7 +64,7 @@ pub(super) fn index(production: &Production, records: &[Opened]) -> Result<Strin
             ));
             last = Some(of.clone());
         }
-        put(&row(number, record));
+        put(&row(number, records, histories));
     }
     if last.is_some() {
         put("</table>\n");
@@ -68,18 +73,9 @@ pub(super) fn index(production: &Production, records: &[Opened]) -> Result<Strin
     Ok(page)
 }
 
-fn row(number: usize, record: &Opened) -> String {
+fn row(number: usize, records: &[Opened], histories: &Histories) -> String {
+    let record = &records[number - 1];
     let content = &record.content;
-    let text = String::from_utf8_lossy(&content.text);
-    let mut shown: String = text.chars().take(EXCERPT).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    let subject = if content.subject.is_empty() {
-        String::new()
-    } else {
-        format!("<strong>{}</strong><br>", escape(&content.subject))
-    };
     let mut files = format!("<a href=\"{}\">EML</a>", layout::eml(number));
     for (index, inside) in content.attachments.iter().enumerate() {
         let name = if inside.name.is_empty() {
@@ -96,13 +92,91 @@ fn row(number: usize, record: &Opened) -> String {
         );
     }
     format!(
-        "<tr><td class=\"n\">{}</td><td class=\"n\">{}<br>{}</td><td>{}</td><td class=\"t\">{subject}{}</td><td>{files}</td></tr>\n",
+        "<tr><td class=\"n\">{}</td><td class=\"n\">{}<br>{}</td><td>{}</td><td class=\"t\">{}{}{}</td><td>{files}</td></tr>\n",
         record.receipt.sequence,
         time(record.header().sent_at),
         mode(record),
         escape(&record.header().sender_user),
-        escape(&shown),
+        about(number, records, histories),
+        excerpt(record),
+        became(number, records, histories),
     )
+}
+
+/// Subject and the beginning of the text.
+fn excerpt(record: &Opened) -> String {
+    let text = String::from_utf8_lossy(&record.content.text);
+    let mut shown: String = text.chars().take(EXCERPT).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    let subject = &record.content.subject;
+    if subject.is_empty() {
+        escape(&shown)
+    } else {
+        format!("<strong>{}</strong><br>{}", escape(subject), escape(&shown))
+    }
+}
+
+/// What a record is about and came to, before what it says; nothing of a text or mail.
+fn about(number: usize, records: &[Opened], histories: &Histories) -> String {
+    let place = number - 1;
+    let kind = records[place].kind();
+    if let Some(number) = unknown(kind) {
+        return format!("<em>of kind {number}, which this version does not know</em><br>");
+    }
+    let Some(verdict) = histories.verdict(place) else {
+        return String::new();
+    };
+    let target = histories.target(place).map_or_else(
+        || "a message that is not here".to_owned(),
+        |target| format!("number {}", records[target].receipt.sequence),
+    );
+    let effect = match verdict {
+        Ok(()) => String::new(),
+        Err(why) => format!(", no effect: {}", why.reason()),
+    };
+    format!("<em>{} of {target}{effect}</em><br>", kind.name())
+}
+
+/// What became of a message, after what it said; nothing when nothing is about it.
+fn became(number: usize, records: &[Opened], histories: &Histories) -> String {
+    let place = number - 1;
+    let Some(message) = histories.message(place, &records[place]) else {
+        return String::new();
+    };
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    if message.retracted.is_some() {
+        text.push_str("<br><em>retracted</em>");
+    } else if message.versions.len() > 1 {
+        let _ = write!(
+            text,
+            "<br><em>edited, {} versions</em>",
+            message.versions.len()
+        );
+    }
+    for (reaction, who) in &message.reactions {
+        let who: Vec<String> = who.keys().map(|(_, user)| escape(user)).collect();
+        let _ = write!(text, "<br>{} {}", escape(reaction), who.join(", "));
+    }
+    for act in &message.acts {
+        let Some(at) = histories.at(place, act.sequence) else {
+            continue;
+        };
+        let record = &records[at];
+        let _ = write!(
+            text,
+            "<br><small>{} {} <a href=\"{}\">{}</a> by {}: {}</small>",
+            act.sequence,
+            time(record.header().sent_at),
+            layout::eml(at + 1),
+            named(act),
+            escape(&record.header().sender_user),
+            excerpt(record)
+        );
+    }
+    text
 }
 
 fn approvers(production: &Production) -> Result<String, String> {

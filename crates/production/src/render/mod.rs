@@ -10,11 +10,25 @@ use std::collections::BTreeMap;
 use greffe_types::{ConversationId, Digest, to_hex};
 
 use crate::evidence::Production;
+use crate::history::Histories;
 use crate::layout;
+use crate::manifest::Version;
 use crate::opened::Opened;
 
-/// The description of every format.
-const FORMAT: &str = include_str!("../format.md");
+/// The description of every file, by version.
+const FORMATS: [&str; 2] = [
+    include_str!("../format-v1.md"),
+    include_str!("../format.md"),
+];
+
+/// The first version that can show every one of the records.
+pub(crate) fn version(records: &[Opened]) -> Version {
+    if records.iter().all(|record| record.kind().is_message()) {
+        Version::V1
+    } else {
+        Version::V2
+    }
+}
 
 /// Every file that follows from the evidence, by path.
 pub(crate) fn all(
@@ -22,18 +36,23 @@ pub(crate) fn all(
     records: &[Opened],
 ) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let mut files = BTreeMap::new();
-    files.insert(layout::FORMAT.to_owned(), FORMAT.as_bytes().to_vec());
+    let format = match version(records) {
+        Version::V1 => FORMATS[0],
+        Version::V2 => FORMATS[1],
+    };
+    let history = Histories::new(production, records)?;
+    files.insert(layout::FORMAT.to_owned(), format.as_bytes().to_vec());
     files.insert(
         layout::INDEX.to_owned(),
-        html::index(production, records)?.into_bytes(),
+        html::index(production, records, &history)?.into_bytes(),
     );
-    files.insert(layout::MESSAGES.to_owned(), lines::all(records)?);
+    files.insert(layout::MESSAGES.to_owned(), lines::all(records, &history)?);
     files.insert(
         layout::CUSTODY.to_owned(),
         custody::all(production, records)?,
     );
     for (number, record) in (1..).zip(records) {
-        files.insert(layout::eml(number), eml::message(number, record)?);
+        files.insert(layout::eml(number), eml::message(number, record, &history)?);
         for (index, bytes) in record.attachments.iter().enumerate() {
             files.insert(attachment_path(number, record, index), bytes.clone());
         }
@@ -78,3 +97,6 @@ fn mode(record: &Opened) -> &'static str {
         greffe_envelope::pb::Mode::Unspecified => "unspecified",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,8 +17,9 @@ use greffe_types::Millis;
 use serde::Serialize;
 
 use crate::layout;
-use crate::manifest::{File, Manifest, sha256};
+use crate::manifest::{File, Manifest, Version, sha256};
 use crate::opened::{Opened, why};
+use crate::render;
 use crate::zip;
 use bundles::Anchors;
 pub use order::approved;
@@ -72,7 +73,7 @@ pub fn verify(production: &Path, root: &RootKey) -> Report {
         zip::read(production, &mut report)
     };
     report.files = files.len();
-    manifest(&files, &mut report);
+    let format = manifest(&files, &mut report);
     let Some(anchors) = bundles::verify(&files, root, &mut report) else {
         return report;
     };
@@ -118,19 +119,29 @@ pub fn verify(production: &Path, root: &RootKey) -> Report {
         order::stated(&production, statement, &mut report);
     }
     ranges::verify(&production, &opened, &anchors, &mut report);
+    let needed = render::version(&opened);
+    if format.is_some_and(|format| format != needed) {
+        report.add(
+            layout::MANIFEST,
+            "its format is not the one that can show these records",
+        );
+    }
     derived(&files, &production, &opened, &mut report);
     report
 }
 
-/// Every file is named by the manifest with its size and digest, and no other is there.
-fn manifest(files: &BTreeMap<String, Vec<u8>>, report: &mut Report) {
+/// Every file is named by the manifest with its size and digest, and no other is there; gives its format.
+fn manifest(files: &BTreeMap<String, Vec<u8>>, report: &mut Report) -> Option<Version> {
     let Some(bytes) = files.get(layout::MANIFEST) else {
         report.add(layout::MANIFEST, "it is missing");
-        return;
+        return None;
     };
     let manifest = match Manifest::decode(bytes) {
         Ok(manifest) => manifest,
-        Err(problem) => return report.add(layout::MANIFEST, problem),
+        Err(problem) => {
+            report.add(layout::MANIFEST, problem);
+            return None;
+        }
     };
     let own = [layout::MANIFEST, layout::STATEMENT];
     for (path, expected) in &manifest.files {
@@ -147,6 +158,7 @@ fn manifest(files: &BTreeMap<String, Vec<u8>>, report: &mut Report) {
             report.add(path, "the manifest does not name it");
         }
     }
+    Some(manifest.format)
 }
 
 /// The reader signed this very manifest; gives what they said.

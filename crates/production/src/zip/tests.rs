@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use super::*;
+use crate::manifest::Version;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -19,7 +20,7 @@ fn files() -> Files {
 }
 
 fn finish(files: &mut Files) {
-    let manifest = Manifest::of(files).encode();
+    let manifest = Manifest::of(files, Version::V1).encode();
     files.insert(layout::MANIFEST.to_owned(), manifest);
     files.insert(layout::STATEMENT.to_owned(), b"statement".to_vec());
 }
