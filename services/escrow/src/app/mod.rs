@@ -29,6 +29,7 @@ use greffe_service_kit::boot::{Boot, SharedTrust, StartError};
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::{Database, DbOptions, Migrations};
 use greffe_service_kit::secrets::Secrets;
+use greffe_service_kit::shares::Shares;
 use greffe_service_kit::tls::Channel;
 use greffe_types::Digest;
 use sqlx::migrate::Migrator;
@@ -66,6 +67,8 @@ pub struct Node {
     pub(crate) log: FollowedLog,
     pub(crate) appender: Appender,
     pub(crate) settings: EscrowConfig,
+    /// Openings under way, by caller.
+    pub(crate) openings: Arc<Shares>,
     audit: LogServiceClient<Channel>,
     sessions: Mutex<Sessions>,
     progress: watch::Sender<followed::Followed>,
@@ -105,6 +108,7 @@ impl Node {
             appender: Appender::new(audit.clone(), boot.tenant()),
             audit: LogServiceClient::new(audit),
             sessions: Mutex::default(),
+            openings: Shares::new(settings.openings, settings.openings_per_caller),
             keys,
             db,
             scope,

@@ -13,6 +13,7 @@ mod attack_record;
 mod authority;
 mod following;
 mod keygen;
+mod limits;
 mod log;
 mod opening;
 mod records;
