@@ -5,6 +5,7 @@ mod access;
 mod auth;
 mod ending;
 mod https;
+mod meter;
 
 use core::convert::Infallible;
 use std::future::Future;
@@ -28,8 +29,8 @@ pub use auth::{Authenticator, TlsOnly, tls_caller};
 
 use access::AccessLayer;
 pub use access::{
-    CALL_TOO_LONG, CALLER_NOT_ALLOWED, NO_ACCESS_RULE, NO_CERTIFICATE, TOO_MANY_CALLS,
-    UNKNOWN_METHOD,
+    CALL_TOO_LONG, CALLER_NOT_ALLOWED, NO_ACCESS_RULE, NO_CERTIFICATE, TOO_MANY_BYTES,
+    TOO_MANY_CALLS, TOO_MANY_STREAMS, UNKNOWN_METHOD,
 };
 pub use ending::SERVICE_STOPPING;
 pub use https::{Door, Https, Incoming};
@@ -185,7 +186,7 @@ impl Server {
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let cut = CancellationToken::new();
-        let incoming = accept::incoming(listener, tls, self.limits.connections, cut.clone());
+        let incoming = accept::incoming(listener, tls, &self.limits, cut.clone());
 
         let (health, health_service) = tonic_health::server::health_reporter();
         for name in &self.services {

@@ -10,6 +10,7 @@ use greffe_service_kit::append::Appender;
 use greffe_service_kit::boot::SharedTrust;
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::Database;
+use greffe_service_kit::shares::Shares;
 use greffe_service_kit::tls::Channel;
 use greffe_types::{Digest, Millis, TenantId};
 use tokio::sync::{Mutex, Notify, watch};
@@ -43,6 +44,8 @@ pub struct App {
     pub audit: Channel,
     /// Policy packs by digest.
     pub packs: Packs,
+    /// Searches and ranges under way, by person.
+    pub searches: Arc<Shares>,
     /// Signs receipts, voids and ranges.
     pub receipts: ReceiptKey,
     /// Wakes tasks.

@@ -41,6 +41,10 @@ pub struct ArchiveConfig {
     pub objects: Option<ObjectsConfig>,
     /// Hours within which every object is read again, compared, and put right.
     pub scrub_hours: u32,
+    /// Searches and ranges at once; beyond it, people are told to come back.
+    pub searches: u64,
+    /// Of these, of one person.
+    pub searches_per_person: u64,
     /// The RPCs of people in JSON over HTTP; absent: not served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpConfig>,
@@ -118,6 +122,8 @@ impl Default for ArchiveConfig {
             wraps: None,
             objects: None,
             scrub_hours: 168,
+            searches: 32,
+            searches_per_person: 4,
             http: None,
         }
     }

@@ -36,6 +36,7 @@ use greffe_policy::load_folder;
 use greffe_service_kit::boot::{Boot, Leadership, StartError};
 use greffe_service_kit::db::{Database, DbOptions, Source, Writers};
 use greffe_service_kit::errors::Causes;
+use greffe_service_kit::shares::Shares;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
@@ -177,6 +178,7 @@ pub async fn open(
     };
     let app = Arc::new(App {
         scope,
+        searches: Shares::new(config.searches, config.searches_per_person),
         config,
         db,
         wraps,

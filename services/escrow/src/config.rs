@@ -26,6 +26,10 @@ pub struct EscrowConfig {
     pub catch_up_ms: u64,
     /// How long an opening waits for the log to take its entries, in milliseconds.
     pub log_wait_ms: u64,
+    /// Openings at once; beyond it, readers are told to come back.
+    pub openings: u64,
+    /// Of these, through one application.
+    pub openings_per_caller: u64,
 }
 
 impl Default for EscrowConfig {
@@ -35,6 +39,8 @@ impl Default for EscrowConfig {
             batch: 128,
             catch_up_ms: 5_000,
             log_wait_ms: 15_000,
+            openings: 32,
+            openings_per_caller: 8,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Why the node refuses: a stable reason, words for the caller, and a cause that stays here.
 
 use core::fmt;
+use core::time::Duration;
 use std::borrow::Cow;
 use std::error::Error;
 
@@ -98,7 +99,12 @@ reasons! {
     KEY_RETIRED,
     /// The node has opened as many records in this hour as it may.
     RATE_LIMITED,
+    /// As many openings are under way as the node, or the caller, may have.
+    TOO_MANY_OPENINGS,
 }
+
+/// When what is too much now may be asked for again.
+const LATER: Duration = Duration::from_secs(60);
 
 /// What kind of refusal: decides the gRPC code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,6 +234,10 @@ impl From<Refusal> for ServiceError {
             Kind::Internal => Code::Internal,
         };
         let error = Self::new(code, refusal.reason, refusal.message());
+        let error = match refusal.kind {
+            Kind::Exhausted => error.retry_after(LATER),
+            _ => error,
+        };
         // Elsewhere the causes are part of the message.
         match (refusal.kind, refusal.source) {
             (Kind::Internal, Some(source)) => error.because(source),

@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::{Node, WitnessDesk};
-use crate::error::{MALFORMED, Refusal};
+use crate::error::{MALFORMED, Refusal, TOO_MANY_OPENINGS};
 
 /// Answers that wait for a reader who is slow to take them.
 const ANSWERS: usize = 256;
@@ -113,9 +113,16 @@ impl EscrowService for Escrow {
         request: Request<Streaming<OpenRequest>>,
     ) -> Result<Response<Self::OpenStream>, Status> {
         let caller = caller(&request)?.to_string();
+        // Until the opening has ended, whoever still listens.
+        let place = self
+            .0
+            .openings
+            .take(&caller, 1)
+            .map_err(|full| full.refuse(TOO_MANY_OPENINGS, "openings at once"))?;
         let (answers, stream) = mpsc::channel(ANSWERS);
         let node = self.0.clone();
         tokio::spawn(async move {
+            let _place = place;
             if let Err(status) = open(&node, request.into_inner(), caller, &answers).await {
                 // Nobody may be listening any more.
                 let _ = answers.send(Err(status)).await;

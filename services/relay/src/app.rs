@@ -37,7 +37,7 @@ use crate::devices::Devices;
 use crate::disclosures::LoggedDisclosures;
 use crate::error::RelayError;
 use crate::mailbox::Mailbox;
-use crate::pipeline::{Deps, Pipeline, Recorder};
+use crate::pipeline::{Deps, DeviceLimits, Pipeline, Recorder};
 use crate::session::{Session, Sessions};
 use crate::store::conversations::ConversationRow;
 use crate::store::{self, Scope, conversations, members};
@@ -192,6 +192,11 @@ impl App {
             record: recorder(parts.appender.clone()),
             backlog_items: config.backlog_items,
             backlog_bytes: config.backlog_bytes,
+            device: DeviceLimits::new(
+                config.device_items,
+                config.device_bytes,
+                config.device_messages_per_second,
+            ),
         })
         .await?;
         Ok(Arc::new(Self {

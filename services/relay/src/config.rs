@@ -24,6 +24,12 @@ pub struct RelayConfig {
     pub backlog_items: u64,
     /// Bytes of them.
     pub backlog_bytes: u64,
+    /// Items of one device without a receipt; its stream is not read on beyond them.
+    pub device_items: u32,
+    /// Bytes of them.
+    pub device_bytes: u64,
+    /// Messages of one device in a second; 0 for as many as it sends.
+    pub device_messages_per_second: u32,
 }
 
 impl Default for RelayConfig {
@@ -32,6 +38,9 @@ impl Default for RelayConfig {
             conversations: 512,
             backlog_items: 50_000,
             backlog_bytes: 1 << 30,
+            device_items: 1024,
+            device_bytes: 64 << 20,
+            device_messages_per_second: 2000,
         }
     }
 }

@@ -140,6 +140,9 @@ pub enum RelayError {
     /// Too much is under way.
     #[error("the relay is busy: {0}")]
     Busy(&'static str),
+    /// One device has too much under way.
+    #[error("the device has to wait: {0}")]
+    DeviceBusy(&'static str),
     /// The audit log did not take an entry in.
     #[error("the audit log refused the entry: nothing was changed")]
     Log(#[source] AppendError),
@@ -203,6 +206,7 @@ impl RelayError {
             Self::Stalled => (Code::DataLoss, "CONVERSATION_STALLED"),
             Self::Stopping => (Unavailable, "SERVICE_STOPPING"),
             Self::Busy(_) => (ResourceExhausted, "BUSY"),
+            Self::DeviceBusy(_) => (ResourceExhausted, "DEVICE_BUSY"),
             Self::Log(_) => (FailedPrecondition, "LOG_REFUSED"),
             Self::Database(_) => (Internal, "DATABASE_FAILED"),
             Self::Damaged(_) => (Internal, "STATE_DAMAGED"),
@@ -235,6 +239,7 @@ impl RelayError {
                 | Self::Staging(StagingError::Io(..) | StagingError::NotDurable(_))
                 | Self::Archive(_)
                 | Self::Busy(_)
+                | Self::DeviceBusy(_)
                 | Self::Log(_)
                 | Self::Database(_)
                 | Self::Damaged(_)
@@ -279,7 +284,7 @@ impl From<RelayError> for ServiceError {
             RelayError::EpochStale { current } => made.with("epoch", current),
             RelayError::Voided(why) => made.with("reason", why),
             RelayError::CommitPending => made.retry_after(Duration::from_millis(50)),
-            RelayError::Busy(_) | RelayError::Stopping => {
+            RelayError::Busy(_) | RelayError::DeviceBusy(_) | RelayError::Stopping => {
                 made.retry_after(Duration::from_millis(250))
             }
             _ => made,

@@ -89,12 +89,13 @@ impl People {
             salt: info.salt.clone(),
         };
         check_order_leaf(&leaf.entry, &released)?;
+        let orders = self.orders_api()?;
         let request = api::FetchRecordsRequest { order: id.to_vec() };
-        let answer = self
-            .orders_api()?
-            .fetch_records(self.request(request)?)
-            .await;
-        let records = answer.map_err(call("FetchRecords"))?.into_inner();
+        let records = self.unary("FetchRecords", request, |request| {
+            let mut orders = orders.clone();
+            async move { orders.fetch_records(request).await }
+        });
+        let records = records.await?;
         Ok(Opening {
             people: self.clone(),
             info,
@@ -201,12 +202,12 @@ impl Opening {
             record: opened.digest.to_vec(),
             digest: outside.digest.clone(),
         };
-        let answer = self
-            .people
-            .orders_api()?
-            .fetch_attachment(self.people.request(request)?)
-            .await;
-        let stream = answer.map_err(call("FetchAttachment"))?.into_inner();
+        let orders = self.people.orders_api()?;
+        let stream = self.people.unary("FetchAttachment", request, |request| {
+            let mut orders = orders.clone();
+            async move { orders.fetch_attachment(request).await }
+        });
+        let stream = stream.await?;
         let pieces = stream.map(|piece| Ok(piece.map_err(call("FetchAttachment"))?.chunk));
         open_stream(opener, &inside.name, pieces, out).await
     }
@@ -346,7 +347,12 @@ impl Opening {
                     let status = Status::deadline_exceeded("it let its time pass before");
                     Err(call("Open")(status))
                 } else {
-                    within(limit, "Open", this.ask_node(&node.name, order, fetched)).await
+                    within(
+                        limit,
+                        "Open",
+                        this.ask_with_patience(&node.name, &order, fetched),
+                    )
+                    .await
                 };
                 (node.name.clone(), answers)
             }
@@ -382,6 +388,23 @@ impl Opening {
             }
         }
         Ok(all)
+    }
+
+    /// A node that has too much to do at the moment says when to come back. One that is not there is not waited for: the
+    /// others may be a quorum.
+    async fn ask_with_patience(
+        &self,
+        node: &str,
+        order: &escrow_api::OpenOrder,
+        fetched: &[Fetched],
+    ) -> Result<HashMap<Digest, Answer>> {
+        let mut pause = self.people.client.pause();
+        loop {
+            match self.ask_node(node, order.clone(), fetched).await {
+                Err(error) if is_busy(&error) => pause.after(error).await?,
+                answered => return answered,
+            }
+        }
     }
 
     async fn ask_node(
@@ -439,6 +462,12 @@ impl Opening {
         self.holders.insert(*key_id, holders.clone());
         Ok(holders)
     }
+}
+
+/// Whether a service is there, and has said when to come back.
+fn is_busy(error: &ClientError) -> bool {
+    matches!(error, ClientError::Call { source, .. }
+        if source.code == Code::ResourceExhausted && source.retry_after.is_some())
 }
 
 /// The leaf is this order's: in words, or as a commitment when it is sealed.

@@ -4,6 +4,7 @@
 mod attacks;
 mod changes;
 mod cheats;
+mod forks;
 mod history;
 mod life;
 mod outages;

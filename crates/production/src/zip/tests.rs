@@ -208,7 +208,7 @@ fn entries_that_lie_over_one_another_are_refused() {
 }
 
 #[test]
-fn compressed_and_encrypted_files_are_refused_unread() {
+fn attack_60_compressed_and_encrypted_files_are_refused_unread() {
     let good = written(&files());
     let (local, central) = heads(&good, "evidence/order.pb");
     let mut bytes = good.clone();
@@ -226,7 +226,7 @@ fn compressed_and_encrypted_files_are_refused_unread() {
 }
 
 #[test]
-fn no_file_is_larger_than_the_manifest_says() {
+fn attack_60_no_file_is_larger_than_the_manifest_says() {
     let mut grown = files();
     grown.insert("FORMAT.md".to_owned(), vec![b'x'; 5000]);
     let (files, found) = findings(&written(&grown));

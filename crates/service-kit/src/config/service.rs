@@ -249,18 +249,31 @@ pub struct Pkcs11Config {
     pub pin: Secret,
 }
 
-/// What one process takes on at once; beyond it, callers are told to come back.
+/// What one process takes on at once, and what of it any one caller may have; beyond it, callers are told to come back. A
+/// service that calls may have half of everything, whatever `*_per_caller` says. `deploy/LIMITS.md` has them all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Connections, handshakes under way included.
     pub connections: usize,
+    /// Of these, with certificates of one name.
+    pub connections_per_peer: u64,
     /// Calls that have not begun to be answered, over all connections.
-    pub calls: usize,
+    pub calls: u64,
+    /// Of these, of one caller: a device, a person, an application.
+    pub calls_per_caller: u64,
     /// Calls and streams of one connection (HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS).
     pub streams: u32,
+    /// Streaming calls, open until they have ended, over all connections.
+    pub open_streams: u64,
+    /// Of these, of one caller.
+    pub streams_per_caller: u64,
+    /// Bytes of request messages that have begun to come and that no handler has let go of, over all connections.
+    pub request_bytes: u64,
+    /// Of these, of one caller. No less than the largest message, which is 8 MiB.
+    pub request_bytes_per_caller: u64,
     /// Longest a unary or server-streaming call may take to begin its answer, in milliseconds, whatever its own
-    /// deadline says.
+    /// deadline says; and longest that one message of a stream may take to come.
     pub deadline_ms: u64,
     /// Longest a drain may take before what is left is cut, in milliseconds.
     pub drain_ms: u64,
@@ -270,8 +283,14 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            connections_per_peer: 1024,
             calls: 1024,
+            calls_per_caller: 256,
             streams: 256,
+            open_streams: 16_384,
+            streams_per_caller: 64,
+            request_bytes: 256 << 20,
+            request_bytes_per_caller: 32 << 20,
             deadline_ms: 60_000,
             drain_ms: 10_000,
         }

@@ -17,6 +17,8 @@ use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
+use crate::config::Limits;
+use crate::shares::{Share, Shares};
 use crate::tls::{self, certified_id};
 
 /// Longest a TLS handshake may take.
@@ -28,29 +30,40 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) fn incoming(
     listener: TcpListener,
     tls: TlsAcceptor,
-    limit: usize,
+    limits: &Limits,
     cut: CancellationToken,
-) -> impl Stream<Item = Result<Connection, Infallible>> {
+) -> impl Stream<Item = Result<Connection, Infallible>> + use<> {
     let (sender, receiver) = mpsc::channel(64);
+    let places = Places {
+        slots: Arc::new(Semaphore::new(
+            limits.connections.min(Semaphore::MAX_PERMITS),
+        )),
+        peers: Shares::new(u64::MAX, limits.connections_per_peer),
+    };
     tokio::spawn(async move {
         tokio::select! {
             () = sender.closed() => {}
-            () = accept(listener, tls, limit, cut, sender.clone()) => {}
+            () = accept(listener, tls, places, cut, sender.clone()) => {}
         }
     });
     ReceiverStream::new(receiver).map(Ok)
 }
 
+/// Places for connections, and what of them one peer may have.
+struct Places {
+    slots: Arc<Semaphore>,
+    peers: Arc<Shares>,
+}
+
 async fn accept(
     listener: TcpListener,
     tls: TlsAcceptor,
-    limit: usize,
+    places: Places,
     cut: CancellationToken,
     sender: mpsc::Sender<Connection>,
 ) {
-    let slots = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
     // Never closed, so this ends with the task.
-    while let Ok(slot) = slots.clone().acquire_owned().await {
+    while let Ok(slot) = places.slots.clone().acquire_owned().await {
         let tcp = match listener.accept().await {
             Ok((tcp, _)) => tcp,
             Err(error) => {
@@ -60,15 +73,21 @@ async fn accept(
             }
         };
         let (tls, cut, sender) = (tls.clone(), cut.clone(), sender.clone());
+        let peers = places.peers.clone();
         tokio::spawn(async move {
             let shaken = tokio::time::timeout(HANDSHAKE, handshake(tls, tcp)).await;
             match shaken {
                 Ok(Ok((stream, caller))) => {
+                    // No call is there yet that could be told so: the connection is closed.
+                    let Ok(share) = peers.take(&caller.id, 1) else {
+                        tracing::warn!(peer = %caller.id, "a connection was closed: its peer has as many as it may");
+                        return;
+                    };
                     let connection = Connection {
                         stream,
                         caller,
                         cut: Box::pin(cut.cancelled_owned()),
-                        _slot: slot,
+                        _held: (slot, share),
                     };
                     // Refused only when the server has stopped.
                     let _ = sender.send(connection).await;
@@ -101,7 +120,7 @@ pub(super) struct Connection {
     stream: TlsStream<TcpStream>,
     caller: tls::Caller,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    _slot: OwnedSemaphorePermit,
+    _held: (OwnedSemaphorePermit, Share),
 }
 
 impl Connected for Connection {

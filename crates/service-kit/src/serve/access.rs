@@ -6,12 +6,11 @@ use core::task::{Context, Poll};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Instant;
 
-use greffe_policy::{AccessRules, CallRefused};
+use greffe_policy::{AccessRules, CallRefused, Caller};
 use http::{Request, Response};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -20,8 +19,10 @@ use tracing::{Instrument as _, Span};
 
 use super::auth::Authenticator;
 use super::ending::{Ending, stopping};
+use super::meter::Metered;
 use crate::config::Limits;
 use crate::errors::{Reason, ServiceError};
+use crate::shares::{Full, Share, Shares};
 use crate::telemetry::trace;
 use crate::{telemetry, tls};
 
@@ -33,8 +34,12 @@ pub const NO_ACCESS_RULE: Reason = Reason::new("NO_ACCESS_RULE");
 pub const CALLER_NOT_ALLOWED: Reason = Reason::new("CALLER_NOT_ALLOWED");
 /// The connection has no verified certificate.
 pub const NO_CERTIFICATE: Reason = Reason::new("NO_CERTIFICATE");
-/// More calls than one process takes on.
+/// More calls than one process takes on, or than one caller may have there.
 pub const TOO_MANY_CALLS: Reason = Reason::new("TOO_MANY_CALLS");
+/// As many open streams.
+pub const TOO_MANY_STREAMS: Reason = Reason::new("TOO_MANY_STREAMS");
+/// As many bytes of requests in memory.
+pub const TOO_MANY_BYTES: Reason = Reason::new("TOO_MANY_BYTES");
 /// The call took longer than any may.
 pub const CALL_TOO_LONG: Reason = Reason::new("CALL_TOO_LONG");
 
@@ -56,9 +61,44 @@ static RPCS: LazyLock<BTreeMap<String, greffe_api::Rpc>> = LazyLock::new(|| {
 struct Gate {
     access: &'static AccessRules,
     auth: Arc<dyn Authenticator>,
-    calls: Semaphore,
+    calls: Places,
+    streams: Places,
+    bytes: Places,
     deadline: Duration,
     stop: CancellationToken,
+}
+
+/// Whose place a call takes.
+struct Who {
+    name: String,
+    service: bool,
+}
+
+/// So many of something, of which a caller has a share.
+struct Places {
+    shares: Arc<Shares>,
+    of_a_service: u64,
+    of_others: u64,
+}
+
+impl Places {
+    /// Several processes of a service have one name, and speak for everybody behind them: they may have half of all.
+    fn new(all: u64, each: u64) -> Self {
+        Self {
+            shares: Shares::new(all, each),
+            of_a_service: each.max(all.div_ceil(2)),
+            of_others: each,
+        }
+    }
+
+    fn place(&self, who: &Who, amount: u64) -> Result<Share, Full> {
+        let each = if who.service {
+            self.of_a_service
+        } else {
+            self.of_others
+        };
+        self.shares.take_within(&who.name, each, amount)
+    }
 }
 
 /// Puts the gate in front of the routes.
@@ -75,7 +115,9 @@ impl AccessLayer {
         Self(Arc::new(Gate {
             access,
             auth,
-            calls: Semaphore::new(limits.calls.min(Semaphore::MAX_PERMITS)),
+            calls: Places::new(limits.calls, limits.calls_per_caller),
+            streams: Places::new(limits.open_streams, limits.streams_per_caller),
+            bytes: Places::new(limits.request_bytes, limits.request_bytes_per_caller),
             deadline: limits.deadline(),
             stop,
         }))
@@ -127,10 +169,14 @@ where
             let span =
                 known.map_or_else(Span::none, |(_, rpc)| trace::call(rpc, request.headers()));
             let answered = async {
-                match gate.admit(&mut request).await {
-                    Ok(()) => gate.serve(&mut inner, request, known.map(|k| k.1)).await,
-                    Err(refusal) => Status::from(refusal).into_http(),
-                }
+                let served = match gate.admit(&mut request).await {
+                    Ok(who) => {
+                        let rpc = known.map(|k| k.1);
+                        gate.serve(&mut inner, request, &who, rpc).await
+                    }
+                    Err(refusal) => Err(refusal),
+                };
+                served.unwrap_or_else(|refusal| Status::from(refusal).into_http())
             };
             let response = answered.instrument(span.clone()).await;
             if let Some((method, _)) = known {
@@ -145,8 +191,8 @@ where
 }
 
 impl Gate {
-    /// Finds the rule, authenticates, checks, and leaves caller and permit with the request.
-    async fn admit(&self, request: &mut Request<Body>) -> Result<(), ServiceError> {
+    /// Finds the rule, authenticates, checks, and leaves caller and permit with the request. Gives who it counts against.
+    async fn admit(&self, request: &mut Request<Body>) -> Result<Who, ServiceError> {
         let path = request.uri().path().to_owned();
         let peer = request
             .extensions()
@@ -160,7 +206,10 @@ impl Gate {
                 )
             })?;
         if OPEN.iter().any(|open| path.starts_with(open)) {
-            return Ok(());
+            return Ok(Who {
+                name: peer.id.to_string(),
+                service: false,
+            });
         }
         let Some(kinds) = self.access.callers(&path) else {
             self.auth
@@ -188,54 +237,70 @@ impl Gate {
             };
             ServiceError::new(Code::PermissionDenied, reason, refused.to_string())
         })?;
+        let who = Who {
+            name: caller.to_string(),
+            service: matches!(caller, Caller::Service(_)),
+        };
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(Arc::new(permit));
-        Ok(())
+        Ok(who)
     }
 
     async fn serve<S>(
         &self,
         inner: &mut S,
         request: Request<Body>,
+        who: &Who,
         rpc: Option<&greffe_api::Rpc>,
-    ) -> Response<Body>
+    ) -> Result<Response<Body>, ServiceError>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
         if self.stop.is_cancelled() {
-            return stopping().into_http();
+            return Ok(stopping().into_http());
         }
-        // Held until the answer begins: a stream then costs its connection's limit, not this one.
-        let Ok(_place) = self.calls.try_acquire() else {
-            return Status::from(
-                ServiceError::new(
-                    Code::ResourceExhausted,
-                    TOO_MANY_CALLS,
-                    "too many calls at once",
-                )
-                .retry_after(Duration::from_millis(250)),
-            )
-            .into_http();
+        // Held until the answer begins; a stream has a place among the streams until it ends.
+        let _call = self
+            .calls
+            .place(who, 1)
+            .map_err(|full| full.refuse(TOO_MANY_CALLS, "calls at once"))?;
+        let streams = rpc.is_none_or(|rpc| rpc.client_streams || rpc.server_streams);
+        let stream = match streams {
+            true => Some(
+                self.streams
+                    .place(who, 1)
+                    .map_err(|full| full.refuse(TOO_MANY_STREAMS, "streams at once"))?,
+            ),
+            false => None,
         };
+        let weight = self
+            .bytes
+            .place(who, 0)
+            .map_err(|full| full.refuse(TOO_MANY_BYTES, "bytes of requests at once"))?;
+        let weight = Arc::new(Mutex::new(weight));
         // A caller that streams decides itself how long it takes.
         let bounded = rpc.is_some_and(|rpc| !rpc.client_streams);
+        let held = weight.clone();
+        let request =
+            request.map(|body| Body::new(Metered::new(body, held, !bounded, self.deadline)));
         let answer = inner.call(request);
         let answered = if bounded {
             tokio::time::timeout(self.deadline, answer).await
         } else {
             Ok(answer.await)
         };
+        drop(weight);
         let Ok(Ok(response)) = answered else {
-            return Status::from(ServiceError::new(
+            return Err(ServiceError::new(
                 Code::DeadlineExceeded,
                 CALL_TOO_LONG,
                 "the call took longer than any may",
-            ))
-            .into_http();
+            ));
         };
         if rpc.is_none_or(|rpc| rpc.server_streams) {
-            return response.map(|body| Body::new(Ending::new(body, self.stop.clone())));
+            let stop = self.stop.clone();
+            return Ok(response.map(|body| Body::new(Ending::new(body, stop, stream))));
         }
-        response
+        Ok(response)
     }
 }

@@ -1,4 +1,4 @@
-//! The answer of a streaming call, ended with UNAVAILABLE when the server stops.
+//! The answer of a streaming call, ended with UNAVAILABLE when the server stops; it has its place until it ends.
 
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -12,6 +12,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::errors::{Reason, ServiceError};
+use crate::shares::Share;
 
 /// The service is stopping; the call can be made again at once where another replica serves, or when this one is back.
 pub const SERVICE_STOPPING: Reason = Reason::new("SERVICE_STOPPING");
@@ -20,14 +21,16 @@ pub const SERVICE_STOPPING: Reason = Reason::new("SERVICE_STOPPING");
 pub(super) struct Ending {
     inner: Body,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    _place: Option<Share>,
     ended: bool,
 }
 
 impl Ending {
-    pub(super) fn new(inner: Body, stop: CancellationToken) -> Self {
+    pub(super) fn new(inner: Body, stop: CancellationToken, place: Option<Share>) -> Self {
         Self {
             inner,
             stop: Box::pin(stop.cancelled_owned()),
+            _place: place,
             ended: false,
         }
     }

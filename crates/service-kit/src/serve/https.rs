@@ -209,12 +209,7 @@ impl Https {
             .keep_alive_interval(SILENCE)
             .keep_alive_timeout(SILENCE);
         let cut = CancellationToken::new();
-        let mut incoming = accept::incoming(
-            self.listener,
-            self.tls,
-            self.limits.connections,
-            cut.clone(),
-        );
+        let mut incoming = accept::incoming(self.listener, self.tls, &self.limits, cut.clone());
         let graceful = GracefulShutdown::new();
         loop {
             let connection = tokio::select! {

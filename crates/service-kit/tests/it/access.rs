@@ -27,7 +27,7 @@ use crate::world::{Authority, Running, app, run, service};
 
 /// By certificate, remembering what was refused.
 #[derive(Default)]
-struct Notes(Mutex<Vec<String>>, Mutex<Vec<HeaderMap>>);
+pub(crate) struct Notes(Mutex<Vec<String>>, Mutex<Vec<HeaderMap>>);
 
 #[tonic::async_trait]
 impl Authenticator for Notes {
@@ -48,7 +48,7 @@ impl Authenticator for Notes {
     }
 }
 
-async fn start(authority: &Authority, notes: Arc<Notes>, limits: &Limits) -> Running {
+pub(crate) async fn start(authority: &Authority, notes: Arc<Notes>, limits: &Limits) -> Running {
     let log = Log::new();
     let identity = authority.identity(&service("audit"));
     let server = Server::new(&identity, limits, AccessRules::embedded(), notes)
@@ -57,7 +57,7 @@ async fn start(authority: &Authority, notes: Arc<Notes>, limits: &Limits) -> Run
     run(server).await
 }
 
-async fn channel(authority: &Authority, running: &Running, id: &SpiffeId) -> Channel {
+pub(crate) async fn channel(authority: &Authority, running: &Running, id: &SpiffeId) -> Channel {
     connect(&running.peer(), &service("audit"), &authority.identity(id))
         .await
         .unwrap()

@@ -6,6 +6,7 @@ mod append;
 mod boot;
 mod follow;
 mod health;
+mod limits;
 mod log;
 mod places;
 mod renew;

@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use self::refusal::{BODY_REFUSED, CONTENT_TYPE};
+use self::refusal::{BODY_REFUSED, CONTENT_ENCODING, CONTENT_TYPE};
 use crate::people::PERSON_TOKEN;
 
 /// Where the HTTP listener says that it listens, in the data folder.
@@ -125,7 +125,7 @@ async fn call(
     Ok(json::response(&matched.route.output()?, &answer)?)
 }
 
-/// The body, which has to say that it is JSON.
+/// The body, which has to say that it is JSON, and is not compressed: no body is larger than what came.
 async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Status> {
     let kind = headers
         .get(header::CONTENT_TYPE)
@@ -133,6 +133,10 @@ async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Status> {
     let kind = kind.and_then(|kind| kind.split(';').next());
     if !kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
         return Err(CONTENT_TYPE.refuse());
+    }
+    let encoded = headers.get(header::CONTENT_ENCODING);
+    if encoded.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(CONTENT_ENCODING.refuse());
     }
     match timeout(BODY_PATIENCE, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

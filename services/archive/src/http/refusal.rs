@@ -29,6 +29,11 @@ pub(super) const CONTENT_TYPE: Rule = Rule(
     Reason::new("CONTENT_TYPE"),
     "the body has to be JSON: send Content-Type: application/json",
 );
+pub(super) const CONTENT_ENCODING: Rule = Rule(
+    Code::InvalidArgument,
+    Reason::new("CONTENT_ENCODING"),
+    "nothing is unpacked here: send the body as it is, without Content-Encoding",
+);
 pub(super) const BODY_REFUSED: Rule = Rule(
     Code::InvalidArgument,
     Reason::new("BODY_REFUSED"),

@@ -23,6 +23,7 @@ use greffe_api::archive::order_service_server::OrderServiceServer;
 use greffe_envelope::pb;
 use greffe_envelope::statement::decode_strict;
 use greffe_service_kit::errors::{Causes, Reason, ServiceError};
+use greffe_service_kit::shares::Share;
 use tonic::Code;
 
 pub use auth::{AUDIENCE, ArchiveAuth, MAX_TOKEN_LIFE, PERSON_TOKEN};
@@ -63,7 +64,17 @@ pub(crate) enum About<'a> {
 /// Most bytes that are kept of what was asked for in vain.
 const MAX_ASKED: usize = 4096;
 
+/// As many searches and ranges are under way as the archive, or the person, may have.
+const TOO_MANY_SEARCHES: Reason = Reason::new("TOO_MANY_SEARCHES");
+
 impl App {
+    /// A place among the reads that look at many records, for as long as it is held.
+    fn search_place(&self, person: &Person) -> Result<Share, ServiceError> {
+        self.searches
+            .take(&person.name, 1)
+            .map_err(|full| full.refuse(TOO_MANY_SEARCHES, "searches at once"))
+    }
+
     /// Writes down that a person read something; the log learns only that it was something.
     async fn note_read(
         &self,

@@ -21,6 +21,7 @@ pub(crate) async fn get(
 ) -> Result<api::GetRangeResponse, ArchiveError> {
     let conversation = ConversationId::try_from(request.conversation.as_slice())
         .map_err(|_| field("conversation"))?;
+    let _place = app.search_place(person)?;
     let mut tx = app.db.read().begin().await?;
     let highest = reads::highest(&mut tx, &app.scope, &conversation)
         .await?

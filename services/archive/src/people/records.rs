@@ -35,6 +35,7 @@ pub(crate) async fn search(
         query: &bytes,
     };
     let after = listing.after(&request.page_token)?;
+    let _place = app.search_place(person)?;
 
     let mut tx = app.db.read().begin().await?;
     let found = filter.page(&mut tx, &app.scope, after, limit + 1).await?;

@@ -6,6 +6,7 @@ use greffe_archive::store::search::Filter;
 use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::verify_range;
+use greffe_service_kit::errors::CallError;
 use prost::Message as _;
 use tonic::{Code, Request};
 
@@ -105,6 +106,28 @@ async fn searches_filter_and_page_and_are_logged() {
     world.log.wait_for(search).await;
     let refused = |event: &Event| matches!(event, Event::Refusal(r) if r.reason == "PAGE_TOKEN_INVALID" && r.caller == "person:ann");
     world.log.wait_for(refused).await;
+    archive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_18_one_person_does_not_take_every_search() {
+    let world = World::new().await;
+    let archive = world.start().await;
+    let search = async |who: &str| {
+        let asked = by(&world, who, api::SearchRecordsRequest::default());
+        let answer = archive.records().search_records(asked).await;
+        answer.map(drop).map_err(CallError::from)
+    };
+    // As if so many were being looked for at this moment.
+    let held = archive.app.searches.take("ann", 4).unwrap();
+    let refused = search("ann").await.unwrap_err();
+    assert_eq!(refused.code, Code::ResourceExhausted);
+    assert_eq!(refused.reason.as_deref(), Some("TOO_MANY_SEARCHES"));
+    assert!(refused.retry_after.is_some());
+    assert_eq!(refused.metadata["whose"], "caller");
+    drop(held);
+    search("ann").await.unwrap();
+    assert_eq!(archive.app.searches.given(), (0, 0));
     archive.stop().await;
 }
 

@@ -33,6 +33,7 @@ use greffe_service_kit::boot::{Boot, SharedTrust, StartError};
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::{Database, DbOptions, Migrations};
 use greffe_service_kit::secrets::Secrets;
+use greffe_service_kit::shares::Shares;
 use greffe_service_kit::telemetry::metrics;
 use greffe_service_kit::tls::Channel;
 use greffe_types::Digest;
@@ -71,6 +72,8 @@ pub struct Node {
     pub(crate) log: FollowedLog,
     pub(crate) appender: Appender,
     pub(crate) settings: EscrowConfig,
+    /// Openings under way, by caller.
+    pub(crate) openings: Arc<Shares>,
     audit: LogServiceClient<Channel>,
     sessions: Mutex<Sessions>,
     reshares: Mutex<reshare::Sessions>,
@@ -120,6 +123,7 @@ impl Node {
             appender: Appender::new(audit.clone(), boot.tenant()),
             audit: LogServiceClient::new(audit),
             sessions: Mutex::default(),
+            openings: Shares::new(settings.openings, settings.openings_per_caller),
             reshares: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             destroyed: Notify::new(),

@@ -14,6 +14,7 @@ mod authority;
 mod drill;
 mod following;
 mod keygen;
+mod limits;
 mod log;
 mod opening;
 mod records;

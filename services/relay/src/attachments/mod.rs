@@ -15,11 +15,12 @@ use greffe_api::relay as api;
 use greffe_envelope::limits::MAX_ATTACHMENT_CIPHERTEXT;
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::Database;
+use greffe_service_kit::shares::{Full, Share, Shares};
 use greffe_service_kit::tls::Channel;
 use greffe_types::{ConversationId, Digest};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -34,7 +35,9 @@ const MAX_CHUNK: usize = 1 << 20;
 /// Bytes of a chunk that we send.
 const CHUNK: usize = 256 << 10;
 /// Transfers at once, each with a few chunks in memory.
-const TRANSFERS: usize = 64;
+const TRANSFERS: u64 = 64;
+/// Of these, of one device.
+const TRANSFERS_PER_DEVICE: u64 = 8;
 
 /// Attachments on their way in and out. Cheap to clone.
 #[derive(Clone)]
@@ -44,7 +47,7 @@ pub struct Attachments {
     clock: SharedClock,
     archive: Channel,
     staging: Staging,
-    transfers: Arc<Semaphore>,
+    transfers: Arc<Shares>,
 }
 
 impl std::fmt::Debug for Attachments {
@@ -87,7 +90,7 @@ impl Attachments {
             clock,
             archive,
             staging,
-            transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            transfers: Shares::new(TRANSFERS, TRANSFERS_PER_DEVICE),
         }
     }
 
@@ -102,7 +105,7 @@ impl Attachments {
     ) -> Result<Digest, RelayError> {
         let announced = announced(&mut parts).await?;
         self.check_member(session, &announced.conversation).await?;
-        let _transfer = self.transfer()?;
+        let _transfer = self.transfer(session)?;
         upload::carry(&self.archive, &self.staging, announced, parts).await?;
         let now = self.clock.now();
         let (scope, a) = (&self.scope, announced);
@@ -126,7 +129,7 @@ impl Attachments {
         digest: Digest,
     ) -> Result<Chunks, RelayError> {
         self.check_named(session, &conversation, &digest).await?;
-        let transfer = self.transfer()?;
+        let transfer = self.transfer(session)?;
         let copy = self.copy(&conversation, &digest).await?;
         let (sender, receiver) = mpsc::channel(4);
         let this = self.clone();
@@ -179,9 +182,15 @@ impl Attachments {
         }
     }
 
-    fn transfer(&self) -> Result<tokio::sync::OwnedSemaphorePermit, RelayError> {
-        let transfer = self.transfers.clone().try_acquire_owned();
-        transfer.map_err(|_| RelayError::Busy("too many attachments are on their way"))
+    fn transfer(&self, session: &Session) -> Result<Share, RelayError> {
+        self.transfers
+            .take(session.device, 1)
+            .map_err(|full| match full {
+                Full::All => RelayError::Busy("too many attachments are on their way"),
+                Full::Each => {
+                    RelayError::DeviceBusy("too many of its attachments are on their way")
+                }
+            })
     }
 
     /// Uploading needs what sending needs.

@@ -8,21 +8,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use greffe_types::Millis;
+use greffe_types::{DeviceId, Millis};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
+use super::fair::{DeviceLimits, DeviceRoom, Fair, Place};
 use super::lock;
 use crate::error::RelayError;
 use crate::store::items::Backlog;
 
 /// KiB of messages that may be between check and sequencing.
 const MEMORY_KIB: usize = 128 * 1024;
+/// Of these, of one device.
+pub(super) const DEVICE_KIB: u32 = 16 * 1024;
 /// How long a message waits for room before its sender is told to come back.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Counters and limits.
 pub(super) struct Load {
     memory: Arc<Semaphore>,
+    fair: Fair,
     items: AtomicU64,
     bytes: AtomicU64,
     limit_items: u64,
@@ -35,12 +40,20 @@ pub(super) struct Load {
 
 /// Room for one message until it has its number.
 #[derive(Debug)]
-pub(super) struct Room(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+pub(super) struct Room(
+    #[expect(dead_code, reason = "held, not read")] (OwnedSemaphorePermit, DeviceRoom),
+);
 
 impl Load {
-    pub(super) fn new(limit: (u64, u64), waiting: Backlog, now: Millis) -> Self {
+    pub(super) fn new(
+        limit: (u64, u64),
+        device: DeviceLimits,
+        waiting: Backlog,
+        now: Millis,
+    ) -> Self {
         let load = Self {
             memory: Arc::new(Semaphore::new(MEMORY_KIB)),
+            fair: Fair::new(device),
             items: AtomicU64::default(),
             bytes: AtomicU64::default(),
             limit_items: limit.0,
@@ -75,16 +88,23 @@ impl Load {
         lock(&self.looks).front().map(|(_, at)| *at)
     }
 
-    /// Waits a little for room; refuses at once while the archive is too far behind.
-    pub(super) async fn room(&self, size: usize) -> Result<Room, RelayError> {
+    /// Waits a little for room, and for the device to have less under way; refuses at once while the archive is too far
+    /// behind.
+    pub(super) async fn room(
+        &self,
+        device: DeviceId,
+        size: usize,
+    ) -> Result<(Room, Place), RelayError> {
         let (items, bytes) = self.backlog();
         if items >= self.limit_items || bytes >= self.limit_bytes {
             return Err(RelayError::Busy("too much waits for the archive"));
         }
         let kib = u32::try_from(size / 1024 + 1).unwrap_or(u32::MAX);
+        let until = Instant::now() + self.patience;
+        let (own, place) = self.fair.place(device, kib, until).await?;
         let permit = self.memory.clone().acquire_many_owned(kib);
-        match tokio::time::timeout(self.patience, permit).await {
-            Ok(Ok(permit)) => Ok(Room(permit)),
+        match timeout_at(until, permit).await {
+            Ok(Ok(permit)) => Ok((Room((permit, own)), place)),
             Ok(Err(_)) => Err(RelayError::Stopping),
             Err(_) => Err(RelayError::Busy("too many messages are being checked")),
         }
@@ -121,38 +141,50 @@ impl Load {
 mod tests {
     use super::*;
 
+    const ALICE: DeviceId = DeviceId::new([0xa1; 16]);
+
+    fn limits() -> DeviceLimits {
+        DeviceLimits::new(1024, 64 << 20, 0)
+    }
+
     fn waiting(items: u64, bytes: u64, ids: (u64, u64)) -> Backlog {
         Backlog { items, bytes, ids }
     }
 
     #[tokio::test]
     async fn attack_18_beyond_the_backlog_nothing_more_is_taken() {
-        let load = Load::new((2, 1000), waiting(1, 100, (1, 1)), Millis::new(5));
-        load.room(10).await.unwrap();
+        let load = Load::new((2, 1000), limits(), waiting(1, 100, (1, 1)), Millis::new(5));
+        drop(load.room(ALICE, 10).await.unwrap());
         load.sequenced(10);
         assert_eq!(load.backlog(), (2, 110));
-        assert!(matches!(load.room(10).await, Err(RelayError::Busy(_))));
+        assert!(matches!(
+            load.room(ALICE, 10).await,
+            Err(RelayError::Busy(_))
+        ));
         load.released(10);
-        load.room(10).await.unwrap();
+        drop(load.room(ALICE, 10).await.unwrap());
         load.sequenced(900);
         load.released(10);
         assert_eq!(load.backlog(), (1, 990));
         load.sequenced(10);
         load.released(0);
         assert!(
-            matches!(load.room(10).await, Err(RelayError::Busy(_))),
+            matches!(load.room(ALICE, 10).await, Err(RelayError::Busy(_))),
             "bytes"
         );
         // What other replicas have sequenced counts too.
         load.looked(waiting(0, 0, (0, 0)), Millis::new(6));
-        load.room(10).await.unwrap();
+        drop(load.room(ALICE, 10).await.unwrap());
         load.looked(waiting(2, 20, (8, 9)), Millis::new(7));
-        assert!(matches!(load.room(10).await, Err(RelayError::Busy(_))));
+        assert!(matches!(
+            load.room(ALICE, 10).await,
+            Err(RelayError::Busy(_))
+        ));
     }
 
     #[test]
     fn the_oldest_is_the_one_that_waits_longest() {
-        let load = Load::new((9, 1000), waiting(1, 100, (3, 3)), Millis::new(5));
+        let load = Load::new((9, 1000), limits(), waiting(1, 100, (3, 3)), Millis::new(5));
         assert_eq!(load.oldest(), Some(Millis::new(5)));
         load.looked(waiting(2, 2, (3, 4)), Millis::new(7));
         assert_eq!(load.oldest(), Some(Millis::new(5)));
@@ -166,11 +198,22 @@ mod tests {
 
     #[tokio::test]
     async fn attack_18_memory_is_bounded_and_given_back() {
-        let mut load = Load::new((2, 1000), Backlog::default(), Millis::new(5));
+        let mut load = Load::new((2, 1000), limits(), Backlog::default(), Millis::new(5));
         load.patience = Duration::from_millis(20);
-        let room = load.room((MEMORY_KIB - 1) * 1024).await.unwrap();
-        assert!(matches!(load.room(1).await, Err(RelayError::Busy(_))));
-        drop(room);
-        load.room(1).await.unwrap();
+        // Of each device no more than its share, and all of them together take no more than there is.
+        let share = DEVICE_KIB as usize * 1024 - 1024;
+        let mut held = Vec::new();
+        for n in 0..8 {
+            let device = DeviceId::new([n; 16]);
+            held.push(load.room(device, share).await.unwrap());
+            let more = load.room(device, share).await;
+            assert!(matches!(more, Err(RelayError::DeviceBusy(_))), "{more:?}");
+        }
+        assert!(matches!(
+            load.room(ALICE, 8 * 1024).await,
+            Err(RelayError::Busy(_))
+        ));
+        drop(held);
+        drop(load.room(ALICE, 8 * 1024).await.unwrap());
     }
 }

@@ -19,6 +19,7 @@
 mod archive;
 mod check;
 mod commit;
+mod fair;
 mod feed;
 mod load;
 mod proofs;
@@ -44,6 +45,7 @@ use tokio::task::JoinSet;
 use tracing::Span;
 
 pub use commit::{AddedMember, Commit};
+pub use fair::DeviceLimits;
 pub use feed::Feed;
 pub use refusal::MessageRefusal;
 pub(crate) use refusal::void_reason;
@@ -84,6 +86,8 @@ pub struct Deps {
     pub backlog_items: u64,
     /// Bytes of them.
     pub backlog_bytes: u64,
+    /// What of it all one device may have.
+    pub device: DeviceLimits,
 }
 
 /// Takes a refusal to the log without waiting: operation, caller, stable reason, subject.
@@ -157,6 +161,7 @@ impl Pipeline {
             devices: deps.devices,
             load: Arc::new(Load::new(
                 (deps.backlog_items, deps.backlog_bytes),
+                deps.device,
                 waiting,
                 deps.clock.now(),
             )),
@@ -286,8 +291,9 @@ impl Pipeline {
                     .await?;
             }
             check::Outcome::Checked(message) => {
-                let room = self.core.load.room(message.payload.len()).await?;
-                let job = Job::message(*message, sender, room, session.clone());
+                let size = message.payload.len();
+                let held = self.core.load.room(session.device, size).await?;
+                let job = Job::message(*message, sender, held, session.clone());
                 self.lanes.push(job).await?;
             }
         }
@@ -306,9 +312,10 @@ impl Pipeline {
         commit: Commit,
     ) -> Result<Arc<Settled>, RelayError> {
         let (sender, answer) = oneshot::channel();
-        let room = self.core.load.room(commit.commit.len()).await?;
+        let size = commit.commit.len();
+        let held = self.core.load.room(session.device, size).await?;
         let digest = commit.digest();
-        let job = Job::commit(commit, sender, room, session.clone());
+        let job = Job::commit(commit, sender, held, session.clone());
         self.lanes.push(job).await?;
         let settled = answer.await.map_err(|_| RelayError::Stopping)??;
         match &settled.void {
@@ -412,7 +419,7 @@ impl Core {
         sender: oneshot::Sender<Answer>,
     ) -> Result<(), RelayError> {
         // First wait, then look: a release in between finds the waiter.
-        let ticket = self.waiters.add(digest, sender);
+        let ticket = self.waiters.add(digest, sender, None);
         let known = items::by_digest(self.db.read(), &self.scope, &digest).await?;
         let known = known.filter(|k| k.conversation == conversation && k.device == device);
         let answer = match known {

@@ -89,6 +89,7 @@ pub(super) const fn ends_stream(error: &RelayError) -> bool {
     matches!(
         error,
         RelayError::Busy(_)
+            | RelayError::DeviceBusy(_)
             | RelayError::Stopping
             | RelayError::Fenced
             | RelayError::Database(_)

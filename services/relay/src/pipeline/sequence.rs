@@ -13,6 +13,7 @@ use greffe_types::{ConversationId, DeviceId, Digest};
 use tokio::sync::{mpsc, oneshot};
 
 use super::check::Checked;
+use super::fair::Place;
 use super::load::Room;
 use super::{Answer, Commit, Core, MessageRefusal, Settled, settled};
 use crate::error::RelayError;
@@ -32,6 +33,7 @@ pub(super) struct Job {
     session: Session,
     answer: oneshot::Sender<Answer>,
     _room: Room,
+    place: Place,
 }
 
 enum Work {
@@ -43,7 +45,7 @@ impl Job {
     pub(super) fn message(
         message: Checked,
         answer: oneshot::Sender<Answer>,
-        room: Room,
+        (room, place): (Room, Place),
         session: Session,
     ) -> Self {
         Self {
@@ -51,13 +53,14 @@ impl Job {
             session,
             answer,
             _room: room,
+            place,
         }
     }
 
     pub(super) fn commit(
         commit: Commit,
         answer: oneshot::Sender<Answer>,
-        room: Room,
+        (room, place): (Room, Place),
         session: Session,
     ) -> Self {
         Self {
@@ -65,6 +68,7 @@ impl Job {
             session,
             answer,
             _room: room,
+            place,
         }
     }
 
@@ -144,7 +148,7 @@ async fn sequence(core: &Core, jobs: Vec<Job>) {
     let (mut works, mut senders) = (Vec::new(), Vec::new());
     for job in jobs {
         let digest = job.work.digest();
-        let ticket = core.waiters.add(digest, job.answer);
+        let ticket = core.waiters.add(digest, job.answer, Some(job.place));
         senders.push((digest, ticket, job.session, job._room));
         works.push(job.work);
     }

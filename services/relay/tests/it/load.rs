@@ -56,6 +56,59 @@ async fn attack_18_while_the_archive_stalls_the_relay_refuses_and_loses_nothing(
     assert_eq!(numbers(&mail.all().await), (1..=61).collect::<Vec<_>>());
 }
 
+/// One device sends as fast as it can, over one connection after the other, while the archive stalls; another one says little.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_18_one_device_does_not_take_what_is_there_for_all() {
+    let world = World::with("backlog_items = 30\ndevice_items = 10").await;
+    let mut members = world.conversation(5, &["alice"]).await;
+    let mut alice = members.pop().unwrap();
+    let mut carol = world.device("carol", 3).await.create(6).await.unwrap();
+    carol.acknowledge().await.unwrap();
+    world.archive.stall(true);
+    let (mut loud, mut quiet) = (Talk::new(), Talk::new());
+    let requests: Vec<_> = (0..40)
+        .map(|n| loud.next(&world, &mut alice, &format!("{n}")))
+        .collect();
+    for _ in 0..3 {
+        // What was sequenced is known the next time, and what comes behind it is new.
+        let out = Outgoing::open(&alice).await;
+        for request in &requests {
+            out.push(request.clone()).await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    let mut out = Outgoing::open(&carol).await;
+    for n in 0..5 {
+        let request = quiet.next(&world, &mut carol, &format!("{n}"));
+        out.push(request).await;
+    }
+    out.silent().await;
+    // The loud one is told to wait, with when to come back.
+    let mut again = Outgoing::open(&alice).await;
+    for request in &requests {
+        again.push(request.clone()).await;
+    }
+    // It has been waited for as long as the relay has patience; what came before is answered first.
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    world.archive.stall(false);
+    let refused = loop {
+        if let Err(status) = again.answer().await {
+            break CallError::from(status);
+        }
+    };
+    assert_eq!(refused.reason.as_deref(), Some("DEVICE_BUSY"));
+    assert!(refused.retry_after.is_some());
+    for sequence in 1..=5 {
+        assert_eq!(out.answer().await.unwrap().sequence, sequence);
+    }
+    let mut out = Outgoing::open(&alice).await;
+    for (request, sequence) in requests.iter().zip(1..) {
+        let answer = out.send(request.clone()).await;
+        assert_eq!(answer.sequence, sequence, "{answer:?}");
+    }
+    assert_eq!(world.archive.requests().len(), 45, "each once");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_conversation_that_the_archive_cannot_take_yet_holds_up_no_other() {
     let world = World::new().await;
