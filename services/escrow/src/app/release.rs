@@ -37,6 +37,10 @@ use crate::store::{Scope, shares, tombstones};
 /// The period of the rate cap.
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// How much of the stack is overwritten when shares have been used on it: far more than the arithmetic takes, and half of what a
+/// thread has.
+const STACK: usize = 1 << 20;
+
 /// An answer as the reader gets it.
 #[derive(Debug)]
 pub struct Answered {
@@ -104,10 +108,13 @@ impl Node {
             .await?;
         let sealed = self.sealed_shares(&slots).await?;
         let (keys, reader_key) = (self.keys.clone(), order.reader_key().to_vec());
-        let slots =
-            tokio::task::spawn_blocking(move || answer(permit, &keys, &sealed, &reader_key, slots))
-                .await
-                .map_err(Refusal::internal)?;
+        let slots = tokio::task::spawn_blocking(move || {
+            let slots = answer(permit, &keys, &sealed, &reader_key, slots);
+            wipe_stack();
+            slots
+        })
+        .await
+        .map_err(Refusal::internal)?;
         let slots = join_all(slots.into_iter().map(|slot| self.log_opened(order, slot))).await;
         let stored = self
             .db
@@ -205,6 +212,7 @@ impl Node {
 
 /// The only function that touches a share. It cannot be called without the policy's permit, which it uses up; what it
 /// answers for has been counted in the database.
+#[inline(never)] // What it leaves on the stack is below its caller's frame, where it is overwritten.
 fn answer(
     permit: Permit<Release>,
     keys: &Keys,
@@ -248,6 +256,15 @@ fn answer(
         .into_iter()
         .map(|slot| slot.and_then(&mut answer_one))
         .collect()
+}
+
+/// Overwrites what the functions that have just returned to our caller had on its stack. What holds a share wipes itself when it is
+/// dropped, but a value that is moved or computed with leaves copies where it was, and the thread lives on.
+#[inline(never)]
+fn wipe_stack() {
+    let mut room = [0_u8; STACK];
+    // Somebody might look at it, as far as the compiler knows: so it is written.
+    core::hint::black_box(&mut room);
 }
 
 /// Counts a batch. A record that is refused leaves nothing behind.
