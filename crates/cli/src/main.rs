@@ -27,6 +27,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use greffe_service_kit::config::{CollectorTls, TelemetryConfig};
+use greffe_service_kit::harden;
 use greffe_service_kit::telemetry::{self, LogConfig, Origin};
 
 use args::{Arguments, Command};
@@ -61,6 +62,8 @@ fn main() -> ExitCode {
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn run(arguments: Arguments) -> fail::Result<()> {
+    // Services hold keys, and what people do opens content: before either is read.
+    harden::process().map_err(|error| fail::Failure::because("NOT_HARDENED", "greffe", &error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

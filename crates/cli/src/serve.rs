@@ -149,6 +149,50 @@ mod tests {
         assert!(load::<greffe_audit::Config>(&file("relay")).is_err());
     }
 
+    /// As `deploy/LIMITS.md` writes a setting.
+    fn written(key: &str, value: u64) -> String {
+        let number = if key.ends_with("_ms") {
+            format!("{} s", value / 1000)
+        } else if value >= 1 << 30 && value.is_multiple_of(1 << 30) {
+            format!("{} GiB", value >> 30)
+        } else if value >= 1 << 20 && value.is_multiple_of(1 << 20) {
+            format!("{} MiB", value >> 20)
+        } else if value >= 1000 {
+            format!("{},{:03}", value / 1000, value % 1000)
+        } else {
+            value.to_string()
+        };
+        format!("`{key}` {number}")
+    }
+
+    #[test]
+    fn the_list_of_limits_has_every_setting_as_it_is_by_default() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+        let text = std::fs::read_to_string(folder.join("LIMITS.md")).unwrap();
+        let has = |settings: serde_json::Value, wanted: fn(&str) -> bool| {
+            let settings = settings.as_object().unwrap();
+            let wanted = settings.iter().filter(|(key, _)| wanted(key));
+            let keys: Vec<_> = wanted
+                .map(|(key, value)| written(key, value.as_u64().unwrap()))
+                .collect();
+            for key in &keys {
+                assert!(text.contains(key), "deploy/LIMITS.md does not say {key}");
+            }
+            keys.len()
+        };
+        let json = |value: serde_json::Result<serde_json::Value>| value.unwrap();
+        let limits = greffe_service_kit::config::Limits::default();
+        assert!(has(json(serde_json::to_value(limits)), |_| true) >= 11);
+        let relay = greffe_relay::config::RelayConfig::default();
+        assert!(has(json(serde_json::to_value(relay)), |_| true) >= 6);
+        let archive = greffe_archive::config::ArchiveConfig::default();
+        let searches = |key: &str| key.starts_with("searches");
+        assert_eq!(has(json(serde_json::to_value(archive)), searches), 2);
+        let escrow = greffe_escrow::config::EscrowConfig::default();
+        let bounds = |key: &str| !key.ends_with("_ms");
+        assert!(has(json(serde_json::to_value(escrow)), bounds) >= 4);
+    }
+
     /// With every line that is commented out there.
     #[test]
     fn the_sample_settings_are_understood_in_full() {

@@ -29,6 +29,7 @@ mod silence;
 const ORIGIN: &str = "acme.example/log";
 const T0: u64 = 1_000_000_000;
 const MINUTE: u64 = 60_000;
+const MAX_AGE: Duration = Duration::from_secs(300);
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
@@ -352,7 +353,7 @@ impl Watched {
             source: self.log.clone(),
             fresh: state.fresh(Millis::new(self.now.get())).unwrap(),
             state,
-            max_age: Duration::from_secs(300),
+            max_age: MAX_AGE,
             patience: Duration::from_millis(50),
             now: || Millis::new(self.now.get()),
             show: |line: Line| {

@@ -62,7 +62,7 @@ fn no_plaintext(data: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deaths_of_services_under_load_lose_and_double_nothing() {
+async fn attack_19_deaths_of_services_under_load_lose_and_double_nothing() {
     let (rounds, mut chance) = chance();
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
@@ -86,7 +86,7 @@ async fn deaths_of_services_under_load_lose_and_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deaths_of_everything_under_load_lose_and_double_nothing() {
+async fn attack_19_deaths_of_everything_under_load_lose_and_double_nothing() {
     let (rounds, mut chance) = chance();
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

@@ -2,6 +2,7 @@
 has lived through the demonstration. Ends with "all well", or with what was not."""
 
 import base64
+import gzip
 import http.client
 import json
 import os
@@ -87,8 +88,9 @@ def call(
     body: bytes | None = None,
     content_type: str = "application/json",
     certificate: Path | None = APP,
+    encoding: str = "",
 ) -> Answer:
-    headers = {}
+    headers = {"content-encoding": encoding} if encoding else {}
     if who:
         token = who.token("archive")
     if token is not None:
@@ -241,6 +243,36 @@ def what_is_wrong_is_said() -> None:
     call("POST", "/v1/acts", who=legal, body=large).refused(400, 3, "BODY_REFUSED")
 
 
+def peak() -> int:
+    """KiB that the archive has had in memory at most."""
+    process = json.loads((DATA / "services/archive/ready.json").read_text())["pid"]
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+def attack_60_what_becomes_larger_or_slower_than_it_came_is_refused() -> None:
+    legal = person("legal")
+    before, begun = peak(), time.monotonic()
+    bomb = gzip.compress(b'{"acts": [' + b" " * (4 << 20) + b"]}")
+    assert len(bomb) < 8_000, len(bomb)
+    for encoding in ("gzip", "br", "gzip, gzip"):
+        act = call("POST", "/v1/acts", who=legal, body=bomb, encoding=encoding)
+        act.refused(400, 3, "CONTENT_ENCODING")
+    call("POST", "/v1/acts", who=legal, body=bomb).refused(400, 3, "REQUEST_MALFORMED")
+    call("POST", "/v1/acts", who=legal, body=b"{}", encoding="identity").refused(400, 3, "ACTS_COUNT")
+    # What is deep, and what is as many small things as a body has room for.
+    for deep in (b"[" * 4_000_000, b'{"acts":' * 400_000, b'{"acts":[' + b"[" * 4_000_000):
+        call("POST", "/v1/acts", who=legal, body=deep).refused(400, 3, "REQUEST_MALFORMED")
+    many = b'{"acts":[' + b"{}," * 1_390_000 + b"{}]}"
+    assert call("POST", "/v1/acts", who=legal, body=many).status == 400
+    # No pattern is one here: everything is compared as it stands.
+    for pattern in ("(a+)+$", ".*", "%" * 1000, "(?R)", "a" * 10_000):
+        found = call("GET", "/v1/records", {"query.participant": pattern}, auditor)
+        assert found.status == 400 or not found.json.get("records"), (pattern, found.body)
+    assert time.monotonic() - begun < 30, "it took its time"
+    assert peak() - before < 1 << 20, "it took more than a GiB"
+
+
 def one_connection_takes_many_calls() -> None:
     with closing(connection()) as kept:
         for _ in range(20):
@@ -257,6 +289,7 @@ for check in (
     orders_and_matters_are_listed_and_an_act_is_done,
     nobody_gets_in_who_does_not_over_grpc,
     what_is_wrong_is_said,
+    attack_60_what_becomes_larger_or_slower_than_it_came_is_refused,
     one_connection_takes_many_calls,
 ):
     check()

@@ -6,7 +6,7 @@ use greffe_envelope::chain::ChainState;
 use crate::support::{Mail, Outgoing, Talk, World, check_chain, now, numbers};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn before_the_notice_only_the_welcome_comes_and_what_waited_after_it() {
+async fn attack_73_who_has_not_acknowledged_gets_the_welcome_only_and_holds_nobody_up() {
     let world = World::new().await;
     let mut alice = world.device("alice", 1).await.create(5).await.unwrap();
     alice.acknowledge().await.unwrap();

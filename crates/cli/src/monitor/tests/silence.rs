@@ -1,6 +1,7 @@
 //! Logs that stand still, say nothing, or say it slowly: after a while each of them is stale.
 
 use super::*;
+use crate::monitor::WatchLogArguments;
 
 #[test]
 fn a_log_that_stands_still_is_stale_until_it_is_cosigned_again() {
@@ -90,4 +91,36 @@ fn a_log_that_hands_over_an_entry_now_and_then_is_stale_and_looked_at_meanwhile(
     let seen = watched.look(1);
     assert_eq!((seen.reasons(), seen.topics.len()), (vec![], 3));
     assert_eq!(seen.outcome, Some(Outcome::UpToDate));
+}
+
+/// As `greffe log watch` runs when nobody says how often, and how old the log's word may be.
+#[test]
+fn attack_40_an_entry_that_is_not_merged_in_time_is_alarmed_about_within_a_minute() {
+    use clap::Parser as _;
+    #[derive(clap::Parser)]
+    struct Watch {
+        #[command(flatten)]
+        arguments: WatchLogArguments,
+    }
+    let asked = Watch::parse_from(["watch", "--state", "watch"]).arguments;
+    let step = u64::try_from(asked.interval.as_millis()).unwrap();
+    assert_eq!(asked.max_age, MAX_AGE);
+    let deadline = T0 + u64::try_from(asked.max_age.as_millis()).unwrap();
+
+    let watched = Watched::new();
+    assert_eq!(watched.look(1).reasons(), [""; 0]);
+    // From here on the log takes entries, acknowledges them, and merges none: its checkpoint stays what it was.
+    let mut now = T0;
+    let alarmed = loop {
+        now += step;
+        watched.now.set(now);
+        let seen = watched.look(1);
+        if seen.reasons() == [alarm::STALE] {
+            break now;
+        }
+        assert_eq!(seen.reasons(), [""; 0]);
+        assert!(now <= deadline + MINUTE, "no alarm");
+    };
+    assert!(alarmed > deadline, "an alarm before the deadline");
+    assert!(alarmed <= deadline + MINUTE, "an alarm that is late");
 }
