@@ -2,6 +2,7 @@
 
 mod bench;
 mod buf;
+mod crash;
 mod deps;
 mod fuzz;
 mod helm;
@@ -36,6 +37,9 @@ Commands:
              (--seconds N: that long each, 20 unless given; TARGET…: these alone)
   kill       kill services under load, one at random or all at once: nothing acknowledged is lost or doubled
              (--rounds N of each, 100 unless given; --seed N: the victims of an earlier run)
+  crash      fail every write, fsync and name of services and clients one by one, and write deploy/CRASH-POINTS.md
+             (--service S, --mode M, --from N, --every N: some of them; what was found is kept, and a run goes on where it stopped;
+             --table: write what was found so far)
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
 
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(arguments.get(1..).unwrap_or_default()),
         Some("fuzz") => fuzz::run(arguments.get(1..).unwrap_or_default()),
         Some("kill") => kill::run(arguments.get(1..).unwrap_or_default()),
+        Some("crash") => crash::run(arguments.get(1..).unwrap_or_default()),
         Some("structure") => structure::run(),
         Some("help" | "--help" | "-h") => {
             eprintln!("{HELP}");
