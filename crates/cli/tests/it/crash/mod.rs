@@ -55,7 +55,7 @@ fn attack_09_a_client_that_dies_or_whose_disk_fails_anywhere_goes_on_where_it_wa
     commands::go_through(&Plan {
         service: "client",
         modes: Mode::ALL.to_vec(),
-        which: Which::Spread(2),
+        which: Which::Spread(1),
         results: None,
     });
 }
@@ -66,7 +66,7 @@ async fn attack_51_a_process_whose_fsync_fails_ends_and_does_not_try_again() {
         go_through(&Plan {
             service,
             modes: vec![Mode::Broken],
-            which: Which::Syncs(2),
+            which: Which::Syncs(1),
             results: None,
         })
         .await;
