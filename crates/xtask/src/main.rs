@@ -37,7 +37,8 @@ Commands:
              (--seconds N: that long each, 20 unless given; TARGET…: these alone)
   kill       kill services under load, one at random or all at once: nothing acknowledged is lost or doubled
              (--rounds N of each, 100 unless given; --seed N: the victims of an earlier run)
-  crash      fail every write, fsync and name of services and clients one by one, and write deploy/CRASH-POINTS.md
+  crash      fail every write, fsync and name of services and clients one by one, for some hours, and write
+             deploy/CRASH-POINTS.md; wants a C compiler
              (--service S, --mode M, --from N, --every N: some of them; what was found is kept, and a run goes on where it stopped;
              --table: write what was found so far)
   structure  check the direction of imports, file sizes and opening lines

@@ -103,7 +103,7 @@ fn asked() -> Plan {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "every point takes an hour: cargo xtask crash"]
+#[ignore = "every point takes some hours: cargo xtask crash"]
 async fn every_point() {
     let plan = asked();
     if plan.service == "client" {

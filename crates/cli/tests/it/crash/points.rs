@@ -301,7 +301,11 @@ pub(super) fn chosen(which: &Which, mode: Mode, points: &[Point]) -> Vec<u64> {
     match which {
         Which::Every { from, step } => (*from..=total).step_by(*step).collect(),
         Which::Spread(count) => {
-            let nth = |nth| 1 + total * (2 * nth + 1) / (2 * count);
+            // Each mode somewhere else: together they are spread more closely.
+            let modes = Mode::ALL.len() as u64;
+            let turn = (0..).zip(Mode::ALL).find(|(_, known)| *known == mode);
+            let turn = turn.map_or(0, |(turn, _)| turn);
+            let nth = |nth| 1 + total * (2 * (nth * modes + turn) + 1) / (2 * count * modes);
             (0..*count).map(nth).collect()
         }
         Which::Syncs(count) => {
