@@ -2,6 +2,7 @@
 
 mod bench;
 mod buf;
+mod crash;
 mod deps;
 mod fuzz;
 mod helm;
@@ -40,6 +41,10 @@ Commands:
   simulate   run the whole system on a mock clock, a faulty network and faulty disks, from seeds; the promises are checked after
              every step, and a seed that breaks one is printed with the fewest steps that do
              (--seeds N: so many, 100000 unless given; --from N: the first; --one N: print what happens in that one)
+  crash      fail every write, fsync and name of services and clients one by one, for some hours, and write
+             deploy/CRASH-POINTS.md; wants a C compiler
+             (--service S, --mode M, --from N, --every N: some of them; what was found is kept, and a run goes on where it stopped;
+             --table: write what was found so far)
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
 
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
         Some("fuzz") => fuzz::run(arguments.get(1..).unwrap_or_default()),
         Some("kill") => kill::run(arguments.get(1..).unwrap_or_default()),
         Some("simulate") => simulate::run(arguments.get(1..).unwrap_or_default()),
+        Some("crash") => crash::run(arguments.get(1..).unwrap_or_default()),
         Some("structure") => structure::run(),
         Some("help" | "--help" | "-h") => {
             eprintln!("{HELP}");

@@ -250,7 +250,7 @@ impl Load {
 }
 
 /// Receipts that the log's batches stand for.
-async fn receipts(app: &App) -> u64 {
+pub(crate) async fn receipts(app: &App) -> u64 {
     let trust = app.client.trust().unwrap();
     let log = app.client.log();
     let size = log.checkpoint(trust.bundle(), 0).await.unwrap().head.size;

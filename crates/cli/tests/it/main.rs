@@ -9,6 +9,7 @@ mod attack_55;
 mod backup;
 mod cluster;
 mod config;
+mod crash;
 mod demonstration;
 mod kill_nine;
 mod ledger;

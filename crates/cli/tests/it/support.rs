@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use greffe_client::{Client, ClientStore, Connection, Device, People, Person};
+use greffe_client::{Client, ClientError, ClientStore, Connection, Device, People, Person};
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::ISSUER;
 use greffe_service_kit::clock::{Clock as _, SystemClock};
@@ -298,17 +298,21 @@ impl App {
 
     /// A user's device, certified by the tenant's issuer.
     pub(crate) async fn device(&self, user: &str) -> Device {
+        self.try_device(user).await.unwrap()
+    }
+
+    /// As [`App::device`], where somebody may refuse.
+    pub(crate) async fn try_device(&self, user: &str) -> Result<Device, ClientError> {
         let issuer = fs::read_to_string(self.people.join("operator/issuer.key")).unwrap();
         let issuer = SigningKey::from_bytes(&from_hex::<32>(issuer.trim()).unwrap());
         let until = SystemClock.now().plus(Duration::from_secs(86_400));
         let enrolment = self
             .client
             .enrol(&UserId::new(user).unwrap(), until)
-            .await
-            .unwrap();
+            .await?;
         let certificate = Signed::sign(enrolment.certificate, &[(ISSUER, &issuer)]);
-        let device = self.client.register(certificate.into_raw()).await.unwrap();
-        device.publish_key_packages(1).await.unwrap();
-        device
+        let device = self.client.register(certificate.into_raw()).await?;
+        device.publish_key_packages(1).await?;
+        Ok(device)
     }
 }

@@ -1,0 +1,244 @@
+//! The services of one machine, each a process of the real program that is started again when it ends, one of them on a disk
+//! with a fault.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use greffe_testkit::faults::{Faults, Mode, Trace};
+use nix::sys::signal::{Signal, kill};
+use serde_json::Value;
+
+use crate::support::{Up, greffe, pid};
+
+/// How long a service may take to be there, or to be gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause before a service that ended is started again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Every service, as `greffe serve` calls them.
+static SERVICES: [(&str, &str); 6] = [
+    ("audit", "audit"),
+    ("escrow-1", "escrow"),
+    ("escrow-2", "escrow"),
+    ("escrow-3", "escrow"),
+    ("archive", "archive"),
+    ("relay", "relay"),
+];
+
+/// How a process of a service ended, before anybody asked it to.
+#[derive(Debug, Clone)]
+pub(super) struct End {
+    /// Its exit code; none when a signal ended it.
+    pub(super) code: Option<i32>,
+    /// The last line that it said.
+    pub(super) said: String,
+}
+
+/// A set-up machine, its services running.
+pub(super) struct Machine {
+    folder: tempfile::TempDir,
+    faults: Faults,
+    services: BTreeMap<&'static str, Service>,
+}
+
+impl Machine {
+    /// Sets one up and starts its services.
+    pub(super) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Up::start(&folder.path().join("data")).stop();
+        let mut machine = Self {
+            faults: Faults::build(folder.path()),
+            folder,
+            services: BTreeMap::new(),
+        };
+        for (service, _) in SERVICES {
+            machine.run(service, None);
+        }
+        for (service, _) in SERVICES {
+            machine.wait(service);
+        }
+        machine
+    }
+
+    /// The data folder.
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// What is preloaded.
+    pub(super) const fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Where traces are.
+    pub(super) fn trace_file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.trace"))
+    }
+
+    /// Starts a service that does not run. Its first process is traced, with a fault if one is named; those after it, when it
+    /// ends, have a disk that works.
+    pub(super) fn run(&mut self, service: &'static str, fault: Option<(u64, Mode)>) {
+        let known = SERVICES.iter().find(|(name, _)| *name == service);
+        let kind = known.expect("a service").1;
+        let folder = self.data().join("services").join(service);
+        let trace = self.trace_file(service);
+        let (faults, log) = (self.faults.clone(), folder.join("log.txt"));
+        let command = move |first: bool| {
+            let mut command = greffe();
+            command
+                .args(["serve", kind, "--stop-with-stdin", "--config"])
+                .arg(folder.join("config.toml"));
+            if first {
+                faults.inject(&mut command, &folder, &trace, fault);
+            }
+            command
+        };
+        let running = Service::start(command, &log);
+        let before = self.services.insert(service, running);
+        assert!(before.is_none(), "{service} runs already");
+    }
+
+    /// Waits until a present process of a service listens.
+    pub(super) fn wait(&self, service: &str) {
+        let ready = self
+            .data()
+            .join("services")
+            .join(service)
+            .join("ready.json");
+        let running = &self.services[service];
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let said = fs::read(&ready).ok();
+            let said: Option<Value> = said.and_then(|text| serde_json::from_slice(&text).ok());
+            let present = running.shared.process.load(Ordering::SeqCst);
+            if present != 0 && said.is_some_and(|said| said["pid"] == present) {
+                return;
+            }
+            let ends = running.shared.ends.lock().unwrap();
+            assert!(Instant::now() < end, "{service} does not come up: {ends:?}");
+            drop(ends);
+            thread::sleep(Duration::from_millis(3));
+        }
+    }
+
+    /// Stops a service as an operator does; gives how its processes had ended before that, and how the last one did.
+    pub(super) fn stop(&mut self, service: &str) -> (Vec<End>, End) {
+        let running = self.services.remove(service).expect("it runs");
+        running.stop(service)
+    }
+
+    /// What the first process of the present run, or of the last one, did.
+    pub(super) fn trace(&self, service: &str) -> Trace {
+        Trace::read(&self.trace_file(service))
+    }
+
+    /// How often a service has ended by itself since it was started.
+    pub(super) fn ends(&self, service: &str) -> Vec<End> {
+        self.services[service].shared.ends.lock().unwrap().clone()
+    }
+
+    /// What a service has said so far, and what it says from then on.
+    pub(super) fn log(&self, service: &str) -> String {
+        let file = self.data().join("services").join(service).join("log.txt");
+        fs::read_to_string(file).unwrap_or_default()
+    }
+
+    /// Begins its log anew.
+    pub(super) fn forget_log(&self, service: &str) {
+        let file = self.data().join("services").join(service).join("log.txt");
+        fs::write(file, "").unwrap();
+    }
+}
+
+struct Service {
+    shared: Arc<Shared>,
+    keeper: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stopping: AtomicBool,
+    /// 0 between two processes.
+    process: AtomicU32,
+    ends: Mutex<Vec<End>>,
+}
+
+impl Service {
+    fn start(command: impl Fn(bool) -> Command + Send + 'static, log: &Path) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (kept, log) = (shared.clone(), log.to_owned());
+        let keeper = thread::spawn(move || keep(&kept, &log, command));
+        Self { shared, keeper }
+    }
+
+    fn stop(self, name: &str) -> (Vec<End>, End) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        let end = Instant::now() + PATIENCE;
+        while !self.keeper.is_finished() {
+            let process = self.shared.process.load(Ordering::SeqCst);
+            if process != 0 {
+                // Only that it has just ended can make this fail.
+                let _gone = kill(pid(process), Signal::SIGTERM);
+            }
+            assert!(Instant::now() < end, "{name} does not stop");
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.keeper.join().unwrap();
+        let mut ends = core::mem::take(&mut *self.shared.ends.lock().unwrap());
+        let last = ends.pop().expect("it has ended");
+        (ends, last)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for (name, service) in core::mem::take(&mut self.services) {
+            // One that hangs is left to the end of its standard input.
+            if thread::panicking() {
+                service.shared.stopping.store(true, Ordering::SeqCst);
+                let process = service.shared.process.load(Ordering::SeqCst);
+                if process != 0 {
+                    let _gone = kill(pid(process), Signal::SIGKILL);
+                }
+            } else {
+                service.stop(name);
+            }
+        }
+    }
+}
+
+fn keep(shared: &Shared, log: &Path, command: impl Fn(bool) -> Command) {
+    let mut first = true;
+    loop {
+        let said = fs::OpenOptions::new().create(true).append(true).open(log);
+        let mut child: Child = command(first)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(said.unwrap())
+            .spawn()
+            .unwrap();
+        first = false;
+        // Held until it has ended: the end of its standard input is an order to stop.
+        let order = child.stdin.take();
+        shared.process.store(child.id(), Ordering::SeqCst);
+        let code = child.wait().unwrap().code();
+        shared.process.store(0, Ordering::SeqCst);
+        drop(order);
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let said = text.lines().last().unwrap_or_default().to_owned();
+        shared.ends.lock().unwrap().push(End { code, said });
+        if shared.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        thread::sleep(PAUSE);
+        if shared.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+    }
+}
