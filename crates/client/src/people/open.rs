@@ -239,6 +239,13 @@ impl Opening {
                     "a record without a wrap for this tenant",
                 ))
             })?;
+        let key_id = Digest::try_from(wrap.key_id.as_slice());
+        if key_id.is_ok_and(|key_id| state.retirement(&key_id).is_some()) {
+            return Err(fail(ClientError::refused(
+                "KEY_RETIRED",
+                "the journaling key that it is sealed to is retired, and every share of it destroyed: nothing opens it",
+            )));
+        }
         let same = given.wraps.len() == record.envelope.body().wraps.len()
             && given
                 .wraps

@@ -100,7 +100,7 @@ pub fn verify_share_proof(
 ) -> Result<(), ShareProofError> {
     let malformed = ShareProofError::Malformed;
     let other = ShareProofError::Other;
-    let holder = epoch.by_node(node).ok_or(other("node"))?;
+    let holder = epoch.by_node(node).ok_or(ShareProofError::Other("node"))?;
     if proof.node != node || proof.index != u32::from(holder.index) {
         return Err(other("node"));
     }

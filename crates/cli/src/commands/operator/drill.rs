@@ -142,7 +142,7 @@ async fn ask_one(
         nonce: nonce.to_vec(),
     };
     let answer = network.prove_share(node, request).await;
-    let answer = answer.map_err(|failure| format!("{}: {failure}", failure.reason()))?;
+    let answer = answer.map_err(|failure| failure.to_string())?;
     let proof = answer.proof.unwrap_or_default();
     let proof = Signed::<pb::ShareProof>::decode(proof).map_err(|error| chain(&error))?;
     let bundle = trust.bundle();

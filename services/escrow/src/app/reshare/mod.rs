@@ -220,8 +220,8 @@ impl Node {
                 ),
             )
         };
-        let previous = Digest::try_from(wanted.descriptor.previous.as_slice())
-            .map_err(|error| Refusal::internal(error))?;
+        let previous =
+            Digest::try_from(wanted.descriptor.previous.as_slice()).map_err(Refusal::internal)?;
         let sealed = shares::get(self.db.read(), &self.scope, &wanted.key_id, &previous).await?;
         let sealed = sealed.ok_or_else(missing)?;
         unseal(self.keys.seal(), &wanted.key_id, &previous, &sealed).map(Some)
