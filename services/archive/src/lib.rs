@@ -44,7 +44,7 @@ use app::{App, News, Packs, Signals};
 use config::ArchiveConfig;
 use error::ArchiveError;
 use ingest::Ingest;
-use objects::Objects;
+use objects::{FolderError, ObjectError, Objects};
 use receipt::ReceiptKey;
 use rpc::IngestRpc;
 use store::Scope;
@@ -105,6 +105,16 @@ pub async fn run(
         tokio::spawn(lead(app.clone(), leadership, stopping)),
     ];
     let stop = or_lost(&app.db, stop);
+    let failed = AtomicBool::new(false);
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            () = app.objects.failed() => {
+                tracing::error!("an fsync has failed: the archive ends, and begins anew from what is durable");
+                failed.store(true, Ordering::Relaxed);
+            }
+        }
+    };
     let served = server.run(listen, &boot.ready_file(), stop).await;
     for task in tasks {
         // A task that panicked has said so; what it left undone the next start finds.
@@ -112,7 +122,13 @@ pub async fn run(
     }
     app.wraps.close().await?;
     app.db.close().await?;
-    Ok(served?)
+    served?;
+    if failed.load(Ordering::Relaxed) {
+        // Whoever runs it starts it again; going on would refuse every record for ever.
+        let cause = ObjectError::Folder(FolderError::Poisoned);
+        return Err(StartError::service("the object store has failed", cause));
+    }
+    Ok(())
 }
 
 /// What one process does for all, from when it leads until the service stops.

@@ -7,6 +7,7 @@ mod folder;
 mod reader;
 mod upload;
 
+use std::future::pending;
 use std::path::PathBuf;
 
 use greffe_objects::{Store, StoreError};
@@ -112,6 +113,14 @@ impl Objects {
             .map(|ObjectsConfig::S3(replica)| replica.settings());
         let store = Store::open(&primary.settings(), replica.as_ref()).await?;
         Ok(Self::Buckets(store))
+    }
+
+    /// Comes back when nothing can be written any more until the process begins anew.
+    pub async fn failed(&self) {
+        match self {
+            Self::Folder(folder) => folder.poisoned().await,
+            Self::Buckets(_) => pending().await,
+        }
     }
 
     /// Writes objects: durable, locked and read back when this returns. One that is there already, whole, is left alone; its

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 use greffe_service_kit::simulation::{self, Act};
 use greffe_types::{Digest, Millis};
@@ -18,7 +17,7 @@ const READ_ONLY: u32 = 0o444;
 impl Folder {
     /// Refuses when an fsync has failed since the start.
     pub(super) fn healthy(&self) -> Result<(), FolderError> {
-        if self.inner.poisoned.load(Ordering::SeqCst) {
+        if self.inner.poisoned.is_cancelled() {
             return Err(FolderError::Poisoned);
         }
         Ok(())
@@ -84,7 +83,7 @@ impl Folder {
             .and_then(|()| (self.inner.sync)(file))
             .is_err()
         {
-            self.inner.poisoned.store(true, Ordering::SeqCst);
+            self.inner.poisoned.cancel();
             return Err(FolderError::Poisoned);
         }
         Ok(())

@@ -15,13 +15,14 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use greffe_objects::{CHUNK, Finding, NewObject, Scrubbed};
 use greffe_service_kit::simulation::{self, Act};
 use greffe_types::{Digest, Millis};
 use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use many::side_by_side;
 
@@ -102,7 +103,8 @@ pub struct Folder {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
-    poisoned: AtomicBool,
+    /// Cancelled by the first fsync that fails.
+    poisoned: CancellationToken,
     temporary: AtomicU64,
     /// Held while a lock is compared and written, so that of two dates the later one stays. By the digest's first byte.
     locking: [Mutex<()>; LOCKING],
@@ -122,7 +124,7 @@ impl Folder {
         let objects = Self {
             inner: Arc::new(Inner {
                 root,
-                poisoned: AtomicBool::new(false),
+                poisoned: CancellationToken::new(),
                 temporary: AtomicU64::new(0),
                 locking: Default::default(),
                 sync,
@@ -163,6 +165,11 @@ impl Folder {
         let shards: Vec<_> = shards.into_iter().collect();
         side_by_side(&shards, |shard| self.sync_directory(shard))?;
         side_by_side(new, |new| self.verify(&new.digest).map(drop))
+    }
+
+    /// Comes back once an fsync has failed.
+    pub async fn poisoned(&self) {
+        self.inner.poisoned.cancelled().await;
     }
 
     /// Begins an object that comes in parts.

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 
 use super::*;
 
@@ -210,7 +211,7 @@ fn attack_51_a_failed_fsync_stops_every_further_write() {
     let objects = Folder {
         inner: Arc::new(Inner {
             root: folder.path().to_owned(),
-            poisoned: AtomicBool::new(false),
+            poisoned: CancellationToken::new(),
             temporary: AtomicU64::new(0),
             locking: Default::default(),
             sync: |_| Err(io::Error::other("no medium")),
@@ -227,6 +228,8 @@ fn attack_51_a_failed_fsync_stops_every_further_write() {
         Err(FolderError::Poisoned)
     ));
     assert!(!objects.contains(&new.digest));
+    // The process hears of it, and ends.
+    assert!(objects.poisoned().now_or_never().is_some());
     assert!(matches!(objects.upload(), Err(FolderError::Poisoned)));
     // A new start replays: the write goes through on a disk that works again.
     Folder::open(folder.path()).unwrap().put(&[new]).unwrap();
