@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use greffe_simulation::{Done, Op, Step, run};
+use greffe_simulation::{Done, Op, Step, Trouble, run};
 
 use crate::seeds::ORIGIN;
 
@@ -63,4 +63,16 @@ fn everybody_dies_in_turn_while_texts_are_on_their_way() {
         steps.push((Op::Crash(process, 2_000), 100));
     }
     after(2, &steps);
+}
+
+/// Seed 166: after an fsync that failed the archive refused every further write, rightly, and went on running, so that nobody
+/// started it anew.
+#[test]
+fn an_archive_whose_disk_has_failed_ends_and_begins_anew() {
+    let faulty = Op::Disk("archive", Some(Trouble::Faulty));
+    let mut steps = vec![(faulty, 0)];
+    steps.extend([(Op::Send("alice"), 1_000); 6]);
+    steps.push((Op::Disk("archive", None), 20_000));
+    steps.push((Op::Send("bob"), 0));
+    after(3, &steps);
 }
