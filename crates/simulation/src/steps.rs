@@ -97,20 +97,20 @@ pub fn draw(seed: u64) -> Vec<Step> {
 fn op(rng: &mut Rng) -> Op {
     let process = |rng: &mut Rng| {
         let all: Vec<&'static str> = SERVICES.into_iter().chain(APPS).collect();
-        *rng.one(&all)
+        rng.one(&all)
     };
     match rng.below(100) {
-        0..28 => Op::Send(*rng.one(&USERS)),
-        28..31 => Op::Invite(*rng.one(&["alice", "bob"])),
-        31..34 => Op::Remove(*rng.one(&["alice", "bob"])),
-        34..37 => Op::Update(*rng.one(&USERS)),
+        0..28 => Op::Send(rng.one(&USERS)),
+        28..31 => Op::Invite(rng.one(&["alice", "bob"])),
+        31..34 => Op::Remove(rng.one(&["alice", "bob"])),
+        34..37 => Op::Update(rng.one(&USERS)),
         37..40 => Op::Hold,
         40..42 => Op::Release(rng.word()),
         42..47 => Op::Order(rng.word()),
-        47..57 => Op::Approve(rng.word(), *rng.one(&APPROVERS)),
+        47..57 => Op::Approve(rng.word(), rng.one(&APPROVERS)),
         57..62 => Op::Open(rng.word()),
         62..66 => Op::Dispose(rng.word()),
-        66..69 => Op::Days(*rng.one(&[1, 40, 3 * 366, 3 * 366])),
+        66..69 => Op::Days(rng.one(&[1, 40, 3 * 366, 3 * 366])),
         69..77 => Op::Crash(process(rng), 50 + rng.below(6_000)),
         77..85 => Op::DieIn(process(rng), rng.below(40)),
         85..89 => Op::Cut(process(rng), process(rng)),
@@ -122,7 +122,7 @@ fn op(rng: &mut Rng) -> Op {
         }),
         93..96 => Op::Mend,
         96..98 => {
-            let trouble = *rng.one(&[Trouble::Full, Trouble::Faulty]);
+            let trouble = rng.one(&[Trouble::Full, Trouble::Faulty]);
             Op::Disk(process(rng), Some(trouble))
         }
         98 => Op::Disk(process(rng), None),
