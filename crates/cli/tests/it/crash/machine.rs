@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -227,7 +228,11 @@ fn keep(shared: &Shared, log: &Path, command: impl Fn(bool) -> Command) {
         // Held until it has ended: the end of its standard input is an order to stop.
         let order = child.stdin.take();
         shared.process.store(child.id(), Ordering::SeqCst);
-        let code = child.wait().unwrap().code();
+        let status = child.wait().unwrap();
+        // Asked to stop before it could hear: as good as having stopped.
+        let early = shared.stopping.load(Ordering::SeqCst)
+            && status.signal() == Some(Signal::SIGTERM as i32);
+        let code = if early { Some(0) } else { status.code() };
         shared.process.store(0, Ordering::SeqCst);
         drop(order);
         let text = fs::read_to_string(log).unwrap_or_default();
