@@ -59,6 +59,9 @@
 //! | `receipt`, `void`, `range` | `Receipt`, `Void`, `RangeStatement` | one receipt key |
 //! | `keygen-descriptor`, `reshare-descriptor` | `KeygenDescriptor`, `ReshareDescriptor` | `root` |
 //! | `keygen-message` | `CeremonyMessage` | its sending node |
+//! | `share-proof`, `share-destruction` | `ShareProof`, `ShareDestruction` | the node that holds, or held, the share |
+//! | `key-unused` | `KeyUnused` | one receipt key |
+//! | `key-retirement` | `KeyRetirement` | `root`, around an archive's `key-unused` |
 //!
 //! [`trust`] says what follows from a pinned root and what each statement has to hold; nothing else is pinned.
 //!
@@ -203,6 +206,10 @@
 //! **Resharing** ([`reshare`]): each dealer commits to a polynomial of the new degree whose constant term is its old `Y_d`, deals
 //! its values out sealed as in round 2 together with the ML-KEM seed, and all new holders arrive at one result.
 //!
+//! **Proof of a share** ([`ceremony::prove_share`]): who asks draws a nonce of 32 bytes; the node answers with Schnorr's proof of
+//! knowledge of `s_i` behind `Y_i`, `A = kG`, `c = H("share-proof" ‖ LP tenant ‖ key_id ‖ share epoch digest ‖ be16 i ‖ LP node ‖
+//! nonce ‖ be64 at ‖ Y_i ‖ A) mod q`, `z = k + c s_i`, and `k` from HKDF with `share-proof-k`. No point that it is given is multiplied.
+//!
 //! **Stored form** of a share ([`ceremony::NodeShare::to_bytes`]): `0x01 ‖ LP tenant ‖ share epoch digest ‖ be16 index ‖ be16 t ‖ s_i ‖
 //! ML-KEM seed (64) ‖ public key (1249) ‖ be16 n ‖ Y_1 ‖ … ‖ Y_n`, sealed at rest.
 //!
@@ -212,8 +219,8 @@
 //! # Labels
 //!
 //! All of this crate; a test holds this list against the code. Hashes: `core`, `header`, `record`, `envelope`, `wrap-digest`, `key-id`,
-//! `tdh2`, `tdh2-c`, `chain`, `handshake`, `void`, `partial`, `sealed-order`, `sealed-opened`, `read`, `seed-part`, `keygen-echo`, `keygen-transcript`. HKDF:
-//! `cek`, `seed-commit`, `attachment`, `content`, `wrap`, `tdh2-k`, `partial-k`, `sealbox`. SHAKE256: `wrap-rng`, `tdh2-batch`, `kem-seed`.
+//! `tdh2`, `tdh2-c`, `chain`, `handshake`, `void`, `partial`, `sealed-order`, `sealed-opened`, `read`, `seed-part`, `keygen-echo`, `keygen-transcript`, `share-proof`. HKDF:
+//! `cek`, `seed-commit`, `attachment`, `content`, `wrap`, `tdh2-k`, `partial-k`, `share-proof-k`, `sealbox`. SHAKE256: `wrap-rng`, `tdh2-batch`, `kem-seed`.
 //! HPKE's info: `wrap`, `answer`, `channel`. Associated data: `sealbox-ad`. Signatures: `sign`, `answer-sign`, and the types of
 //! statements above. `wrap` stands before different lengths in HKDF and HPKE, `void` before different lengths in hash and
 //! signature.

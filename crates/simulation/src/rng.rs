@@ -32,8 +32,8 @@ impl Rng {
     }
 
     /// One of several.
-    pub(crate) fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    pub(crate) fn one<T: Copy>(&mut self, of: &[T]) -> T {
         let place = self.below(of.len() as u64);
-        &of[usize::try_from(place).unwrap_or_default()]
+        of[usize::try_from(place).unwrap_or_default()]
     }
 }

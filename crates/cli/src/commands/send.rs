@@ -19,7 +19,7 @@ use crate::output::{Output, print};
 /// `greffe send`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  greffe send --as alice --conversation CONVERSATION --text 'The limit is 5 million.' --attach limits.pdf\n  greffe send --as alice --conversation CONVERSATION --edit DIGEST --text 'The limit is 6 million.'\n  greffe send --as alice --conversation CONVERSATION --retract DIGEST\n  greffe send --as bob --conversation CONVERSATION --react DIGEST --text 👍\n  greffe send --as alice --conversation CONVERSATION < message.txt"
+    after_help = "Examples:\n  greffe send --as alice --conversation CONVERSATION --text 'The limit is 5 million.' --attach limits.pdf\n  greffe send --as alice --conversation CONVERSATION --edit DIGEST --text 'The limit is 6 million.'\n  greffe send --as alice --conversation CONVERSATION --retract DIGEST\n  greffe send --as bob --conversation CONVERSATION --react DIGEST --text Agreed\n  greffe send --as alice --conversation CONVERSATION < message.txt"
 )]
 pub(crate) struct SendArguments {
     #[command(flatten)]

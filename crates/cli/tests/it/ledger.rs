@@ -82,6 +82,7 @@ const TABLES: [(&str, &[(&str, Rows)]); 5] = [
             ("kem_uses", Derived),
             ("receipt_paths", Derived),
             ("order_records", Derived),
+            ("reads", Derived),
             ("approvals", Waiting),
             ("lease", Turns),
         ],
