@@ -105,6 +105,8 @@ const TABLES: [(&str, &[(&str, Rows)]); 5] = [
             ("tombstone", Followed),
             ("followed", Followed),
             ("tree", Followed),
+            ("reshare", Waiting),
+            ("destruction", Waiting),
             ("kem_use", Derived),
             ("witness", Followed),
             ("lease", Turns),

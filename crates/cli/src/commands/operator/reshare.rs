@@ -35,10 +35,10 @@ pub(super) struct Reshare {
     #[arg(long, value_name = "COUNT")]
     threshold: Option<u32>,
     /// Who is to hold shares; every node of the trust bundle in force without it.
-    #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
+    #[arg(long, value_name = "NODES", value_delimiter = ',')]
     nodes: Vec<String>,
     /// Who deals their share out, at least as many as open a record now; every holder whom the bundle still has without it.
-    #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
+    #[arg(long, value_name = "NODES", value_delimiter = ',')]
     dealers: Vec<String>,
     /// How long nodes take part.
     #[arg(long, value_parser = duration, default_value = "1d")]

@@ -180,7 +180,7 @@ pub(super) fn people(world: &World, spoken: &Spoken, order: &str) {
     assert_eq!(status["state"], "released");
     assert_eq!(
         list(&world.json(&["order", "list", "--as", "auditor"]), "orders").len(),
-        2
+        3
     );
     world
         .run(&["policy", "explain", &"00".repeat(32), "--as", "auditor"])
