@@ -40,7 +40,7 @@ rules! {
     ACT_IN_THE_FUTURE: FailedPrecondition, "the act was signed ahead of the archive's clock";
     ACT_NONCE_REUSED: AlreadyExists, "the act's nonce belongs to another act; sign with a fresh one";
     KEY_UNKNOWN: NotFound, "the log has no record of such a journaling key";
-    KEY_IN_PERIOD: FailedPrecondition, "the journaling key's period is not over for two hours yet: records may still come";
+    KEY_IN_PERIOD: FailedPrecondition, "the journaling key's period has to be over for an hour and a quarter: records may still come until then";
     KEY_IN_USE: FailedPrecondition, "records are left that this key opens: a key is retired when the last of them has been disposed of";
     MATTER_UNKNOWN: NotFound, "there is no such matter";
     MATTER_CLOSED: FailedPrecondition, "the matter is closed";
