@@ -14,7 +14,7 @@ const FILE: &str = "deploy/CRASH-POINTS.md";
 const HEAD: &str = "\
 # Crash points
 
-What came of failing, one by one, every call by which a service or a client changes what is on its disk: bytes written, files and
+What came of failing, one by one, calls by which a service or a client changes what is on its disk, as many as are counted below: bytes written, files and
 folders made, named, cut off and removed, and each fsync. Written by `cargo xtask crash`; how it is done, and what is not gone
 through, says `crates/cli/tests/it/crash/mod.rs`.
 
@@ -191,5 +191,7 @@ fn by_call(text: &mut String, found: &Found) {
         .filter(|reason| !reason.is_empty())
         .collect();
     let reasons: Vec<String> = reasons.iter().map(|reason| format!("`{reason}`")).collect();
-    let _ = writeln!(text, "\nReasons that were given: {}.", reasons.join(", "));
+    if !reasons.is_empty() {
+        let _ = writeln!(text, "\nReasons that were given: {}.", reasons.join(", "));
+    }
 }

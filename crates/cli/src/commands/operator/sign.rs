@@ -63,7 +63,7 @@ pub(super) fn show(arguments: &Show, output: Output) -> Result<()> {
     after_help = "Examples:\n  greffe operator sign bundle.toml --key root/root.key --out bundle.bin\n  greffe operator sign next.toml --key root/root.key --bundle bundle.bin --out next.bin\n  greffe operator sign key-record.bin --key root/root.key --bundle bundle.bin --out key-record.signed.bin"
 )]
 pub(super) struct Sign {
-    /// Draft or statement: trust bundle, ceremony descriptor, key record, disclosure or retirement of a key.
+    /// Draft or statement: trust bundle, descriptor of a ceremony or a resharing, key record, disclosure or retirement of a key.
     file: PathBuf,
     /// The root's private key.
     #[arg(long, value_name = "FILE")]
