@@ -1,5 +1,7 @@
 //! Who read what: the archive's account of reads, each proved by the log.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt as _, TryStreamExt as _};
 use greffe_api::archive as api;
 use greffe_envelope::pb;
@@ -41,15 +43,23 @@ impl People {
     /// When the log does not bear the archive's account out.
     pub async fn reads(&self, page_size: u32, page: Option<String>) -> Result<Page<ProvedRead>> {
         let archive = self.archive()?;
+        let token = page.unwrap_or_default();
         let request = api::ListReadsRequest {
             page_size,
-            page_token: page.unwrap_or_default(),
+            page_token: token.clone(),
         };
         let answer = self.unary("ListReads", request, |request| {
             let mut archive = archive.clone();
             async move { archive.list_reads(request).await }
         });
         let answer = answer.await?;
+        let indices: BTreeSet<u64> = answer.reads.iter().map(|read| read.log_index).collect();
+        if indices.len() != answer.reads.len() {
+            return Err(ClientError::Answer("a read given twice"));
+        }
+        if !token.is_empty() && answer.next_page_token == token {
+            return Err(ClientError::Answer("a page that goes on at itself"));
+        }
         let needed = answer.reads.iter().map(|read| read.log_index).max();
         let state = self.client.trust()?;
         let log = self.client.log();

@@ -110,7 +110,8 @@ impl FromRow for LoggedRead {
     }
 }
 
-/// Reads after one, in the order of writing, as far as they are in the log.
+/// Reads after one, in the order of writing, up to the first entry that is on its way to the log still: what came after it may
+/// have got there earlier, and whoever goes on from there would never be given it.
 pub async fn page(
     conn: &mut Connection,
     scope: &Scope,
@@ -120,7 +121,10 @@ pub async fn page(
     sql::query_as(
         "SELECT r.number, o.log_index, o.leaf, r.subject, r.salt
          FROM reads r JOIN outbox o ON o.tenant = r.tenant AND o.number = r.number
-         WHERE r.tenant = $1 AND r.number > $2 AND o.log_index IS NOT NULL ORDER BY r.number LIMIT $3",
+         WHERE r.tenant = $1 AND r.number > $2 AND o.log_index IS NOT NULL AND NOT EXISTS (
+             SELECT 1 FROM outbox w
+             WHERE w.tenant = r.tenant AND w.number < r.number AND w.log_index IS NULL AND w.failure IS NULL)
+         ORDER BY r.number LIMIT $3",
     )
     .bind(scope.tenant())
     .bind(int(after))

@@ -109,10 +109,18 @@ impl Node {
         }
         self.db.scrub_deleted().await.map_err(Refusal::internal)?;
         let scope = &self.scope;
+        let mut failed = None;
         for (key_id, share_epoch, bytes) in waiting {
             let word = pb::SignedStatement::decode(bytes.as_slice()).map_err(Refusal::internal)?;
             let id = log_id(&hash("share-destruction-id", &[&bytes]));
-            let index = self.log_event(id, Event::Statement(word)).await?;
+            // One that the log does not take keeps no other waiting.
+            let index = match self.log_event(id, Event::Statement(word)).await {
+                Ok(index) => index,
+                Err(error) => {
+                    failed = Some(error);
+                    continue;
+                }
+            };
             self.db
                 .run_tx("share_destroyed", async |tx: &mut Connection| {
                     let done = destructions::logged(tx, scope, &key_id, &share_epoch, index);
@@ -121,7 +129,7 @@ impl Node {
                 .await?;
             tracing::info!(%key_id, %share_epoch, "a share is destroyed, and the log has it");
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 

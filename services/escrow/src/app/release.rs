@@ -71,6 +71,13 @@ struct Caps {
     now: Millis,
 }
 
+/// What has been counted when a record's turn comes.
+struct SoFar {
+    in_hour: u64,
+    /// Records of the order; none before it was asked for.
+    of_order: Option<u64>,
+}
+
 /// A share, sealed, by journaling key and share epoch.
 type Sealed = HashMap<(Digest, Digest), Vec<u8>>;
 
@@ -287,11 +294,14 @@ async fn count_all(
     caps: &Caps,
     slots: Vec<Slot>,
 ) -> Result<Vec<Slot>, Refusal> {
-    let mut in_hour = openings::count_since(&mut *tx, scope, caps.now.minus(HOUR)).await?;
+    let mut so_far = SoFar {
+        in_hour: openings::count_since(&mut *tx, scope, caps.now.minus(HOUR)).await?,
+        of_order: None,
+    };
     let mut out = Vec::with_capacity(slots.len());
     for slot in slots {
         out.push(match slot {
-            Ok(work) => count_one(tx, scope, caps, &mut in_hour, work).await?,
+            Ok(work) => count_one(tx, scope, caps, &mut so_far, work).await?,
             refused => refused,
         });
     }
@@ -302,7 +312,7 @@ async fn count_one(
     tx: &mut Connection,
     scope: &Scope,
     caps: &Caps,
-    in_hour: &mut u64,
+    so_far: &mut SoFar,
     mut work: Work,
 ) -> Result<Slot, Refusal> {
     let opening = work.opening;
@@ -317,13 +327,19 @@ async fn count_one(
         return Ok(Ok(work));
     }
     let known = openings::is_begun(&mut *tx, scope, &opening.order, &opening.envelope).await?;
-    if !known && openings::count_of_order(&mut *tx, scope, &opening.order).await? >= caps.records {
+    // A batch is under one order: it is counted once, not for each record of it.
+    let of_order = match so_far.of_order {
+        Some(count) => count,
+        None => openings::count_of_order(&mut *tx, scope, &opening.order).await?,
+    };
+    so_far.of_order = Some(of_order);
+    if !known && of_order >= caps.records {
         return Ok(Err(Refusal::denied(
             ORDER_COUNT,
             "as many records as the order covers are opened",
         )));
     }
-    if *in_hour >= caps.per_hour {
+    if so_far.in_hour >= caps.per_hour {
         tracing::warn!(per_hour = caps.per_hour, order = %opening.order, "the node's rate cap is reached");
         return Ok(Err(Refusal::new(
             Kind::Exhausted,
@@ -341,7 +357,8 @@ async fn count_one(
         )));
     }
     openings::begin(tx, scope, &opening, caps.now).await?;
-    *in_hour += 1;
+    so_far.in_hour += 1;
+    so_far.of_order = Some(of_order + u64::from(!known));
     Ok(Ok(work))
 }
 

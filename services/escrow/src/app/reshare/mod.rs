@@ -242,8 +242,11 @@ impl Node {
         let (scope, session, key_id) = (&self.scope, &wanted.session, &wanted.key_id);
         let (digest, bytes) = (epoch.digest(), epoch.raw().encode_to_vec());
         let (previous, now) = (&wanted.descriptor.previous, self.clock.now());
-        // Not while another epoch comes into force: a share that nothing would destroy any more must not be stored.
+        // Not while another epoch comes into force, or the key is retired: a share that nothing would destroy any more must not be stored.
         let one = self.changing.lock().await;
+        if self.trust.read().retirement(key_id).is_some() {
+            return Err(retired(key_id));
+        }
         let in_force = self.trust.read().share_epoch(key_id).map(|e| e.digest());
         if in_force.is_none_or(|in_force| in_force.as_bytes() != previous.as_slice()) {
             return Err(Refusal::denied(
