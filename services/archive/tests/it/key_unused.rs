@@ -41,11 +41,11 @@ async fn a_key_is_unused_once_its_period_is_over_and_its_last_record_is_gone() {
     let archive = world.start().await;
     let end = NOW.plus(HOUR);
     let ending = journal_until(72, 2, end.get());
+    let mut talk = Talk::new(1);
+    archive.archive(talk.message("of another key")).await;
     for statement in [ending.record.raw(), ending.disclosure.raw()] {
         world.log.add(Event::Statement(statement.clone()));
     }
-    let mut talk = Talk::new(1);
-    archive.archive(talk.message("of another key")).await;
     let commit = talk.handshake_with(ending.disclosure.raw().clone());
     patiently(&archive, &commit).await;
     let sealed = talk.seal_to("the last one", &ending.key, |header| {
