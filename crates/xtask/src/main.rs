@@ -3,6 +3,7 @@
 mod bench;
 mod buf;
 mod crash;
+mod defences;
 mod deps;
 mod fuzz;
 mod helm;
@@ -45,6 +46,8 @@ Commands:
              deploy/CRASH-POINTS.md; wants a C compiler
              (--service S, --mode M, --from N, --every N: some of them; what was found is kept, and a run goes on where it stopped;
              --table: write what was found so far)
+  defences   take each defence of crates/xtask/defences/ out in turn: a test of its attack has to fail; for an hour or two, and
+             write deploy/DEFENCES.md (NAME…: the patches that begin so, write nothing)
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
 
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Some("kill") => kill::run(arguments.get(1..).unwrap_or_default()),
         Some("simulate") => simulate::run(arguments.get(1..).unwrap_or_default()),
         Some("crash") => crash::run(arguments.get(1..).unwrap_or_default()),
+        Some("defences") => defences::run(arguments.get(1..).unwrap_or_default()),
         Some("structure") => structure::run(),
         Some("help" | "--help" | "-h") => {
             eprintln!("{HELP}");

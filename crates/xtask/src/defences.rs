@@ -1,0 +1,160 @@
+//! `cargo xtask defences`: each defence taken out in turn, to see that the test named after its attack fails without it.
+//!
+//! `crates/xtask/defences/` holds a patch for each defence. It opens with header lines and goes on as `git diff` writes it:
+//!
+//! ```text
+//! Attack: 29
+//! Defence: what it is and where, in one sentence
+//! Test: greffe-escrow it attack_29_
+//! ```
+//!
+//! A test is a package, a target of it (`lib` or `bin` for its unit tests) and what the names of the tests begin with. `greffe-simulation
+//! seeds 300` stands for that many seeds of `cargo xtask simulate`. All tests have to pass on the commit as it is, and then with
+//! each patch applied every one that it names has to fail: a patch that does not apply or does not compile, and a test that runs
+//! into the time limit, show nothing and fail the command. What the tests said is written to `deploy/DEFENCES.md`.
+
+mod patch;
+mod table;
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::shell::{self, root};
+use patch::Patch;
+use tests::Came;
+
+/// Where patches are kept.
+const FOLDER: &str = "crates/xtask/defences";
+
+/// Goes through the patches whose names begin with one of the arguments, all unless one is given.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let patches = Patch::all(&root().join(FOLDER))?;
+    if let Some(unknown) = arguments
+        .iter()
+        .find(|wanted| !patches.iter().any(|patch| patch.name.starts_with(*wanted)))
+    {
+        bail!("no file in {FOLDER} begins with {unknown}");
+    }
+    let wanted: Vec<&Patch> = patches
+        .iter()
+        .filter(|patch| {
+            arguments.is_empty() || arguments.iter().any(|name| patch.name.starts_with(name))
+        })
+        .collect();
+    let commit = shell::read("git", &["rev-parse", "--short", "HEAD"])?;
+    let commit = String::from_utf8_lossy(&commit).trim().to_owned();
+    let tree = checkout(&commit)?;
+    for test in wanted.iter().flat_map(|patch| &patch.tests) {
+        if let Came::Failed(said) = tests::run(&tree, test)? {
+            bail!("{test} fails without any patch: {said}");
+        }
+    }
+    let mut shown = Vec::new();
+    let mut wrong = Vec::new();
+    for patch in &wanted {
+        match without(&tree, patch) {
+            Ok(said) => shown.push((*patch, said)),
+            Err(error) => wrong.push(format!("{}: {error:#}", patch.name)),
+        }
+    }
+    ensure!(wrong.is_empty(), "defences:\n  {}", wrong.join("\n  "));
+    eprintln!(
+        "defences: without each of {} a test of its attack fails",
+        shown.len()
+    );
+    if arguments.is_empty() {
+        table::write(&commit, &shown)?;
+    }
+    Ok(())
+}
+
+/// The commit by itself, so that what is being worked on stays as it is.
+fn checkout(commit: &str) -> Result<PathBuf> {
+    let tree = root().join("target/defences/tree");
+    if tree.exists() {
+        git(&tree, &["reset", "--quiet", "--hard", commit])?;
+        git(&tree, &["clean", "--quiet", "-fd"])?;
+    } else {
+        let path = tree.to_string_lossy().into_owned();
+        git(
+            &root(),
+            &["worktree", "add", "--quiet", "--detach", &path, commit],
+        )?;
+    }
+    tree.canonicalize()
+        .with_context(|| format!("{} cannot be found", tree.display()))
+}
+
+/// What a test said without the defence.
+fn without(tree: &Path, patch: &Patch) -> Result<String> {
+    eprintln!("defences: {} without: {}", patch.name, patch.defence);
+    let file = patch.file.canonicalize()?;
+    let file = file.to_string_lossy();
+    git(tree, &["apply", &file]).context("the patch does not apply")?;
+    let came = said_by(tree, patch);
+    git(tree, &["checkout", "--quiet", "--", "."])?;
+    came
+}
+
+fn said_by(tree: &Path, patch: &Patch) -> Result<String> {
+    let mut first = None;
+    for test in &patch.tests {
+        match tests::run(tree, test)? {
+            Came::Failed(said) => first = first.or(Some(said)),
+            Came::Passed => bail!("{test} passes without the defence"),
+        }
+    }
+    first.context("no test is named")
+}
+
+fn git(folder: &Path, arguments: &[&str]) -> Result<()> {
+    let status = Command::new("git")
+        .args(arguments)
+        .current_dir(folder)
+        .status()
+        .context("git cannot be started")?;
+    ensure!(
+        status.success(),
+        "git {} ended with {status}",
+        arguments.join(" ")
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod checks {
+    use std::collections::BTreeSet;
+
+    use super::{FOLDER, Patch};
+    use crate::shell::root;
+
+    #[test]
+    fn every_patch_applies() {
+        for patch in Patch::all(&root().join(FOLDER)).unwrap() {
+            let file = patch.file.canonicalize().unwrap();
+            super::git(&root(), &["apply", "--check", &file.to_string_lossy()])
+                .unwrap_or_else(|error| panic!("{}: {error:#}", patch.name));
+        }
+    }
+
+    #[test]
+    fn names_begin_with_the_attack() {
+        let mut names = BTreeSet::new();
+        for patch in Patch::all(&root().join(FOLDER)).unwrap() {
+            assert!(
+                patch.name.starts_with(&format!("{}-", patch.attack)),
+                "{} is about attack {}",
+                patch.name,
+                patch.attack
+            );
+            assert!(
+                names.insert(patch.defence.clone()),
+                "{} twice",
+                patch.defence
+            );
+        }
+    }
+}
