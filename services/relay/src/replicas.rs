@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use greffe_service_kit::db::wake::Wake;
 use greffe_service_kit::errors::Causes;
-use greffe_types::{DeviceId, from_hex};
+use greffe_types::{ConversationId, DeviceId, from_hex};
 
 use crate::app::App;
 use crate::pipeline::Feed;
@@ -22,12 +22,19 @@ pub(crate) const RELEASED: &str = "released";
 pub(crate) const STATEMENT: &str = "statement";
 /// And the id of a device for which something else has changed.
 const DEVICE: &str = "device-";
+/// And the id of a conversation that was stopped.
+const STALLED: &str = "stalled-";
 /// How long what nobody told us may stay unknown.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What tells the others that something has changed for a device's mailbox.
 pub(crate) fn changed(device: &DeviceId) -> String {
     format!("{DEVICE}{device}")
+}
+
+/// What tells the others that a conversation was stopped.
+pub(crate) fn stalled(conversation: &ConversationId) -> String {
+    format!("{STALLED}{conversation}")
 }
 
 /// Hears and looks for as long as it is polled.
@@ -51,6 +58,11 @@ pub(crate) async fn run(app: Arc<App>, mut feed: Feed) {
             && let Err(error) = app.catch_up().await
         {
             tracing::warn!(causes = %Causes(&error), "statements are looked for again");
+        }
+        let stopped = words.iter().filter_map(|word| word.strip_prefix(STALLED));
+        for conversation in stopped.filter_map(|hex| from_hex(hex).ok()) {
+            let conversation = ConversationId::new(conversation);
+            app.pipeline.stalled_elsewhere(&conversation);
         }
         let devices = words.iter().filter_map(|word| word.strip_prefix(DEVICE));
         let devices: Vec<DeviceId> = devices

@@ -291,9 +291,9 @@ impl Group {
         ))
     }
 
-    /// A message of this device: what it says was stored when it was sealed.
+    /// A message of this device: what it says was stored when it was sealed. Delivered again, it is none of ours any more.
     fn own_message(
-        &self,
+        &mut self,
         device: &Device,
         place: &Place,
         message: &Message,
@@ -303,7 +303,7 @@ impl Group {
         let fields = message.envelope.header().message();
         row.sender.clone_from(&fields.sender_user);
         row.sent_at = fields.sent_at;
-        let Some(sent) = self.own.get(&digest) else {
+        let Some(sent) = self.own.remove(&digest) else {
             row.reason = reason::NOT_OURS.to_owned();
             return Ok(Finished {
                 row: Some(row),

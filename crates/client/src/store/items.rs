@@ -47,23 +47,32 @@ impl ClientStore {
             .collect()
     }
 
-    /// The item of a digest. Looks from the newest on, since no index has the digests: what people edit, take back or react
-    /// to is most often recent.
+    /// The item of a digest: the one that was opened, wherever a relay that cheats delivers the same envelope again, and
+    /// otherwise the first. At most one of them is opened: MLS gives a message's seed once, and an own one is known by the
+    /// outbox once. Looks from the newest on, since no index has the digests: what people edit, take back or react to is most
+    /// often recent.
     pub(crate) async fn item_of(
         &self,
         device: &DeviceId,
         conversation: &ConversationId,
         entry: &Digest,
     ) -> Result<Option<ItemRow>> {
-        let sql = format!("{ITEM} AND digest = $3 ORDER BY sequence DESC LIMIT 1");
-        let row: Option<Columns> = sql::query_as(sqlx::AssertSqlSafe(sql))
-            .bind(device.to_vec())
-            .bind(conversation.to_vec())
-            .bind(entry.to_vec())
-            .fetch_optional(self.db().read())
-            .await?;
-        row.map(|columns| item_row(device, conversation, columns))
-            .transpose()
+        const OPENED: &str =
+            "AND digest = $3 AND length(content) > 0 ORDER BY sequence DESC LIMIT 1";
+        const FIRST: &str = "AND digest = $3 ORDER BY sequence LIMIT 1";
+        for which in [OPENED, FIRST] {
+            let sql = format!("{ITEM} {which}");
+            let row: Option<Columns> = sql::query_as(sqlx::AssertSqlSafe(sql))
+                .bind(device.to_vec())
+                .bind(conversation.to_vec())
+                .bind(entry.to_vec())
+                .fetch_optional(self.db().read())
+                .await?;
+            if let Some(columns) = row {
+                return item_row(device, conversation, columns).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     /// Items that are about a message, in order.

@@ -98,6 +98,48 @@ async fn members_see_every_version_and_who_reacted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_delivered_again_hides_nothing() {
+    let world = World::new().await;
+    let client = world.client("apps").await;
+    let (alice, bob) = (
+        world.device(&client, "alice").await,
+        world.device(&client, "bob").await,
+    );
+    let id = conversation(&alice, &[&bob]).await;
+    let sent = alice.send(Outgoing::text(id, "The limit is 5.")).await;
+    let sent = sent.unwrap();
+    let first = sent.envelope;
+    // To both in one batch with the message itself, and to both again when that is long taken in.
+    world.relay.replay(&id, sent.sequence);
+    for device in [&alice, &bob] {
+        let thread = thread(device, &id, &first).await;
+        assert_eq!(versions(&thread, &first), ["The limit is 5."]);
+        let found = thread.item(sent.sequence).expect("the first stands");
+        assert_eq!(found.digest, first);
+    }
+    world.relay.replay(&id, sent.sequence);
+    for device in [&alice, &bob] {
+        device.catch_up().await.unwrap();
+    }
+    send(&alice, Outgoing::edit(id, first, "The limit is 6.")).await;
+    send(&bob, Outgoing::reaction(id, first, "👍")).await;
+    for device in [&alice, &bob] {
+        let thread = thread(device, &id, &first).await;
+        assert_eq!(
+            versions(&thread, &first),
+            ["The limit is 5.", "The limit is 6."]
+        );
+        let message = thread.message(&first).unwrap();
+        assert!(message.reactions.contains_key("👍"));
+        // What came again is there and says why it is not shown.
+        let history = device.history(&id, 0, 100).await.unwrap();
+        let again = history.iter().filter(|item| item.digest == first);
+        let again: Vec<bool> = again.map(|item| item.content.is_some()).collect();
+        assert_eq!(again, [true, false, false]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_would_have_no_effect_is_not_sent() {
     let world = World::new().await;
     let client = world.client("apps").await;

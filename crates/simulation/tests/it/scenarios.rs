@@ -76,3 +76,36 @@ fn an_archive_whose_disk_has_failed_ends_and_begins_anew() {
     steps.push((Op::Send("bob"), 0));
     after(3, &steps);
 }
+
+/// Seed 197: carol is invited and removed while she is away. She joins late, and learns of her removal once she was shown the
+/// notice; the conversation was active for her for ever.
+#[test]
+fn somebody_who_was_removed_before_she_joined_learns_of_it() {
+    after(
+        197,
+        &[
+            (Op::Crash("carol", 8_000), 100),
+            (Op::Invite("bob"), 2_000),
+            (Op::Send("alice"), 1_000),
+            (Op::Remove("alice"), 2_000),
+            (Op::Send("bob"), 10_000),
+        ],
+    );
+}
+
+/// Seeds 143 and 153: carol has joined, and is removed while her acknowledgement is on its way.
+#[test]
+fn somebody_who_was_removed_before_she_acknowledged_learns_of_it() {
+    for (by, after_ms) in [("bob", 60), ("bob", 143), ("alice", 94), ("alice", 200)] {
+        after(
+            143,
+            &[
+                (Op::Send("bob"), 1_099),
+                (Op::Invite("bob"), after_ms),
+                (Op::Remove(by), 2_500),
+                (Op::DieIn("carol", 2), 26),
+                (Op::Send("alice"), 10_000),
+            ],
+        );
+    }
+}

@@ -194,10 +194,11 @@ impl App {
     }
 
     /// Records an acknowledgement: verified, logged, stored; from then on the device's mailbox of the conversation is open.
-    /// The same again answers the same.
+    /// The same again answers the same. A device that was removed meanwhile may still acknowledge, until it has taken in the
+    /// commit that removed it: it learns of that from the conversation, and of the conversation only after the notice.
     ///
     /// # Errors
-    /// [`RelayError::Statement`], [`RelayError::NotInForce`].
+    /// [`RelayError::NoConversation`], [`RelayError::Statement`], [`RelayError::NotInForce`].
     pub async fn acknowledge(
         &self,
         session: &Session,
@@ -210,21 +211,26 @@ impl App {
             .map_err(|_| RelayError::Field("conversation"))?;
         let digest = Digest::try_from(signed.disclosure.as_slice())
             .map_err(|_| RelayError::Field("disclosure"))?;
-        let in_force = self.conversation_of(session, &id).await?.disclosure;
+        let (db, scope, device) = (self.db.read(), &self.scope, &session.device);
+        let row = conversations::get(db, scope, &id).await?;
+        let in_force = row.ok_or(RelayError::NoConversation)?.disclosure;
+        let known = acknowledgements::find(db, scope, &id, device, &digest).await?;
+        let stays = members::stays(db, scope, device, Some(&id)).await?;
+        let wanted = known.is_some() || stays.iter().any(MemberRow::has_more);
+        if stays.is_empty() || !wanted {
+            return Err(RelayError::NoConversation);
+        }
         let cert = self.devices.valid(&session.certificate, self.now()).await?;
         self.catch_up().await?;
         self.check_acknowledged(&id, &digest, &in_force).await?;
         let disclosure = self.disclosure(&digest)?;
         verify_acknowledgement(&signed, &cert, disclosure.signed(), &id)
             .map_err(|why| RelayError::Statement(KIND, why))?;
-        let known =
-            acknowledgements::find(self.db.read(), &self.scope, &id, &session.device, &digest);
-        if let Some(index) = known.await? {
+        if let Some(index) = known {
             return Ok(index);
         }
         let index = self.log_statement(signed.into_raw()).await?;
         self.write("acknowledge_notice", async |conn| {
-            let device = &session.device;
             acknowledgements::insert(conn, &self.scope, &id, device, &digest, index).await?;
             let told = [changed(device)];
             Ok(self.db.notify(conn, TOPIC, told).await?)

@@ -52,9 +52,7 @@ impl Place {
         self.acknowledged = acknowledged;
         if first {
             // The cursor of the first stay that is not taken in whole.
-            let begun = stays
-                .iter()
-                .find(|stay| stay.cursor < stay.until_seq.unwrap_or(u64::MAX));
+            let begun = stays.iter().find(|stay| stay.has_more());
             self.sent = begun.or_else(|| stays.last()).map_or(0, |stay| stay.cursor);
         }
     }

@@ -74,6 +74,8 @@ pub(super) async fn check(
     }
     let row = membership(core, session, &conversation, &header.device_cert()).await?;
     if row.stalled || core.is_stalled(&conversation) {
+        // In case nobody told us that another replica stopped it.
+        core.waiters.free(&conversation);
         return Err(RelayError::Stalled);
     }
     let message_id = header.message_id();

@@ -45,6 +45,7 @@ struct Devices {
 }
 
 /// What is left of a device's share.
+#[derive(Debug)]
 struct Device {
     items: Arc<Semaphore>,
     kib: Arc<Semaphore>,
@@ -56,6 +57,44 @@ struct Device {
 /// A message's place among its device's until it has its receipt.
 #[derive(Debug)]
 pub(super) struct Place(#[expect(dead_code, reason = "held, not read")] [OwnedSemaphorePermit; 2]);
+
+/// Its place and its part of the device's room, for a message that is not taken yet: where it is refused all the same, its turn
+/// is given back.
+#[derive(Debug)]
+pub(super) struct Granted {
+    room: DeviceRoom,
+    place: Place,
+    turn: Turn,
+}
+
+impl Granted {
+    /// The message is taken.
+    pub(super) fn used(self) -> (DeviceRoom, Place) {
+        self.turn.used();
+        (self.room, self.place)
+    }
+}
+
+/// When a message may go on, and how much of its device's time that takes; given back where it is dropped unused.
+#[derive(Debug)]
+struct Turn {
+    device: Arc<Device>,
+    at: Instant,
+    takes: Duration,
+}
+
+impl Turn {
+    fn used(mut self) {
+        self.takes = Duration::ZERO;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut next = lock(&self.device.next);
+        *next = next.checked_sub(self.takes).unwrap_or(*next);
+    }
+}
 
 /// Its part of the device's room until it has its number.
 #[derive(Debug)]
@@ -78,19 +117,23 @@ impl Fair {
         device: DeviceId,
         kib: u32,
         until: Instant,
-    ) -> Result<(DeviceRoom, Place), RelayError> {
+    ) -> Result<Granted, RelayError> {
         let device = self.device(device);
         let turn = device.turn(self.limits.rate, until)?;
         let stopping = |_| RelayError::Stopping;
         let granted = timeout_at(until, async {
-            tokio::time::sleep_until(turn).await;
+            tokio::time::sleep_until(turn.at).await;
             let items = device.items.clone().acquire_owned().await;
             let bytes = kib.min(self.limits.kib());
             let bytes = device.kib.clone().acquire_many_owned(bytes).await;
             let room = kib.min(self.limits.room_kib);
             let room = device.room.clone().acquire_many_owned(room).await;
             let place = Place([items.map_err(stopping)?, bytes.map_err(stopping)?]);
-            Ok((DeviceRoom(room.map_err(stopping)?), place))
+            Ok(Granted {
+                room: DeviceRoom(room.map_err(stopping)?),
+                place,
+                turn,
+            })
         });
         granted.await.unwrap_or(Err(RelayError::DeviceBusy(
             "as many of its messages as it may have are without a receipt",
@@ -140,21 +183,27 @@ impl Device {
     }
 
     /// When its next message may go on; none of its time is used up when that is too late.
-    fn turn(&self, rate: u32, until: Instant) -> Result<Instant, RelayError> {
+    fn turn(self: &Arc<Self>, rate: u32, until: Instant) -> Result<Turn, RelayError> {
         let now = Instant::now();
+        let takes = BURST.checked_div(rate).unwrap_or_default();
+        let turn = |at| Turn {
+            device: self.clone(),
+            at,
+            takes,
+        };
         if rate == 0 {
-            return Ok(now);
+            return Ok(turn(now));
         }
         let mut next = lock(&self.next);
         let mine = (*next).max(now);
-        let turn = mine.checked_sub(BURST).unwrap_or(now).max(now);
-        if turn > until {
+        let at = mine.checked_sub(BURST).unwrap_or(now).max(now);
+        if at > until {
             return Err(RelayError::DeviceBusy(
                 "it sends more messages in a second than it may",
             ));
         }
-        *next = mine + BURST / rate;
-        Ok(turn)
+        *next = mine + takes;
+        Ok(turn(at))
     }
 
     /// Nothing is under way, nobody waits, and a new one would be no other.
@@ -190,7 +239,7 @@ mod tests {
     async fn try_place(fair: &Fair, n: u16, kib: u32) -> Option<(DeviceRoom, Place)> {
         let until = Instant::now() + Duration::from_millis(100);
         match fair.place(device(n), kib, until).await {
-            Ok(place) => Some(place),
+            Ok(granted) => Some(granted.used()),
             Err(RelayError::DeviceBusy(_)) => None,
             Err(error) => panic!("{error}"),
         }
@@ -228,7 +277,7 @@ mod tests {
         let until = begun + Duration::from_secs(3600);
         // A second's worth at once, and then one a millisecond.
         for _ in 0..1500 {
-            fair.place(device(1), 1, until).await.unwrap();
+            fair.place(device(1), 1, until).await.unwrap().used();
         }
         let took = begun.elapsed();
         assert!(took > Duration::from_millis(450), "{took:?}");
@@ -238,6 +287,27 @@ mod tests {
         let until = Instant::now() + Duration::from_secs(5);
         assert!(fair.place(device(1), 1, until).await.is_err());
         assert!(fair.place(device(2), 1, until).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn attack_18_what_was_refused_takes_nothing_of_a_devices_rate() {
+        let fair = Fair::new(DeviceLimits {
+            items: 1,
+            bytes: 1 << 30,
+            rate: 10,
+            room_kib: 1000,
+        });
+        let soon = || Instant::now() + Duration::from_millis(1);
+        let held = fair.place(device(1), 1, soon()).await.unwrap().used();
+        for _ in 0..30 {
+            assert!(fair.place(device(1), 1, soon()).await.is_err(), "items");
+        }
+        drop(held);
+        // Granted, and then refused for want of memory.
+        for _ in 0..30 {
+            drop(fair.place(device(1), 1, soon()).await.unwrap());
+        }
+        assert!(fair.place(device(1), 1, soon()).await.is_ok());
     }
 
     #[tokio::test]

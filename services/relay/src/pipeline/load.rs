@@ -101,10 +101,13 @@ impl Load {
         }
         let kib = u32::try_from(size / 1024 + 1).unwrap_or(u32::MAX);
         let until = Instant::now() + self.patience;
-        let (own, place) = self.fair.place(device, kib, until).await?;
+        let granted = self.fair.place(device, kib, until).await?;
         let permit = self.memory.clone().acquire_many_owned(kib);
         match timeout_at(until, permit).await {
-            Ok(Ok(permit)) => Ok((Room((permit, own)), place)),
+            Ok(Ok(permit)) => {
+                let (own, place) = granted.used();
+                Ok((Room((permit, own)), place))
+            }
             Ok(Err(_)) => Err(RelayError::Stopping),
             Err(_) => Err(RelayError::Busy("too many messages are being checked")),
         }

@@ -53,7 +53,7 @@ pub(crate) use refusal::void_reason;
 use crate::devices::Devices;
 use crate::error::RelayError;
 use crate::mailbox::Mailbox;
-use crate::replicas::TOPIC;
+use crate::replicas::{self, TOPIC};
 use crate::session::Session;
 use crate::store::{Scope, conversations, items};
 use load::Load;
@@ -220,6 +220,11 @@ impl Pipeline {
     /// Something was sequenced by another replica.
     pub fn sequenced_elsewhere(&self) {
         self.core.sequenced.notify_one();
+    }
+
+    /// A conversation was stopped by another replica.
+    pub fn stalled_elsewhere(&self, conversation: &ConversationId) {
+        self.core.waiters.free(conversation);
     }
 
     /// Counts what waits for the archive.
@@ -419,18 +424,15 @@ impl Core {
         sender: oneshot::Sender<Answer>,
     ) -> Result<(), RelayError> {
         // First wait, then look: a release in between finds the waiter.
-        let ticket = self.waiters.add(digest, sender, None);
+        let wait = self.waiters.wait(digest, sender);
         let known = items::by_digest(self.db.read(), &self.scope, &digest).await?;
         let known = known.filter(|k| k.conversation == conversation && k.device == device);
-        let answer = match known {
-            None => Err(RelayError::Conflict),
+        match known {
+            None => wait.answer(Err(RelayError::Conflict)),
             Some(known) => match settled(&known)? {
-                Some(settled) => Ok(Arc::new(settled)),
-                None => return Ok(()),
+                Some(settled) => wait.answer(Ok(Arc::new(settled))),
+                None => wait.goes_on(),
             },
-        };
-        if let Some(sender) = self.waiters.take(digest, ticket) {
-            let _ = sender.send(answer);
         }
         Ok(())
     }
@@ -450,7 +452,9 @@ impl Core {
         let told = self
             .db
             .run_tx("stall", async |conn: &mut Connection| {
-                Ok::<_, RelayError>(conversations::stall(conn, scope, &conversation, why).await?)
+                conversations::stall(conn, scope, &conversation, why).await?;
+                self.tell(conn, &replicas::stalled(&conversation)).await?;
+                Ok::<_, RelayError>(())
             })
             .await;
         match told {
@@ -469,6 +473,7 @@ impl Core {
     fn stop_here(&self, conversation: ConversationId, why: &'static str, told: bool) {
         tracing::error!(%conversation, why, "relay and archive contradict each other: the conversation is stopped");
         lock(&self.stalled).insert(conversation, Stall { why, told });
+        self.waiters.free(&conversation);
     }
 
     /// Tells the other replicas with the transaction's commit.

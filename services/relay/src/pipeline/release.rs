@@ -134,6 +134,7 @@ async fn release(core: &Core, answers: Vec<Verified>) {
             }
             for (id, why) in &batch.stalled {
                 conversations::stall(conn, &core.scope, id, why).await?;
+                core.tell(conn, &replicas::stalled(id)).await?;
             }
             core.tell(conn, replicas::RELEASED).await?;
             Ok::<_, RelayError>(batch)

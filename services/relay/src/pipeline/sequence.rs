@@ -73,10 +73,7 @@ impl Job {
     }
 
     pub(super) fn conversation(&self) -> ConversationId {
-        match &self.work {
-            Work::Message(message) => message.item.conversation,
-            Work::Commit(commit) => commit.conversation,
-        }
+        self.work.conversation()
     }
 
     /// The message, when it is one.
@@ -101,6 +98,13 @@ impl Job {
 }
 
 impl Work {
+    fn conversation(&self) -> ConversationId {
+        match self {
+            Self::Message(message) => message.item.conversation,
+            Self::Commit(commit) => commit.conversation,
+        }
+    }
+
     fn digest(&self) -> Digest {
         match self {
             Self::Message(message) => message.item.digest,
@@ -148,7 +152,8 @@ async fn sequence(core: &Core, jobs: Vec<Job>) {
     let (mut works, mut senders) = (Vec::new(), Vec::new());
     for job in jobs {
         let digest = job.work.digest();
-        let ticket = core.waiters.add(digest, job.answer, Some(job.place));
+        let place = (job.work.conversation(), job.place);
+        let ticket = core.waiters.add(digest, job.answer, Some(place));
         senders.push((digest, ticket, job.session, job._room));
         works.push(job.work);
     }

@@ -31,6 +31,13 @@ pub struct MemberRow {
     pub cursor: u64,
 }
 
+impl MemberRow {
+    /// Whether the device has not taken its stay in up to its end: a commit that removed it is of its stay.
+    pub fn has_more(&self) -> bool {
+        self.until_seq.is_none_or(|until| self.cursor < until)
+    }
+}
+
 type Columns = (
     Vec<u8>,
     Vec<u8>,

@@ -59,42 +59,64 @@ async fn attack_13_of_two_commits_for_one_epoch_exactly_one_wins() {
     let bob = members.pop().unwrap();
     let alice = members.pop().unwrap();
     let mut pair = [alice, bob];
+    // Several times, so that both are judged before either has its number.
+    for epoch in 2..12 {
+        one_of_two(&mut pair, epoch).await;
+        let view = pair[0].view().await.unwrap();
+        assert_eq!((view.epoch, view.sequence), (epoch, epoch));
+        let archived = world.archive.requests().len() as u64;
+        assert_eq!(archived, epoch, "nothing of the other");
+    }
+}
+
+/// Both commit at once; who lost takes the other's in.
+async fn one_of_two(pair: &mut [Member; 2], epoch: u64) {
     let mut requests = Vec::new();
-    for member in &mut pair {
+    for member in pair.iter_mut() {
         let (handshake, change) = member.conversation.update(now()).unwrap();
         member.device.write(&change);
         requests.push(member.commit_request(&handshake));
     }
-    let [one, other] = &mut pair;
+    let [one, other] = pair;
     let (first, second) = tokio::join!(
         one.submit_raw(requests[0].clone()),
         other.submit_raw(requests[1].clone())
     );
-    let (won, lost) = if first.is_ok() {
+    assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+    let (winner, loser) = if first.is_ok() { (0, 1) } else { (1, 0) };
+    let (won, lost) = if winner == 0 {
         (first, second)
     } else {
         (second, first)
     };
-    assert_eq!(won.unwrap().sequence, 2);
+    assert_eq!(won.unwrap().sequence, epoch);
     let lost = lost.unwrap_err();
     // the loser is told where the conversation is, once the winner is archived
     match lost.reason.as_deref() {
         Some("EPOCH_STALE") => {
-            assert_eq!(lost.metadata.get("epoch").map(String::as_str), Some("2"));
+            let told = lost.metadata.get("epoch").cloned();
+            assert_eq!(told, Some(epoch.to_string()));
         }
         Some("COMMIT_PENDING") => assert!(lost.is_retryable()),
         other => panic!("{other:?}: {lost}"),
     }
-    let view = one.view().await.unwrap();
-    assert_eq!((view.epoch, view.sequence), (2, 2));
-    assert_eq!(world.archive.requests().len(), 2, "nothing of the other");
-    for (member, request) in pair.iter_mut().zip(requests) {
-        let again = member.submit_raw(request).await;
+    for (member, request) in pair.iter_mut().zip(&requests) {
+        let again = member.submit_raw(request.clone()).await;
         match again {
-            Ok(answer) => assert_eq!(answer.sequence, 2),
+            Ok(answer) => assert_eq!(answer.sequence, epoch),
             Err(error) => assert_eq!(error.reason.as_deref(), Some("EPOCH_STALE")),
         }
     }
+    pair[winner].apply();
+    let loser = &mut pair[loser];
+    loser.clear();
+    let (event, change) = loser
+        .conversation
+        .receive(&requests[winner].commit)
+        .unwrap();
+    assert!(matches!(event, MlsEvent::Commit(_)), "{event:?}");
+    loser.device.write(&change);
+    loser.conversation.persisted();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

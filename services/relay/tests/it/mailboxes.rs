@@ -3,7 +3,7 @@
 use greffe_api::relay::receive_response::Item;
 use greffe_envelope::chain::ChainState;
 
-use crate::support::{Mail, Outgoing, Talk, World, check_chain, now, numbers};
+use crate::support::{Mail, Outgoing, Talk, World, check_chain, now, numbers, reason};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_73_who_has_not_acknowledged_gets_the_welcome_only_and_holds_nobody_up() {
@@ -121,6 +121,52 @@ async fn a_removed_device_gets_up_to_its_removal_and_not_beyond() {
     let mut mail = Mail::open(&bob, 100).await;
     assert_eq!(numbers(&mail.all().await), [1, 2, 3]);
     mail.silent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_was_removed_before_the_notice_learns_of_it_after_the_notice() {
+    let world = World::new().await;
+    let mut alice = world.conversation(5, &["alice"]).await.pop().unwrap();
+    let mut carol = world.device("carol", 3).await;
+    carol.publish_key_packages(1).await.unwrap();
+    let invited = alice.add(&["carol"]).await.unwrap();
+    let mut out = Outgoing::open(&alice).await;
+    let request = Talk::new().next(&world, &mut alice, "to two");
+    assert_eq!(out.send(request).await.sequence, 2);
+    let removed = alice.conversation.remove(&[carol.id], now());
+    let (handshake, change) = removed.unwrap();
+    alice.device.write(&change);
+    assert_eq!(alice.submit(&handshake).await.unwrap().sequence, 3);
+    alice.apply();
+    // The Welcome waits, and is all that Carol is given before she was shown the notice.
+    let mut mail = Mail::of_device(&carol, 100).await;
+    let all = mail.all().await;
+    assert_eq!(numbers(&all), [1]);
+    let mut carol = carol.join(&invited).unwrap();
+    carol.acknowledge().await.unwrap();
+    let rest = [mail.item().await, mail.item().await];
+    assert_eq!(numbers(&rest), [2, 3]);
+    mail.silent().await;
+    let Some(Item::Commit(commit)) = &rest[1].item else {
+        panic!("{rest:?}");
+    };
+    let event = carol.conversation.receive(commit).unwrap().0;
+    let greffe_mls::Event::Commit(committed) = event else {
+        panic!("{event:?}");
+    };
+    assert!(committed.removed_self);
+    // The same again answers the same; once all is taken in, there is nothing more to be told.
+    let index = carol.acknowledge().await.unwrap();
+    mail.acknowledge(&carol.id(), 3).await;
+    assert_eq!(carol.acknowledge().await.unwrap(), index);
+    assert_eq!(reason(carol.view().await), "CONVERSATION_UNKNOWN");
+    // Who was never there is told nothing.
+    let dave = world.device("dave", 4).await;
+    let mut dave = crate::support::Member {
+        device: dave,
+        conversation: carol.conversation,
+    };
+    assert_eq!(reason(dave.acknowledge().await), "CONVERSATION_UNKNOWN");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
