@@ -20,6 +20,7 @@ use greffe_envelope::label::{hash, lp};
 use greffe_envelope::opening::opened_event;
 use greffe_envelope::pb;
 use greffe_policy::{Permit, Release};
+use greffe_service_kit::harden::wiping_stack;
 use greffe_service_kit::telemetry::metrics;
 use greffe_types::{Digest, Millis};
 
@@ -37,10 +38,6 @@ use crate::store::{Scope, shares, tombstones};
 
 /// The period of the rate cap.
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// How much of the stack is overwritten when shares have been used on it: far more than the arithmetic takes, and half of what a
-/// thread has.
-const STACK: usize = 1 << 20;
 
 /// An answer as the reader gets it.
 #[derive(Debug)]
@@ -118,9 +115,7 @@ impl Node {
         let sealed = self.sealed_shares(&slots).await?;
         let (keys, reader_key) = (self.keys.clone(), order.reader_key().to_vec());
         let slots = greffe_service_kit::blocking(move || {
-            let slots = answer(permit, &keys, &sealed, &reader_key, slots);
-            wipe_stack();
-            slots
+            wiping_stack(|| answer(permit, &keys, &sealed, &reader_key, slots))
         })
         .await
         .map_err(Refusal::internal)?;
@@ -232,7 +227,6 @@ fn measure(slots: &[Slot]) {
 
 /// The only function that opens with a share. It cannot be called without the policy's permit, which it uses up; what it
 /// answers for has been counted in the database.
-#[inline(never)] // What it leaves on the stack is below its caller's frame, where it is overwritten.
 fn answer(
     permit: Permit<Release>,
     keys: &Keys,
@@ -276,15 +270,6 @@ fn answer(
         .into_iter()
         .map(|slot| slot.and_then(&mut answer_one))
         .collect()
-}
-
-/// Overwrites what the functions that have just returned to our caller had on its stack. What holds a share wipes itself when it is
-/// dropped, but a value that is moved or computed with leaves copies where it was, and the thread lives on.
-#[inline(never)]
-fn wipe_stack() {
-    let mut room = [0_u8; STACK];
-    // Somebody might look at it, as far as the compiler knows: so it is written.
-    core::hint::black_box(&mut room);
 }
 
 /// Counts a batch. A record that is refused leaves nothing behind.
