@@ -81,6 +81,8 @@ pub async fn apply(node: &Node, batch: Arc<Followed>) -> Result<(), Refusal> {
     };
     let scope = &node.scope;
     let one = node.changing.lock().await;
+    // Before the node signs that a share is destroyed: none may be left with a resharing that somebody gave up.
+    node.sweep_reshares();
     let destroyed = node
         .db
         .run_tx("follow", async |tx: &mut Connection| {

@@ -58,6 +58,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         async move { follow::apply(&node, batch).await }
     }));
     let destroying = tokio::spawn(app::destroy::run(node.clone()));
+    let sweeping = tokio::spawn(app::reshare::run(node.clone()));
     let server = boot
         .server(Arc::new(Door(node.clone())))
         .add(EscrowServiceServer::new(Escrow(node.clone())).max_decoding_message_size(MESSAGE))
@@ -67,7 +68,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         .run(config.service.listen, &boot.ready_file(), stop)
         .await;
     // Ended before the database closes under them.
-    for task in [following, destroying] {
+    for task in [following, destroying, sweeping] {
         task.abort();
         let _ = task.await;
     }

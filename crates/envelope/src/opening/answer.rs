@@ -5,7 +5,9 @@ use greffe_types::Digest;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::hybrid::{self, ENCAPSULATION_SIZE, HybridError, HybridSecretKey, KEM_CIPHERTEXT_SIZE};
+use super::hybrid::{
+    ENCAPSULATION_SIZE, HybridError, HybridPublicKey, HybridSecretKey, KEM_CIPHERTEXT_SIZE,
+};
 use super::partial::{Partial, PartialError, PartialStatement, answer_partial};
 use crate::ceremony::{NodeShare, PointBytes};
 use crate::curve::{CurveError, Point};
@@ -84,6 +86,22 @@ impl AnswerContext {
         reader_key: &[u8],
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, AnswerError> {
+        let reader = HybridPublicKey::parse(reader_key).map_err(AnswerError::Hybrid)?;
+        self.answer_to(&reader, share, node, signing_key, rng)
+    }
+
+    /// As [`AnswerContext::answer`], to a reader's key that is ready for many answers.
+    ///
+    /// # Errors
+    /// When the encapsulation is malformed.
+    pub fn answer_to(
+        &self,
+        reader: &HybridPublicKey,
+        share: &NodeShare,
+        node: &str,
+        signing_key: &SigningKey,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<u8>, AnswerError> {
         let statement = self.statement(
             share.share_epoch(),
             share.index(),
@@ -99,14 +117,9 @@ impl AnswerContext {
         plain[SECRET_AT..SIGNED_SIZE].copy_from_slice(secret.as_ref());
         let signature = signing_key.sign(&self.signed(node, &plain[..SIGNED_SIZE]));
         plain[SIGNED_SIZE..].copy_from_slice(&signature.to_bytes());
-        hybrid::seal(
-            reader_key,
-            &self.info(),
-            &self.aad(node),
-            plain.as_ref(),
-            rng,
-        )
-        .map_err(AnswerError::Hybrid)
+        reader
+            .seal(&self.info(), &self.aad(node), plain.as_ref(), rng)
+            .map_err(AnswerError::Hybrid)
     }
 
     /// Decrypts a node's answer and verifies the node's signature.

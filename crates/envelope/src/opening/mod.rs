@@ -9,7 +9,9 @@ mod reader;
 mod records;
 
 pub use answer::{ANSWER_SIZE, AnswerContext, AnswerError};
-pub use hybrid::{ENCAPSULATION_SIZE, HybridError, HybridSecretKey, PUBLIC_KEY_SIZE, seal};
+pub use hybrid::{
+    ENCAPSULATION_SIZE, HybridError, HybridPublicKey, HybridSecretKey, PUBLIC_KEY_SIZE, seal,
+};
 pub use order::{SALT_SIZE, opened_event, order_event, sealed_opened, sealed_order};
 pub use partial::{
     Partial, PartialError, PartialStatement, answer_partial, answer_with_salt, verify_partial,

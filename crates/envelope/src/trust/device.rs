@@ -16,6 +16,18 @@ pub fn verify_device_cert(
     bundle: &Bundle,
     at: Millis,
 ) -> Result<(), TrustError> {
+    verify_device_cert_issued(cert, bundle)?;
+    verify_device_cert_at(cert, bundle, at)
+}
+
+/// The part of [`verify_device_cert`] that no time changes: the issuer of this bundle signed it, and it is well formed.
+///
+/// # Errors
+/// [`TrustError`].
+pub fn verify_device_cert_issued(
+    cert: &Signed<pb::DeviceCert>,
+    bundle: &Bundle,
+) -> Result<(), TrustError> {
     if cert.tenant != bundle.tenant().as_str() {
         return Err(TrustError::Mismatch("tenant"));
     }
@@ -24,7 +36,18 @@ pub fn verify_device_cert(
     require(cert.device.len() == 16, "device")?;
     public_key("mls", &cert.mls_key)?;
     public_key("envelope", &cert.envelope_key)?;
-    require(cert.mls_key != cert.envelope_key, "envelope_key")?;
+    require(cert.mls_key != cert.envelope_key, "envelope_key")
+}
+
+/// The other part of [`verify_device_cert`]: in its period and not revoked at `at`.
+///
+/// # Errors
+/// [`TrustError`].
+pub fn verify_device_cert_at(
+    cert: &Signed<pb::DeviceCert>,
+    bundle: &Bundle,
+    at: Millis,
+) -> Result<(), TrustError> {
     in_period("device certificate", cert.not_before, cert.not_after, at)?;
     if bundle.is_revoked(&cert.digest(), at) {
         return Err(TrustError::Revoked);

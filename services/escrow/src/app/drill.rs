@@ -9,6 +9,7 @@ use greffe_envelope::ceremony::prove_share;
 use greffe_envelope::label::hash;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_envelope::statement::Signed;
+use greffe_service_kit::harden::wiping_stack;
 use greffe_types::{Digest, Millis};
 
 use super::release::{no_share, retired};
@@ -55,11 +56,11 @@ impl Node {
         let sealed = shares::get(self.db.read(), &self.scope, &key_id, &share_epoch).await?;
         let sealed = sealed.ok_or_else(|| no_share(&key_id))?;
         self.count_proof()?;
-        let share = unseal(self.keys.seal(), &key_id, &share_epoch, &sealed)?;
         let (name, now) = (self.keys.name(), self.clock.now());
-        let proof =
-            prove_share(&share, name, &nonce, now, &mut system()).map_err(Refusal::internal)?;
-        drop(share);
+        let proof = wiping_stack(|| {
+            let share = unseal(self.keys.seal(), &key_id, &share_epoch, &sealed)?;
+            prove_share(&share, name, &nonce, now, &mut system()).map_err(Refusal::internal)
+        })?;
         let proof = Signed::sign(proof, &[(name, self.keys.signing())]).into_raw();
         let id = log_id(&hash("share-proof-id", &[&proof.statement]));
         let log_index = self.log_event(id, Event::Statement(proof.clone())).await?;

@@ -24,7 +24,8 @@ const MAX_SESSIONS: usize = 8;
 
 /// What the node holds of a ceremony.
 struct Session {
-    generation: KeyGeneration,
+    /// At a place of its own, so that a map that grows leaves no copy of its secrets behind.
+    generation: Box<KeyGeneration>,
     descriptor: Digest,
     notices: Vec<pb::NoticeRef>,
     expiry: Millis,
@@ -77,8 +78,7 @@ impl Sessions {
         root_key: &[u8],
         now: Millis,
     ) -> Result<Step, Refusal> {
-        self.live.retain(|_, session| now < session.expiry);
-        self.done.retain(|_, done| now < done.expiry);
+        self.sweep(now);
         let (plan, descriptor) = check_descriptor(request.descriptor, bundle, root_key, now)?;
         check_node(&plan, node, bundle)?;
         let id = plan.session();
@@ -125,6 +125,12 @@ impl Sessions {
         Ok(Step::Finished(Box::new(finished)))
     }
 
+    /// Gives up what is over, and wipes what was held of it.
+    pub fn sweep(&mut self, now: Millis) {
+        self.live.retain(|_, session| now < session.expiry);
+        self.done.retain(|_, done| now < done.expiry);
+    }
+
     /// The share of a session is stored: its secrets are wiped, its answer stays until the descriptor expires.
     pub fn forget(&mut self, finished: &Finished) {
         if let Some(session) = self.live.remove(&finished.session) {
@@ -167,7 +173,7 @@ impl Sessions {
         self.live.insert(
             id,
             Session {
-                generation,
+                generation: Box::new(generation),
                 descriptor: descriptor.digest(),
                 notices: descriptor.notices.clone(),
                 expiry: Millis::new(descriptor.expiry),

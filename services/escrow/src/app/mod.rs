@@ -32,6 +32,7 @@ use greffe_service_kit::append::Appender;
 use greffe_service_kit::boot::{Boot, SharedTrust, StartError};
 use greffe_service_kit::clock::SharedClock;
 use greffe_service_kit::db::{Database, DbOptions, Migrations};
+use greffe_service_kit::harden::wiping_stack;
 use greffe_service_kit::secrets::Secrets;
 use greffe_service_kit::shares::Shares;
 use greffe_service_kit::telemetry::metrics;
@@ -154,11 +155,11 @@ impl Node {
         &self,
         request: AdvanceKeygenRequest,
     ) -> Result<AdvanceKeygenResponse, Refusal> {
-        let finished = match self.step(request)? {
+        let finished = match wiping_stack(|| self.step(request))? {
             Step::Answer(response) => return Ok(response),
             Step::Finished(finished) => finished,
         };
-        let sealed = share::seal(self.keys.seal(), &finished.share)?;
+        let sealed = wiping_stack(|| share::seal(self.keys.seal(), &finished.share))?;
         let (key_id, epoch) = (finished.share.key_id(), finished.share.share_epoch());
         let (scope, index, now) = (&self.scope, finished.share.index(), self.clock.now());
         let _one = self.changing.lock().await;
@@ -195,6 +196,12 @@ impl Node {
         let root = *self.trust.read().root().as_bytes();
         let (node, now) = (self.keys.identity(), self.clock.now());
         self.locked(|sessions| sessions.advance(request, node, &bundle, &root, now))
+    }
+
+    /// Gives up the key generations whose descriptors are over.
+    pub(crate) fn sweep_keygens(&self) {
+        let now = self.clock.now();
+        self.locked(|sessions| sessions.sweep(now));
     }
 
     /// A ceremony whose step panicked holds a state that refuses to go on; the others are whole.

@@ -16,7 +16,7 @@ use greffe_types::Digest;
 use super::Node;
 use super::log::check_witnessed;
 use super::order::CheckedOrder;
-use super::record::{check_records, digests};
+use super::record::{Certificates, check_records, digests};
 use super::release::Answered;
 use crate::error::{MALFORMED, ORDER_LEAF, ORDER_NOT_IN_LOG, Refusal};
 
@@ -26,6 +26,7 @@ pub struct Opening {
     order: Arc<CheckedOrder>,
     checkpoint: Vec<u8>,
     caller: String,
+    certificates: Certificates,
 }
 
 impl Node {
@@ -45,6 +46,7 @@ impl Node {
                 order: Arc::new(order),
                 checkpoint,
                 caller: caller.clone(),
+                certificates: Certificates::default(),
             })
             .inspect_err(|refusal| {
                 let reason = refusal.reason().as_str();
@@ -144,12 +146,15 @@ impl Node {
         self.check_still(opening)?;
         let leaves = self.receipt_leaves(&records).await?;
         let (node, order) = (self.clone(), opening.order.clone());
-        let checked = greffe_service_kit::blocking(move || {
+        let mut certificates = core::mem::take(&mut opening.certificates);
+        let (checked, certificates) = greffe_service_kit::blocking(move || {
             let trust = node.trust.read();
-            check_records(records, &order, &trust, &leaves)
+            let checked = check_records(records, &order, &trust, &leaves, &mut certificates);
+            (checked, certificates)
         })
         .await
         .map_err(Refusal::internal)?;
+        opening.certificates = certificates;
         Ok(self.release(&opening.order, checked).await)
     }
 

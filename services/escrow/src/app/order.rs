@@ -1,6 +1,8 @@
 //! An order and its approvals, checked against the roster by this node alone.
 
-use greffe_envelope::opening::{PUBLIC_KEY_SIZE, SALT_SIZE};
+use std::sync::OnceLock;
+
+use greffe_envelope::opening::{HybridError, HybridPublicKey, PUBLIC_KEY_SIZE, SALT_SIZE};
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::Bundle;
@@ -18,6 +20,8 @@ use crate::error::{
 
 /// Roles that may ask for an order.
 const REQUESTERS: [&str; 2] = ["auditor", "requester"];
+/// Records from which on a table of the reader's key costs less than it saves.
+const WITH_TABLE: u64 = 64;
 /// Most bytes of an order's purpose.
 const MAX_PURPOSE: usize = 1000;
 
@@ -33,6 +37,7 @@ pub struct CheckedOrder {
     rule: ApprovalRule,
     approvals: Vec<Signer>,
     bundle_version: u64,
+    reader: OnceLock<Result<HybridPublicKey, HybridError>>,
 }
 
 impl CheckedOrder {
@@ -98,6 +103,7 @@ impl CheckedOrder {
             rule,
             approvals,
             bundle_version: bundle.version(),
+            reader: OnceLock::new(),
         })
     }
 
@@ -150,9 +156,20 @@ impl CheckedOrder {
         self.order.records_count
     }
 
-    /// The reader's public key.
-    pub fn reader_key(&self) -> &[u8] {
-        &self.order.reader_key
+    /// The reader's public key, made ready with the first answer.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn reader(&self) -> Result<&HybridPublicKey, HybridError> {
+        let reader = self.reader.get_or_init(|| {
+            let key = HybridPublicKey::parse(&self.order.reader_key)?;
+            Ok(if self.order.records_count < WITH_TABLE {
+                key
+            } else {
+                key.with_table()
+            })
+        });
+        reader.as_ref().map_err(|error| *error)
     }
 
     /// The bundle it was judged by.

@@ -11,8 +11,9 @@
 
 use core::time::Duration;
 use greffe_service_kit::db::Connection;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use greffe_envelope::ceremony::NodeShare;
@@ -20,6 +21,7 @@ use greffe_envelope::label::{hash, lp};
 use greffe_envelope::opening::opened_event;
 use greffe_envelope::pb;
 use greffe_policy::{Permit, Release};
+use greffe_service_kit::harden::wiping_stack;
 use greffe_service_kit::telemetry::metrics;
 use greffe_types::{Digest, Millis};
 
@@ -32,15 +34,11 @@ use crate::error::{
     Refusal, WRAP_REUSED,
 };
 use crate::rng::system;
-use crate::store::openings::{self, Opening};
+use crate::store::openings::{self, Ciphertext, Made, Opening};
 use crate::store::{Scope, shares, tombstones};
 
 /// The period of the rate cap.
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// How much of the stack is overwritten when shares have been used on it: far more than the arithmetic takes, and half of what a
-/// thread has.
-const STACK: usize = 1 << 20;
 
 /// An answer as the reader gets it.
 #[derive(Debug)]
@@ -64,6 +62,12 @@ struct Work {
 
 type Slot = Result<Work, Refusal>;
 
+impl Work {
+    const fn ciphertext(&self) -> Ciphertext {
+        (self.opening.key_id, self.record.ciphertext)
+    }
+}
+
 /// What a batch is counted against.
 struct Caps {
     records: u64,
@@ -71,11 +75,22 @@ struct Caps {
     now: Millis,
 }
 
-/// What has been counted when a record's turn comes.
-struct SoFar {
+/// What is known of a batch's records when a record's turn comes: what the database has, and what those before it have added.
+struct Known {
+    disposed: HashSet<Digest>,
+    /// Records of the order that were begun, with any key.
+    begun: HashSet<Digest>,
+    /// The same by key and share epoch, with their answers.
+    openings: HashMap<Opening, Option<Vec<u8>>>,
+    /// Which envelope an ML-KEM ciphertext belongs to.
+    owners: HashMap<Ciphertext, Digest>,
     in_hour: u64,
-    /// Records of the order; none before it was asked for.
-    of_order: Option<u64>,
+    /// Records of the order: never fewer than there are.
+    of_order: u64,
+    /// What the batch begins, with its ciphertext.
+    fresh: Vec<(Opening, Ciphertext)>,
+    /// Ciphertexts that belong to nobody yet, with who is to have them.
+    claims: BTreeMap<Ciphertext, Digest>,
 }
 
 /// A share, sealed, by journaling key and share epoch.
@@ -85,7 +100,7 @@ impl Node {
     /// Answers for records whose every check has passed: one result a record, in order.
     pub(super) async fn release(
         &self,
-        order: &CheckedOrder,
+        order: &Arc<CheckedOrder>,
         records: Vec<Result<CheckedRecord, Refusal>>,
     ) -> Vec<Result<Answered, Refusal>> {
         let count = records.len();
@@ -96,7 +111,7 @@ impl Node {
 
     async fn release_all(
         &self,
-        order: &CheckedOrder,
+        order: &Arc<CheckedOrder>,
         records: Vec<Result<CheckedRecord, Refusal>>,
     ) -> Result<Vec<Result<Answered, Refusal>>, Refusal> {
         let now = self.clock.now();
@@ -107,20 +122,18 @@ impl Node {
             per_hour: self.settings.records_per_hour,
             now,
         };
-        let scope = &self.scope;
+        let (scope, digest) = (&self.scope, order.digest());
         let slots = self
             .db
             .run_tx("open_count", async |tx: &mut Connection| {
-                count_all(tx, scope, &caps, slots).await
+                count_all(tx, scope, &digest, &caps, slots).await
             })
             .await?;
         measure(&slots);
         let sealed = self.sealed_shares(&slots).await?;
-        let (keys, reader_key) = (self.keys.clone(), order.reader_key().to_vec());
+        let (keys, checked) = (self.keys.clone(), order.clone());
         let slots = greffe_service_kit::blocking(move || {
-            let slots = answer(permit, &keys, &sealed, &reader_key, slots);
-            wipe_stack();
-            slots
+            wiping_stack(|| answer(permit, &keys, &sealed, &checked, slots))
         })
         .await
         .map_err(Refusal::internal)?;
@@ -128,7 +141,7 @@ impl Node {
         let stored = self
             .db
             .run_tx("open_store", async |tx: &mut Connection| {
-                store_all(tx, scope, slots).await
+                store_all(tx, scope, &digest, slots).await
             })
             .await?;
         Ok(stored)
@@ -232,12 +245,11 @@ fn measure(slots: &[Slot]) {
 
 /// The only function that opens with a share. It cannot be called without the policy's permit, which it uses up; what it
 /// answers for has been counted in the database.
-#[inline(never)] // What it leaves on the stack is below its caller's frame, where it is overwritten.
 fn answer(
     permit: Permit<Release>,
     keys: &Keys,
     sealed: &Sealed,
-    reader_key: &[u8],
+    order: &CheckedOrder,
     slots: Vec<Slot>,
 ) -> Vec<Slot> {
     let release = permit.into_inner();
@@ -258,16 +270,11 @@ fn answer(
                 place.insert(unseal(keys.seal(), &key.0, &key.1, sealed)?)
             }
         };
+        let reader = order.reader().map_err(Refusal::internal)?;
         let answer = work
             .record
             .context
-            .answer(
-                share,
-                keys.name(),
-                keys.signing(),
-                reader_key,
-                &mut system(),
-            )
+            .answer_to(reader, share, keys.name(), keys.signing(), &mut system())
             .map_err(Refusal::internal)?;
         work.made = Some((answer, 0));
         Ok(work)
@@ -278,118 +285,170 @@ fn answer(
         .collect()
 }
 
-/// Overwrites what the functions that have just returned to our caller had on its stack. What holds a share wipes itself when it is
-/// dropped, but a value that is moved or computed with leaves copies where it was, and the thread lives on.
-#[inline(never)]
-fn wipe_stack() {
-    let mut room = [0_u8; STACK];
-    // Somebody might look at it, as far as the compiler knows: so it is written.
-    core::hint::black_box(&mut room);
-}
-
-/// Counts a batch. A record that is refused leaves nothing behind.
+/// Counts a batch. A record that is refused leaves nothing behind. What the database has of the batch is read at once, and what
+/// the batch adds is written at once: a statement for each record would cost more than the openings themselves.
 async fn count_all(
     tx: &mut Connection,
     scope: &Scope,
+    order: &Digest,
     caps: &Caps,
     slots: Vec<Slot>,
 ) -> Result<Vec<Slot>, Refusal> {
-    let mut so_far = SoFar {
-        in_hour: openings::count_since(&mut *tx, scope, caps.now.minus(HOUR)).await?,
-        of_order: None,
-    };
-    let mut out = Vec::with_capacity(slots.len());
-    for slot in slots {
-        out.push(match slot {
-            Ok(work) => count_one(tx, scope, caps, &mut so_far, work).await?,
-            refused => refused,
-        });
+    let mut known = Known::read(tx, scope, order, caps, &slots).await?;
+    let mut slots: Vec<Slot> = slots
+        .into_iter()
+        .map(|slot| count_one(caps, &mut known, slot?))
+        .collect();
+    let Known {
+        mut fresh, claims, ..
+    } = known;
+    // In one order, so that of two batches neither waits for the other's.
+    let claims: Vec<(Ciphertext, Digest)> = claims.into_iter().collect();
+    let claimed = openings::claim(tx, scope, &claims).await?;
+    if claimed < claims.len() as u64 {
+        // Another batch was first with one of them.
+        let named: Vec<Ciphertext> = claims.iter().map(|(ciphertext, _)| *ciphertext).collect();
+        let owners = openings::owners(tx, scope, &named).await?;
+        let lost = |opening: &Opening, ciphertext: &Ciphertext| {
+            owners
+                .get(ciphertext)
+                .is_some_and(|owner| *owner != opening.envelope)
+        };
+        fresh.retain(|(opening, ciphertext)| !lost(opening, ciphertext));
+        for slot in &mut slots {
+            if let Ok(work) = slot
+                && lost(&work.opening, &work.ciphertext())
+            {
+                *slot = Err(reused());
+            }
+        }
     }
-    Ok(out)
+    let begun: Vec<Opening> = fresh.iter().map(|(opening, _)| *opening).collect();
+    openings::begin(tx, scope, &begun, caps.now).await?;
+    Ok(slots)
 }
 
-async fn count_one(
-    tx: &mut Connection,
-    scope: &Scope,
-    caps: &Caps,
-    so_far: &mut SoFar,
-    mut work: Work,
-) -> Result<Slot, Refusal> {
-    let opening = work.opening;
-    if tombstones::exists(&mut *tx, scope, &opening.envelope).await? {
-        return Ok(Err(Refusal::denied(
+impl Known {
+    async fn read(
+        tx: &mut Connection,
+        scope: &Scope,
+        order: &Digest,
+        caps: &Caps,
+        slots: &[Slot],
+    ) -> Result<Self, Refusal> {
+        let works = || slots.iter().flatten();
+        let envelopes: Vec<Digest> = works().map(|work| work.opening.envelope).collect();
+        let ciphertexts: Vec<Ciphertext> = works().map(Work::ciphertext).collect();
+        let openings = openings::of_records(tx, scope, order, &envelopes).await?;
+        // A batch is under one order: it is counted once, not for each record of it, and to the record where it matters.
+        let mut of_order = openings::count_at_most(&mut *tx, scope, order).await?;
+        if of_order + envelopes.len() as u64 > caps.records {
+            of_order = openings::count_of_order(&mut *tx, scope, order).await?;
+        }
+        Ok(Self {
+            disposed: tombstones::among(tx, scope, &envelopes).await?,
+            begun: openings.keys().map(|opening| opening.envelope).collect(),
+            openings,
+            owners: openings::owners(tx, scope, &ciphertexts).await?,
+            in_hour: openings::count_since(&mut *tx, scope, caps.now.minus(HOUR)).await?,
+            of_order,
+            fresh: Vec::new(),
+            claims: BTreeMap::new(),
+        })
+    }
+}
+
+fn count_one(caps: &Caps, known: &mut Known, mut work: Work) -> Slot {
+    let (opening, ciphertext) = (work.opening, work.ciphertext());
+    if known.disposed.contains(&opening.envelope) {
+        return Err(Refusal::denied(
             RECORD_DISPOSED,
             "the record was disposed of",
-        )));
+        ));
     }
-    if let Some(stored) = openings::get(&mut *tx, scope, &opening).await? {
-        work.stored = stored;
-        return Ok(Ok(work));
+    if let Some(stored) = known.openings.get(&opening) {
+        work.stored.clone_from(stored);
+        return Ok(work);
     }
-    let known = openings::is_begun(&mut *tx, scope, &opening.order, &opening.envelope).await?;
-    // A batch is under one order: it is counted once, not for each record of it.
-    let of_order = match so_far.of_order {
-        Some(count) => count,
-        None => openings::count_of_order(&mut *tx, scope, &opening.order).await?,
-    };
-    so_far.of_order = Some(of_order);
-    if !known && of_order >= caps.records {
-        return Ok(Err(Refusal::denied(
+    let counted = known.begun.contains(&opening.envelope);
+    if !counted && known.of_order >= caps.records {
+        return Err(Refusal::denied(
             ORDER_COUNT,
             "as many records as the order covers are opened",
-        )));
+        ));
     }
-    if so_far.in_hour >= caps.per_hour {
+    if known.in_hour >= caps.per_hour {
         tracing::warn!(per_hour = caps.per_hour, order = %opening.order, "the node's rate cap is reached");
-        return Ok(Err(Refusal::new(
+        return Err(Refusal::new(
             Kind::Exhausted,
             RATE_LIMITED,
             "the node opens no more records in this hour",
-        )));
+        ));
     }
-    let (key_id, ciphertext) = (&opening.key_id, &work.record.ciphertext);
-    let owner =
-        openings::claim_ciphertext(tx, scope, key_id, ciphertext, &opening.envelope).await?;
+    let owner = match known.owners.get(&ciphertext) {
+        Some(owner) => *owner,
+        None => *known.claims.entry(ciphertext).or_insert(opening.envelope),
+    };
     if owner != opening.envelope {
-        return Ok(Err(Refusal::denied(
-            WRAP_REUSED,
-            "the ML-KEM ciphertext was opened for another envelope",
-        )));
+        return Err(reused());
     }
-    openings::begin(tx, scope, &opening, caps.now).await?;
-    so_far.in_hour += 1;
-    so_far.of_order = Some(of_order + u64::from(!known));
-    Ok(Ok(work))
+    known.fresh.push((opening, ciphertext));
+    known.openings.insert(opening, None);
+    known.begun.insert(opening.envelope);
+    known.in_hour += 1;
+    known.of_order += u64::from(!counted);
+    Ok(work)
 }
 
+fn reused() -> Refusal {
+    Refusal::denied(
+        WRAP_REUSED,
+        "the ML-KEM ciphertext was opened for another envelope",
+    )
+}
+
+/// Stores a batch's answers; whoever was first with one, that one counts.
 async fn store_all(
     tx: &mut Connection,
     scope: &Scope,
+    order: &Digest,
     slots: Vec<Slot>,
 ) -> Result<Vec<Result<Answered, Refusal>>, Refusal> {
-    let mut out = Vec::with_capacity(slots.len());
+    let mut made = Vec::new();
+    let mut answered: Vec<Result<(Opening, Answered), Refusal>> = Vec::with_capacity(slots.len());
     for slot in slots {
-        let stored = match slot {
-            Err(refusal) => Err(refusal),
-            Ok(Work {
-                index,
-                stored: Some(answer),
-                ..
-            }) => Ok(Answered { index, answer }),
-            Ok(Work {
-                opening,
-                index,
-                made: Some((answer, leaf)),
-                ..
-            }) => {
-                let answer = openings::complete(tx, scope, &opening, &answer, leaf).await?;
-                Ok(Answered { index, answer })
-            }
-            Ok(work) => Err(no_share(&work.opening.key_id)),
-        };
-        out.push(stored);
+        answered.push(slot.and_then(|work| {
+            let (opening, index) = (work.opening, work.index);
+            let answer = match (work.stored, work.made) {
+                (Some(stored), _) => stored,
+                (None, Some((answer, log_index))) => {
+                    made.push(Made {
+                        opening,
+                        answer: answer.clone(),
+                        log_index,
+                    });
+                    answer
+                }
+                (None, None) => return Err(no_share(&opening.key_id)),
+            };
+            Ok((opening, Answered { index, answer }))
+        }));
     }
-    Ok(out)
+    let stored = openings::complete(tx, scope, order, &made).await?;
+    if stored < made.len() as u64 {
+        let envelopes: Vec<Digest> = made.iter().map(|made| made.opening.envelope).collect();
+        let kept = openings::of_records(tx, scope, order, &envelopes).await?;
+        for (opening, answered) in answered.iter_mut().flatten() {
+            if made.iter().any(|made| made.opening == *opening) {
+                let kept = kept.get(opening).cloned().flatten();
+                answered.answer = kept.ok_or(sqlx::Error::RowNotFound)?;
+            }
+        }
+    }
+    Ok(answered
+        .into_iter()
+        .map(|answered| answered.map(|(_, answered)| answered))
+        .collect())
 }
 
 /// Id of an opening's log entry: the same for every attempt at the same answer. A commitment has an id of its own: what an older

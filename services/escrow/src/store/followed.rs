@@ -1,11 +1,11 @@
 //! How far the log was followed, and its tree.
 
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql::{self, Executor};
+use greffe_service_kit::db::sql::{self, Builder, Executor};
 use greffe_tlog::Node;
 use greffe_types::{Digest, Millis};
 
-use super::{Scope, digest, int, uint};
+use super::{ROWS, Scope, digest, int, uint};
 
 /// How far the log was followed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,17 +63,16 @@ pub async fn add_nodes(
     scope: &Scope,
     nodes: &[(Node, Digest)],
 ) -> sqlx::Result<()> {
-    for (node, hash) in nodes {
-        sql::query(
-            "INSERT INTO tree (tenant, level, position, hash, fence) VALUES ($1, $2, $3, $4, $5)",
-        )
-        .bind(scope.tenant())
-        .bind(i64::from(node.level))
-        .bind(int(node.index))
-        .bind(hash.as_bytes().as_slice())
-        .bind(scope.fence())
-        .execute(&mut *conn)
-        .await?;
+    for some in nodes.chunks(ROWS) {
+        let mut sql = Builder::new("INSERT INTO tree (tenant, level, position, hash, fence) ");
+        sql.push_values(some, |row, (node, hash)| {
+            row.push_bind(scope.tenant())
+                .push_bind(i64::from(node.level))
+                .push_bind(int(node.index))
+                .push_bind(hash.as_bytes().as_slice())
+                .push_bind(scope.fence());
+        });
+        sql.build().execute(&mut *conn).await?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ pub mod statements;
 pub mod tombstones;
 pub mod witness;
 
+use greffe_service_kit::db::sql::Builder;
 use greffe_types::{Digest, IdError, TenantId};
 
 /// Whose rows, and which lease epoch writes them.
@@ -38,6 +39,18 @@ pub(crate) fn int(value: u64) -> i64 {
 /// A number from SQL; a negative one, which nothing writes, reads as 0.
 pub(crate) fn uint(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
+}
+
+/// Rows that one statement reads or writes at most: each of them is a turn of the database's thread.
+const ROWS: usize = 128;
+
+/// `($1, $2, ...)` of digests.
+fn push_list<'a>(sql: &mut Builder, digests: impl IntoIterator<Item = &'a Digest>) {
+    for (number, digest) in digests.into_iter().enumerate() {
+        sql.push(if number == 0 { "(" } else { ", " });
+        sql.push_bind(digest.as_bytes().as_slice());
+    }
+    sql.push(")");
 }
 
 fn digest(bytes: &[u8]) -> sqlx::Result<Digest> {

@@ -1,10 +1,12 @@
 //! Records that were disposed of.
 
+use std::collections::HashSet;
+
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql::{self, Executor};
+use greffe_service_kit::db::sql::{self, Builder};
 use greffe_types::Digest;
 
-use super::{Scope, int};
+use super::{ROWS, Scope, digest, int, push_list};
 
 /// Remembers one for ever.
 pub async fn insert(
@@ -26,17 +28,21 @@ pub async fn insert(
     Ok(())
 }
 
-/// Whether a record was disposed of.
-pub async fn exists(
-    conn: impl Executor<'_>,
+/// Which of these records were disposed of.
+pub async fn among(
+    conn: &mut Connection,
     scope: &Scope,
-    envelope: &Digest,
-) -> sqlx::Result<bool> {
-    let row: Option<i64> =
-        sql::query_scalar("SELECT 1 FROM tombstone WHERE tenant = $1 AND envelope = $2")
-            .bind(scope.tenant())
-            .bind(envelope.as_bytes().as_slice())
-            .fetch_optional(conn)
-            .await?;
-    Ok(row.is_some())
+    envelopes: &[Digest],
+) -> sqlx::Result<HashSet<Digest>> {
+    let mut found = HashSet::new();
+    for some in envelopes.chunks(ROWS) {
+        let mut sql = Builder::new("SELECT envelope FROM tombstone WHERE tenant = ");
+        sql.push_bind(scope.tenant()).push(" AND envelope IN ");
+        push_list(&mut sql, some);
+        let rows: Vec<Vec<u8>> = sql.build_query_scalar().fetch_all(&mut *conn).await?;
+        for row in rows {
+            found.insert(digest(&row)?);
+        }
+    }
+    Ok(found)
 }

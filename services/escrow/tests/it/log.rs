@@ -42,6 +42,8 @@ struct State {
 pub(crate) struct Log {
     state: Arc<Mutex<State>>,
     grown: watch::Sender<u64>,
+    /// Whom it takes entries of and does not tell.
+    silent: watch::Sender<Option<String>>,
 }
 
 impl Log {
@@ -49,6 +51,7 @@ impl Log {
         Self {
             state: Arc::default(),
             grown: watch::Sender::new(0),
+            silent: watch::Sender::new(None),
         }
     }
 
@@ -87,6 +90,11 @@ impl Log {
     /// Takes no entries any more, or again.
     pub(crate) fn deaf(&self, deaf: bool) {
         self.state.lock().unwrap().deaf = deaf;
+    }
+
+    /// Takes what a service appends and keeps the answers back, or gives them.
+    pub(crate) fn silent_to(&self, service: Option<&str>) {
+        self.silent.send_replace(service.map(str::to_owned));
     }
 
     /// Shows followers no leaf from this one on.
@@ -280,7 +288,12 @@ impl AuditService for Log {
         let log = self.clone();
         let answers = request.into_inner().filter_map(move |request| {
             let answer = request.map(|request| log.take(&service, request));
-            async move { answer.transpose() }
+            let (mut silent, service) = (log.silent.subscribe(), service.clone());
+            async move {
+                let to_others = |to: &Option<String>| to.as_ref() != Some(&service);
+                silent.wait_for(to_others).await.unwrap();
+                answer.transpose()
+            }
         });
         Ok(Response::new(answers.boxed()))
     }

@@ -7,6 +7,7 @@ use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_envelope::statement::{Signed, Statement as _};
 use greffe_envelope::trust::ROOT;
+use greffe_escrow::config::EscrowConfig;
 use greffe_service_kit::errors::CallError;
 use greffe_types::Digest;
 
@@ -285,6 +286,72 @@ async fn attack_29_a_lowered_threshold_or_another_epoch_is_refused_by_every_node
     for at in everybody {
         assert_eq!(held(&world, at).await, [(next.epoch.digest(), true)]);
     }
+}
+
+/// As many resharings as a node takes on at once.
+const AT_ONCE: u8 = 32;
+
+/// What nobody has ended is given up with the epoch whose shares it deals out: the node keeps no share that it says is destroyed, and
+/// takes on as many new ones as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resharings_that_nobody_ends_go_with_the_shares_they_deal_out() {
+    let (world, first) = World::with_key().await;
+    let everybody = [0, 1, 2];
+    for session in 0..AT_ONCE - 1 {
+        let wanted = by_root(descriptor(&world, &first, 100 + session, &everybody));
+        advance(&world, 0, &wanted, 0, vec![]).await.unwrap();
+    }
+    let refresh = Carried::new(descriptor(&world, &first, 1, &everybody), &everybody);
+    let epoch = refresh.all(&world).await;
+    let another = by_root(descriptor(&world, &first, 2, &everybody));
+    advance(&world, 0, &another, 0, vec![]).await.unwrap();
+    let too_many = by_root(descriptor(&world, &first, 3, &everybody));
+    let refused = advance(&world, 0, &too_many, 0, vec![]).await;
+    assert_eq!(refused, Err("RESHARE_SESSION".to_owned()));
+    let second = publish(&world, &first, epoch).await;
+    destroyed(&world, 0, &first.epoch.digest(), &second.epoch.digest()).await;
+    for session in 0..AT_ONCE {
+        let wanted = by_root(descriptor(&world, &second, 200 + session, &everybody));
+        let begun = advance(&world, 0, &wanted, 0, vec![]).await;
+        assert!(begun.is_ok(), "{session}: {begun:?}");
+    }
+}
+
+/// The log takes its time over a descriptor, and other shares come into force meanwhile: the node deals out nothing of what it has
+/// destroyed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_resharing_begins_on_shares_that_went_while_it_was_being_logged() {
+    let world = World::with(EscrowConfig {
+        log_wait_ms: 30_000,
+        ..EscrowConfig::default()
+    })
+    .await;
+    let first = world.make_key().await;
+    let everybody = [0, 1, 2];
+    let refresh = Carried::new(descriptor(&world, &first, 1, &everybody), &everybody);
+    let epoch = refresh.all(&world).await;
+    let late = by_root(descriptor(&world, &first, 2, &everybody));
+    let name = world.nodes[0].name.clone();
+    world.log.silent_to(Some(&name));
+    let meanwhile = async {
+        let logged = || {
+            world.log.entries().into_iter().any(|entry| {
+                entry.recorded_by == name
+                    && entry.event == Some(Event::Statement(late.raw().clone()))
+            })
+        };
+        while !logged() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let second = publish(&world, &first, epoch).await;
+        assert_eq!(held(&world, 0).await, [(second.epoch.digest(), true)]);
+        world.log.silent_to(None);
+    };
+    let (begun, ()) = tokio::join!(advance(&world, 0, &late, 0, vec![]), meanwhile);
+    assert_eq!(begun, Err("RESHARE_DESCRIPTOR".to_owned()));
+    // Nor did it remember having begun.
+    let again = advance(&world, 0, &late, 0, vec![]).await;
+    assert_eq!(again, Err("RESHARE_DESCRIPTOR".to_owned()));
 }
 
 /// A node crashes after each step. Whatever was reached, records open by the old epoch until the log has the new one, and by that

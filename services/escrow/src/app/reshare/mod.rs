@@ -7,32 +7,34 @@
 //! move      the log has the epoch with every signature that it takes: it is in force, the old share is destroyed (follow.rs)
 //! ```
 //!
-//! A crash anywhere leaves the old share or, once everybody has signed, both.
+//! A crash anywhere leaves the old share or, once everybody has signed, both. A session holds the old share for as long as that is
+//! in force and no longer: it ends with the epoch, with the key, and with its descriptor, whether anybody asks for it again or not.
 
 mod session;
 
+use core::time::Duration;
+
 use greffe_api::escrow::{AdvanceReshareRequest, AdvanceReshareResponse};
-use greffe_envelope::ceremony::{NodeShare, ShareHolders};
+use greffe_envelope::ceremony::ShareHolders;
 use greffe_envelope::label::{hash, lp};
 use greffe_envelope::pb;
 use greffe_envelope::pb::log_entry::Event;
 use greffe_envelope::reshare::{ResharePlan, Resharing};
 use greffe_envelope::statement::Signed;
 use greffe_service_kit::db::Connection;
-use greffe_types::{Digest, SessionId};
+use greffe_service_kit::harden::wiping_stack;
+use greffe_types::{Digest, Millis, SessionId};
 use prost::Message as _;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::keygen::check_keys;
 use super::release::retired;
 use super::share::{seal, unseal};
-use super::{Node, log_id};
-use crate::error::{
-    NO_SHARE, NO_SHARE_EPOCH, RESHARE_DESCRIPTOR, RESHARE_MESSAGE, RESHARE_SESSION, Refusal,
-};
+use super::{Keys, Node, log_id};
+use crate::error::{NO_SHARE, NO_SHARE_EPOCH, RESHARE_DESCRIPTOR, RESHARE_MESSAGE, Refusal};
 use crate::rng::system;
 use crate::store::{reshares, shares};
-use session::{Finished, Step, not_under_way, other_descriptor};
+use session::{Finished, Step, Subject, not_under_way, other_descriptor};
 
 pub(super) use session::Sessions;
 
@@ -41,6 +43,18 @@ struct Wanted {
     descriptor: Signed<pb::ReshareDescriptor>,
     session: SessionId,
     key_id: Digest,
+    previous: Digest,
+}
+
+impl Wanted {
+    fn subject(&self) -> Subject {
+        Subject {
+            descriptor: self.descriptor.digest(),
+            key_id: self.key_id,
+            previous: self.previous,
+            expiry: Millis::new(self.descriptor.expiry),
+        }
+    }
 }
 
 impl Node {
@@ -53,6 +67,7 @@ impl Node {
         &self,
         request: AdvanceReshareRequest,
     ) -> Result<AdvanceReshareResponse, Refusal> {
+        self.sweep_reshares();
         self.catch_up_to_now().await?;
         let wanted = self.wanted(request.descriptor)?;
         let begun = reshares::get(self.db.read(), &self.scope, &wanted.session).await?;
@@ -67,17 +82,18 @@ impl Node {
         }
         let plan = self.plan(&wanted)?;
         if request.round == 0 {
-            let messages = self.begin(plan, &wanted, begun.is_some()).await?;
+            let messages = self.begin(&plan, &wanted, begun.is_some()).await?;
             return Ok(given(messages));
         }
         let (session, digest) = (wanted.session, wanted.descriptor.digest());
         let node = self.keys.identity();
         let (round, messages) = (request.round, request.messages);
-        let step =
-            self.resharing(|sessions| sessions.step(&session, &digest, round, messages, node))?;
+        let step = wiping_stack(|| {
+            self.resharing(|sessions| sessions.step(&session, &digest, round, messages, node))
+        })?;
         match step {
             Step::Messages(messages) => Ok(given(messages)),
-            Step::Finished(finished) => self.end(&wanted, *finished).await,
+            Step::Finished(finished) => self.end(&wanted, finished).await,
         }
     }
 
@@ -100,6 +116,8 @@ impl Node {
                 .map_err(|_| malformed("the descriptor's session is malformed"))?,
             key_id: Digest::try_from(descriptor.key_id.as_slice())
                 .map_err(|_| malformed("the descriptor's key is malformed"))?,
+            previous: Digest::try_from(descriptor.previous.as_slice())
+                .map_err(|_| malformed("the descriptor's share epoch is malformed"))?,
             descriptor,
         })
     }
@@ -156,32 +174,36 @@ impl Node {
 
     async fn begin(
         &self,
-        plan: ResharePlan,
+        plan: &ResharePlan,
         wanted: &Wanted,
         begun: bool,
     ) -> Result<Vec<pb::SignedStatement>, Refusal> {
         let (session, digest) = (wanted.session, wanted.descriptor.digest());
-        let now = self.clock.now();
-        let started = self.resharing(|sessions| sessions.started(&session, &digest, now))?;
-        if let Some(sent) = started {
+        let started = || self.resharing(|sessions| sessions.started(&session, &digest));
+        if let Some(sent) = started()? {
             return Ok(sent);
         }
         if begun {
             return Err(not_under_way());
         }
-        let old = self.old_share(&plan, wanted).await?;
+        // Before the log is told of something that comes to nothing.
+        self.old_share(plan, wanted).await?;
         let event = Event::Statement(wanted.descriptor.raw().clone());
         let name = lp(self.keys.name().as_bytes());
         let id = log_id(&hash("reshare-id", &[digest.as_bytes(), &name]));
         self.log_event(id, event).await?;
+        // The log may have taken its time, and have brought other shares into force or the end of the key meanwhile. From here to the
+        // end nothing does: it is planned again, on the share that is there now.
+        let _one = self.changing.lock().await;
+        if let Some(sent) = started()? {
+            return Ok(sent);
+        }
+        let plan = self.plan(wanted)?;
+        let sealed = self.old_share(&plan, wanted).await?;
         let (resharing, first) =
-            Resharing::start(plan, self.keys.identity(), old.as_ref(), &mut system()).map_err(
-                |error| {
-                    Refusal::denied(RESHARE_MESSAGE, "the resharing cannot be begun").because(error)
-                },
-            )?;
-        // A session has one story: whoever asks at the same time, or after a restart, gets no second polynomial.
-        let scope = &self.scope;
+            wiping_stack(|| start(plan, &self.keys, wanted, sealed.as_deref()))?;
+        // A session has one story: whoever asks after a restart gets no second polynomial.
+        let (scope, now) = (&self.scope, self.clock.now());
         let fresh = self
             .db
             .run_tx("reshare_begin", async |tx: &mut Connection| {
@@ -189,66 +211,75 @@ impl Node {
             })
             .await?;
         if !fresh {
-            return Err(Refusal::state(
-                RESHARE_SESSION,
-                "the session is being begun by another call: ask again",
-            ));
+            return Err(not_under_way());
         }
-        let first: Vec<_> = first.into_iter().collect();
-        let expiry = greffe_types::Millis::new(wanted.descriptor.expiry);
         self.resharing(|sessions| {
-            sessions.keep(session, digest, expiry, resharing, first.clone());
+            sessions.keep(session, wanted.subject(), resharing, first.clone());
         });
         Ok(first)
     }
 
-    /// What a dealer deals out: its share of the epoch that is left.
+    /// What a dealer deals out, sealed: its share of the epoch that is left.
     async fn old_share(
         &self,
         plan: &ResharePlan,
         wanted: &Wanted,
-    ) -> Result<Option<NodeShare>, Refusal> {
+    ) -> Result<Option<Vec<u8>>, Refusal> {
         if !plan.is_dealer(self.keys.name()) {
             return Ok(None);
         }
+        let (key_id, previous) = (&wanted.key_id, &wanted.previous);
+        let sealed = shares::get(self.db.read(), &self.scope, key_id, previous).await?;
         let missing = || {
             Refusal::state(
                 NO_SHARE,
                 format!(
-                    "the node holds no share of the key {} in the epoch in force: name other dealers",
-                    wanted.key_id
+                    "the node holds no share of the key {key_id} in the epoch in force: name other dealers"
                 ),
             )
         };
-        let previous =
-            Digest::try_from(wanted.descriptor.previous.as_slice()).map_err(Refusal::internal)?;
-        let sealed = shares::get(self.db.read(), &self.scope, &wanted.key_id, &previous).await?;
-        let sealed = sealed.ok_or_else(missing)?;
-        unseal(self.keys.seal(), &wanted.key_id, &previous, &sealed).map(Some)
+        sealed.ok_or_else(missing).map(Some)
+    }
+
+    /// Gives up the resharings that are over, whatever ended them: called for every step and every change of what is in force, and
+    /// by [`run`] when nobody calls.
+    pub(crate) fn sweep_reshares(&self) {
+        let (now, trust) = (self.clock.now(), self.trust.read());
+        self.resharing(|sessions| {
+            sessions.sweep(now, |key_id| {
+                let alive = trust.retirement(key_id).is_none();
+                let epoch = alive.then(|| trust.share_epoch(key_id)).flatten()?;
+                Some(epoch.digest())
+            });
+        });
     }
 
     /// Everybody has agreed: the share is stored, then the epoch is signed. The old share stays.
     async fn end(
         &self,
         wanted: &Wanted,
-        finished: Finished,
+        finished: Box<Finished>,
     ) -> Result<AdvanceReshareResponse, Refusal> {
         let signer = [(self.keys.name(), self.keys.signing())];
-        let epoch = Signed::sign(finished.epoch, &signer);
+        let epoch = Signed::sign(finished.epoch.clone(), &signer);
         let sealed = match &finished.share {
-            Some(share) => Some((share.index(), seal(self.keys.seal(), share)?)),
+            Some(share) => Some((
+                share.index(),
+                wiping_stack(|| seal(self.keys.seal(), share))?,
+            )),
             None => None,
         };
+        drop(finished);
         let (scope, session, key_id) = (&self.scope, &wanted.session, &wanted.key_id);
         let (digest, bytes) = (epoch.digest(), epoch.raw().encode_to_vec());
-        let (previous, now) = (&wanted.descriptor.previous, self.clock.now());
+        let (previous, now) = (wanted.previous, self.clock.now());
         // Not while another epoch comes into force, or the key is retired: a share that nothing would destroy any more must not be stored.
         let one = self.changing.lock().await;
         if self.trust.read().retirement(key_id).is_some() {
             return Err(retired(key_id));
         }
         let in_force = self.trust.read().share_epoch(key_id).map(|e| e.digest());
-        if in_force.is_none_or(|in_force| in_force.as_bytes() != previous.as_slice()) {
+        if in_force != Some(previous) {
             return Err(Refusal::denied(
                 RESHARE_DESCRIPTOR,
                 "another share epoch has come into force meanwhile",
@@ -275,6 +306,35 @@ impl Node {
     fn resharing<T>(&self, work: impl FnOnce(&mut Sessions) -> T) -> T {
         work(&mut self.reshares.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// How often it is looked for resharings that are over while nothing else is done.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Gives up resharings and key generations that nobody ended in time, for as long as the node runs.
+pub async fn run(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        node.sweep_reshares();
+        node.sweep_keygens();
+    }
+}
+
+/// Begins with the share, which is in memory from here on: in the session alone.
+fn start(
+    plan: ResharePlan,
+    keys: &Keys,
+    wanted: &Wanted,
+    sealed: Option<&[u8]>,
+) -> Result<(Box<Resharing>, Vec<pb::SignedStatement>), Refusal> {
+    let old = sealed
+        .map(|sealed| unseal(keys.seal(), &wanted.key_id, &wanted.previous, sealed))
+        .transpose()?;
+    let (resharing, first) = Resharing::start(plan, keys.identity(), old.as_ref(), &mut system())
+        .map_err(|error| {
+        Refusal::denied(RESHARE_MESSAGE, "the resharing cannot be begun").because(error)
+    })?;
+    Ok((Box::new(resharing), first.into_iter().collect()))
 }
 
 fn given(messages: Vec<pb::SignedStatement>) -> AdvanceReshareResponse {
