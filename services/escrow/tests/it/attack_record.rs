@@ -145,6 +145,23 @@ async fn attack_65_an_ml_kem_ciphertext_is_opened_for_one_envelope_only() {
         record_refused(&world, &other, opening(&list, &victim)).await,
         ""
     );
+    // Nor is it opened for both when they come together; and one that comes twice gets one answer.
+    let victim = archived(&world, &journal, &[3]).remove(0);
+    let own = seal(&journal, 4);
+    let wrap = proved(
+        &journal,
+        &own.0.envelope,
+        &victim.wrap.sealed[..POINT],
+        &[9; 48],
+        &r,
+    );
+    let copy = archive(&world, vec![with_wrap(&own, wrap)]).remove(0);
+    let (both, list) = ordered(&world, &[victim.clone(), copy.clone()]);
+    let asked = [&victim, &copy, &victim].map(|record| opening(&list, record));
+    let answers = open(&world, 0, &both, asked.to_vec()).await.unwrap();
+    let reasons: Vec<&str> = answers.iter().map(|answer| &*answer.reason).collect();
+    assert_eq!(reasons, ["", "WRAP_REUSED", ""]);
+    assert_eq!(answers[0].answer, answers[2].answer);
 }
 
 /// Every part of a record that a carrier could change.
