@@ -145,7 +145,7 @@ mod checks {
         let mut names = BTreeSet::new();
         for patch in Patch::all(&root().join(FOLDER)).unwrap() {
             assert!(
-                patch.name.starts_with(&format!("{}-", patch.attack)),
+                patch.name.starts_with(&format!("{:0>2}-", patch.attack)),
                 "{} is about attack {}",
                 patch.name,
                 patch.attack

@@ -8,6 +8,9 @@ use greffe_types::{Digest, Millis};
 
 use super::{ROWS, Scope, digest, int, push_list, uint};
 
+/// Envelope, key, share epoch, and the answer that was kept.
+type Row = (Vec<u8>, Vec<u8>, Vec<u8>, Option<Vec<u8>>);
+
 /// One answer's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Opening {
@@ -84,8 +87,7 @@ pub async fn of_records(
             .push_bind(order.as_bytes().as_slice())
             .push(" AND envelope IN ");
         push_list(&mut sql, some);
-        let rows: Vec<(Vec<u8>, Vec<u8>, Vec<u8>, Option<Vec<u8>>)> =
-            sql.build_query_as().fetch_all(&mut *conn).await?;
+        let rows: Vec<Row> = sql.build_query_as().fetch_all(&mut *conn).await?;
         for (envelope, key_id, share_epoch, answer) in rows {
             let opening = Opening {
                 order: *order,
