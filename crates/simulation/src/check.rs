@@ -29,7 +29,8 @@ pub(crate) struct Checker {
     /// Records whose end has begun.
     ending: BTreeSet<Digest>,
     tombstones: BTreeSet<Digest>,
-    batched: u64,
+    /// Batches of receipts in the log: the first record of each, and how many there are.
+    batches: BTreeMap<u64, u64>,
     /// Holds that stood at the last check.
     held: Vec<[u8; 16]>,
 }
@@ -48,7 +49,7 @@ impl Checker {
             opened: BTreeSet::new(),
             ending: BTreeSet::new(),
             tombstones: BTreeSet::new(),
-            batched: 0,
+            batches: BTreeMap::new(),
             held: Vec::new(),
         })
     }
@@ -121,7 +122,7 @@ impl Checker {
                     .insert(Digest::try_from(tombstone.envelope.as_slice())?);
             }
             Some(Event::Receipts(batch)) => {
-                self.batched = self.batched.max(batch.first + batch.count - 1);
+                self.batches.insert(batch.first, batch.count);
             }
             _ => {}
         }
@@ -193,8 +194,8 @@ impl Checker {
     pub(crate) fn at_the_end(&self) -> Result<Option<String>> {
         let records = self.stores.records()?;
         let count = records.len() as u64;
-        if self.batched < count {
-            let batched = self.batched;
+        let batched = self.batched();
+        if batched < count {
             return Ok(Some(format!(
                 "P7: the log has receipts of {batched} records of {count}"
             )));
@@ -223,6 +224,18 @@ impl Checker {
         Ok(None)
     }
 
+    /// The record up to which the log has every receipt.
+    fn batched(&self) -> u64 {
+        let batches = self.batches.iter();
+        batches.fold(0, |until, (first, count)| {
+            if *first == until + 1 {
+                until + count
+            } else {
+                until
+            }
+        })
+    }
+
     /// The highest number of each conversation in the archive.
     ///
     /// # Errors
@@ -246,6 +259,14 @@ impl Checker {
             .filter(|record| record.kind == 1)
             .map(|record| record.digest)
             .collect())
+    }
+
+    /// What a user has sealed and does not know to be archived.
+    ///
+    /// # Errors
+    /// When a database cannot be read.
+    pub(crate) fn unsent(&self, user: &str) -> Result<u64> {
+        self.stores.outbox(user)
     }
 
     fn object(&self, content: &Digest) -> PathBuf {

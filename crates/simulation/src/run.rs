@@ -197,6 +197,7 @@ impl<'a> Seed<'a> {
                     self.world.ask(office::Command::Dispose(record));
                 }
             }
+            Op::Reshare => self.world.ask(office::Command::Reshare),
             Op::Days(days) => clock::jump(seconds(days)),
             Op::Crash(who, away) => self.world.crash(who, Duration::from_millis(away)),
             Op::DieIn(who, acts) => {
@@ -255,7 +256,13 @@ impl<'a> Seed<'a> {
                 Some(Some(taken)) if *taken != head => {
                     return Ok(Some(format!("{name} has {taken} of {head}")));
                 }
-                _ => {}
+                Some(Some(_)) => {
+                    let unsent = self.checker.unsent(name)?;
+                    if unsent > 0 {
+                        return Ok(Some(format!("P6: {name} has {unsent} messages unsent")));
+                    }
+                }
+                Some(None) => {}
             }
         }
         Ok(None)

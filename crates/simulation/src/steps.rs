@@ -44,6 +44,8 @@ pub enum Op {
     Open(u64),
     /// The office disposes of one of the records.
     Dispose(u64),
+    /// The nodes deal the journaling key out to new shares.
+    Reshare,
     /// The calendar goes on by days.
     Days(u64),
     /// A process is killed, and away for so many milliseconds.
@@ -81,7 +83,7 @@ impl fmt::Display for Step {
 pub fn draw(seed: u64) -> Vec<Step> {
     let mut rng = Rng::new(seed, 100);
     let count = 6 + rng.below(16);
-    (0..count)
+    let mut steps: Vec<Step> = (0..count)
         .map(|_| Step {
             op: op(&mut rng),
             then: Duration::from_millis(match rng.below(10) {
@@ -91,7 +93,42 @@ pub fn draw(seed: u64) -> Vec<Step> {
                 _ => 3_000 + rng.below(12_000),
             }),
         })
-        .collect()
+        .collect();
+    if rng.happens(450) {
+        let send = Op::Send(rng.one(&USERS[..2]));
+        let shared_anew = rng.happens(400).then_some(Op::Reshare);
+        let opening = [
+            Op::Order(rng.word()),
+            Op::Approve(0, "principal"),
+            Op::Approve(0, "compliance"),
+            Op::Open(0),
+        ];
+        let before = [send].into_iter().chain(shared_anew);
+        let opening: Vec<Op> = before.chain(opening).collect();
+        weave(&mut rng, &mut steps, &opening);
+    }
+    if rng.happens(150) {
+        let send = Op::Send(rng.one(&USERS[..2]));
+        let end = [Op::Days(3 * 366), Op::Dispose(0)];
+        let held = rng.happens(500).then_some(Op::Hold);
+        let story: Vec<Op> = [send].into_iter().chain(held).chain(end).collect();
+        weave(&mut rng, &mut steps, &story);
+    }
+    steps
+}
+
+/// Puts acts that come to something only one after the other, each with time to be done, in among the rest.
+fn weave(rng: &mut Rng, steps: &mut Vec<Step>, story: &[Op]) {
+    let mut place = 0;
+    for op in story {
+        // Now and then something else comes between.
+        while place < steps.len() && rng.happens(350) {
+            place += 1;
+        }
+        let then = Duration::from_millis(300 + rng.below(3_000));
+        steps.insert(place, Step { op: *op, then });
+        place += 1;
+    }
 }
 
 fn op(rng: &mut Rng) -> Op {
@@ -125,7 +162,7 @@ fn op(rng: &mut Rng) -> Op {
             let trouble = rng.one(&[Trouble::Full, Trouble::Faulty]);
             Op::Disk(process(rng), Some(trouble))
         }
-        98 => Op::Disk(process(rng), None),
+        98 => rng.one(&[Op::Disk("archive", None), Op::Reshare, Op::Reshare]),
         _ => Op::Wait,
     }
 }

@@ -91,11 +91,23 @@ pub(crate) fn live(
         };
         shared.trace.note(name, format_args!("is there"));
         tokio::spawn(receive(device.clone(), name, shared.clone()));
+        tokio::spawn(send_what_is_left(device.clone()));
         while let Some(command) = commands.recv().await {
             tokio::spawn(obey(device.clone(), name, shared.clone(), command));
         }
         Ok(())
     })
+}
+
+/// What was sealed before a crash goes out again, and whatever is sealed later: while a sender is open, all are the same.
+async fn send_what_is_left(device: Device) {
+    loop {
+        if let Ok(sender) = device.sender().await {
+            std::future::pending::<()>().await;
+            drop(sender);
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 async fn device(base: &Path, name: &str) -> Result<Device> {
@@ -140,6 +152,12 @@ async fn obey(device: Device, name: &'static str, shared: Shared, command: Comma
 }
 
 async fn report(device: &Device, name: &'static str, shared: &Shared, id: &ConversationId) {
+    // What a call left without an answer is done by the next call, whichever that is.
+    if let Err(error) = device.resume().await {
+        shared
+            .trace
+            .note(name, format_args!("resume: {}", error.reason()));
+    }
     // Nobody who was never invited knows the conversation.
     let info = device.conversation(id).await.ok();
     let mut told = shared.ledger.told();

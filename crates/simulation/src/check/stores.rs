@@ -30,6 +30,7 @@ pub(super) struct Stores {
     log: RefCell<SqliteConnection>,
     relay: RefCell<SqliteConnection>,
     escrow: [RefCell<SqliteConnection>; 3],
+    users: [RefCell<SqliteConnection>; 3],
 }
 
 impl Stores {
@@ -55,14 +56,20 @@ impl Stores {
                 open("escrow-2/escrow.db")?,
                 open("escrow-3/escrow.db")?,
             ],
+            [
+                open("alice/client.db")?,
+                open("bob/client.db")?,
+                open("carol/client.db")?,
+            ],
         );
-        let (archive, wraps, log, relay, escrow) = stores;
+        let (archive, wraps, log, relay, escrow, users) = stores;
         Ok(Self {
             archive,
             wraps,
             log,
             relay,
             escrow,
+            users,
             runtime,
         })
     }
@@ -123,6 +130,18 @@ impl Stores {
             &self.relay,
             "SELECT COUNT(*) FROM item WHERE receipt IS NULL",
         )?;
+        let row = rows.first().context("a count")?;
+        Ok(row.try_get::<i64, _>(0)?.cast_unsigned())
+    }
+
+    /// What a user has in the outbox.
+    pub(super) fn outbox(&self, user: &str) -> Result<u64> {
+        let place = match user {
+            "alice" => 0,
+            "bob" => 1,
+            _ => 2,
+        };
+        let rows = self.all(&self.users[place], "SELECT COUNT(*) FROM outbox")?;
         let row = rows.first().context("a count")?;
         Ok(row.try_get::<i64, _>(0)?.cast_unsigned())
     }

@@ -3,15 +3,17 @@
 use core::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use greffe_api::escrow::{ActivateRequest, AdvanceKeygenRequest};
+use greffe_api::escrow::{ActivateRequest, AdvanceKeygenRequest, AdvanceReshareRequest};
 use greffe_api::relay::PublishStatementRequest;
-use greffe_client::Connection;
+use greffe_client::{Client, Connection};
 use greffe_envelope::pb;
 use greffe_envelope::statement::{Signed, Statement};
 use greffe_envelope::trust::{Bundle, ROOT, RootKey};
+use sha2::{Digest as _, Sha256};
 use tokio::time::sleep;
 
 use super::{root, statements, tenant};
+use crate::clock;
 
 /// Rounds of messages, and one more in which the nodes sign what they made.
 const ROUNDS: u32 = 3;
@@ -90,6 +92,54 @@ async fn generate(
     }
     let (records, epochs) = ends.into_iter().unzip();
     Ok((merge(records)?, merge(epochs)?))
+}
+
+/// Deals the journaling key out to new shares of the same nodes, by all of them. Nobody is asked twice.
+///
+/// # Errors
+/// What a service refuses, or when one is away.
+pub(crate) async fn reshare(client: &Client) -> Result<()> {
+    client.refresh_trust().await?;
+    let trust = client.trust()?;
+    let bundle = trust.bundle().message();
+    let key = trust.key_ids().next().context("a key")?;
+    let previous = trust.share_epoch_statement(key).context("a share epoch")?;
+    let now = clock::now();
+    let session =
+        Sha256::digest([previous.digest().as_bytes(), &now.get().to_be_bytes()[..]].concat());
+    let wanted = pb::ReshareDescriptor {
+        tenant: tenant().to_string(),
+        session: session[..16].to_vec(),
+        key_id: key.to_vec(),
+        previous: previous.digest().to_vec(),
+        threshold: previous.threshold,
+        nodes: bundle.nodes.iter().map(|node| node.name.clone()).collect(),
+        dealers: previous.holders.iter().map(|holder| holder.index).collect(),
+        expiry: now.plus(Duration::from_secs(3_600)).get(),
+    };
+    let wanted = Signed::sign(wanted, &[(ROOT, &root())]).into_raw();
+    let (mut messages, mut epochs) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let mut next = Vec::new();
+        for node in &bundle.nodes {
+            let request = AdvanceReshareRequest {
+                descriptor: Some(wanted.clone()),
+                round,
+                messages: to_node(&messages, &node.name)?,
+            };
+            let mut escrow = client.connection().escrow(&node.name)?;
+            let answer = escrow.advance_reshare(request).await?.into_inner();
+            next.extend(answer.messages);
+            epochs.extend(answer.share_epoch);
+        }
+        messages = next;
+    }
+    let request = PublishStatementRequest {
+        statement: Some(merge::<pb::ShareEpoch>(epochs)?.into_raw()),
+    };
+    let mut directory = client.connection().directory()?;
+    directory.publish_statement(request).await?;
+    Ok(())
 }
 
 fn to_node(messages: &[pb::SignedStatement], node: &str) -> Result<Vec<pb::SignedStatement>> {

@@ -22,7 +22,7 @@ use greffe_types::TenantId;
 use prost::Message as _;
 
 use authority::Authority;
-pub(crate) use ceremony::bring_into_force;
+pub(crate) use ceremony::{bring_into_force, reshare};
 
 /// The services, in the order in which they start.
 pub(crate) const SERVICES: [&str; 6] = [

@@ -19,6 +19,7 @@ fn the_first_seeds_break_no_promise() {
     }
     // They do something.
     assert!(done.sent > 24 && done.shown > 24, "{done:?}");
+    assert!(done.opened > 4, "{done:?}");
 }
 
 #[test]
@@ -30,7 +31,7 @@ fn seeds_draw_everything_that_can_happen() {
             seen.insert(name.split(['(', ' ']).next().unwrap_or_default().to_owned());
         }
     }
-    assert_eq!(seen.len(), 18, "{seen:?}");
+    assert_eq!(seen.len(), 19, "{seen:?}");
     assert_eq!(draw(7), draw(7));
     assert_ne!(draw(7), draw(8));
     assert!(draw(1).iter().any(|step| step.op != Op::Wait));
