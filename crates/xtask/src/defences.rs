@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A test is a package, a target of it (`lib` or `bin` for its unit tests) and what the names of the tests begin with. `greffe-simulation
-//! seeds 300` stands for that many seeds of `cargo xtask simulate`. All tests have to pass on the commit as it is, and then with
+//! seed 67` stands for that seed of `cargo xtask simulate`. All tests have to pass on the commit as it is, and then with
 //! each patch applied every one that it names has to fail: a patch that does not apply or does not compile, and a test that runs
 //! into the time limit, show nothing and fail the command. What the tests said is written to `deploy/DEFENCES.md`.
 
@@ -96,6 +96,8 @@ fn without(tree: &Path, patch: &Patch) -> Result<String> {
     git(tree, &["apply", &file]).context("the patch does not apply")?;
     let came = said_by(tree, patch);
     git(tree, &["checkout", "--quiet", "--", "."])?;
+    // A property that failed leaves what it failed with.
+    git(tree, &["clean", "--quiet", "-fd"])?;
     came
 }
 
@@ -137,6 +139,17 @@ mod checks {
             let file = patch.file.canonicalize().unwrap();
             super::git(&root(), &["apply", "--check", &file.to_string_lossy()])
                 .unwrap_or_else(|error| panic!("{}: {error:#}", patch.name));
+        }
+    }
+
+    #[test]
+    fn every_test_that_is_named_is_there() {
+        for patch in Patch::all(&root().join(FOLDER)).unwrap() {
+            for test in patch.tests.iter().filter(|test| !test.is_seed()) {
+                let name = format!("fn {}", test.filter());
+                let found = crate::shell::read("git", &["grep", "-l", "-F", &name, "--", "*.rs"]);
+                assert!(found.is_ok(), "{}: no test begins with {name}", patch.name);
+            }
         }
     }
 

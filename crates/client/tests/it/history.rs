@@ -42,11 +42,7 @@ fn versions(thread: &Thread, envelope: &Digest) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_see_every_version_and_who_reacted() {
     let world = World::new().await;
-    let client = world.client("apps").await;
-    let (alice, bob) = (
-        world.device(&client, "alice").await,
-        world.device(&client, "bob").await,
-    );
+    let (client, alice, bob) = world.alice_and_bob().await;
     let phone = world.device(&client, "alice").await;
     let id = conversation(&alice, &[&bob, &phone]).await;
     let first = send(&alice, Outgoing::text(id, "The limit is 5.")).await;
@@ -100,11 +96,7 @@ async fn members_see_every_version_and_who_reacted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_is_delivered_again_hides_nothing() {
     let world = World::new().await;
-    let client = world.client("apps").await;
-    let (alice, bob) = (
-        world.device(&client, "alice").await,
-        world.device(&client, "bob").await,
-    );
+    let (_client, alice, bob) = world.alice_and_bob().await;
     let id = conversation(&alice, &[&bob]).await;
     let sent = alice.send(Outgoing::text(id, "The limit is 5.")).await;
     let sent = sent.unwrap();
@@ -142,11 +134,7 @@ async fn a_message_that_is_delivered_again_hides_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_would_have_no_effect_is_not_sent() {
     let world = World::new().await;
-    let client = world.client("apps").await;
-    let (alice, bob) = (
-        world.device(&client, "alice").await,
-        world.device(&client, "bob").await,
-    );
+    let (_client, alice, bob) = world.alice_and_bob().await;
     let id = conversation(&alice, &[&bob]).await;
     let elsewhere = conversation(&alice, &[&bob]).await;
     let first = send(&alice, Outgoing::text(id, "The limit is 5.")).await;
@@ -335,11 +323,7 @@ async fn a_member_without_rules_is_shown_to_have_tried() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_cannot_show_them_is_not_sent_any() {
     let world = World::new().await;
-    let client = world.client("apps").await;
-    let (alice, bob) = (
-        world.device(&client, "alice").await,
-        world.device(&client, "bob").await,
-    );
+    let (_client, alice, bob) = world.alice_and_bob().await;
     let id = conversation(&alice, &[&bob]).await;
     let first = send(&alice, Outgoing::text(id, "The limit is 5.")).await;
     send(&alice, Outgoing::edit(id, first, "The limit is 6.")).await;

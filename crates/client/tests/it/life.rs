@@ -133,11 +133,7 @@ async fn members_are_told_speak_and_hear() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attachments_arrive_whole() {
     let world = World::new().await;
-    let client = world.client("apps").await;
-    let (alice, bob) = (
-        world.device(&client, "alice").await,
-        world.device(&client, "bob").await,
-    );
+    let (_client, alice, bob) = world.alice_and_bob().await;
     let id = conversation(&alice, &[&bob]).await;
     let big: Vec<u8> = (0..3_000_000_u32).map(|i| (i * 7) as u8).collect();
     let path = world.folder.path().join("big.bin");
@@ -353,11 +349,7 @@ async fn another_disclosure_is_seen_by_all_and_acknowledged_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_stops_waiting_for_a_batch_misses_nothing() {
     let world = World::new().await;
-    let client = world.client("apps").await;
-    let (alice, bob) = (
-        world.device(&client, "alice").await,
-        world.device(&client, "bob").await,
-    );
+    let (_client, alice, bob) = world.alice_and_bob().await;
     let id = conversation(&alice, &[&bob]).await;
     let sender = alice.sender().await.unwrap();
     let mut pending = Vec::new();

@@ -136,6 +136,14 @@ impl World {
         *self.manners.lock().unwrap() = manners;
     }
 
+    /// A device each of alice and bob, of one app.
+    pub(crate) async fn alice_and_bob(&self) -> (Client, Device, Device) {
+        let client = self.client("apps").await;
+        let alice = self.device(&client, "alice").await;
+        let bob = self.device(&client, "bob").await;
+        (client, alice, bob)
+    }
+
     /// A registered device of a user with key packages published.
     pub(crate) async fn device(&self, client: &Client, user: &str) -> Device {
         let user = UserId::new(user).unwrap();

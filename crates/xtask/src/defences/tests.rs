@@ -1,6 +1,7 @@
 //! Running the tests that a patch names, and telling a failure from everything else.
 
 use core::fmt;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 /// The longest that a test may take: a hang shows nothing.
 const LONGEST: Duration = Duration::from_secs(600);
-/// The package whose test is a number of seeds.
-const SIMULATION: (&str, &str) = ("greffe-simulation", "seeds");
+/// The package whose tests are seeds.
+const SIMULATION: (&str, &str) = ("greffe-simulation", "seed");
 
 /// Tests of one target.
 #[derive(Debug)]
@@ -40,8 +41,13 @@ impl Test {
         }
     }
 
-    fn is_seeds(&self) -> bool {
+    pub(super) fn is_seed(&self) -> bool {
         (&*self.package, &*self.target) == SIMULATION
+    }
+
+    #[cfg(test)]
+    pub(super) fn filter(&self) -> &str {
+        &self.filter
     }
 
     fn target(&self) -> Vec<String> {
@@ -66,7 +72,7 @@ impl fmt::Display for Test {
 /// Builds, which has to succeed, and runs.
 pub(super) fn run(tree: &Path, test: &Test) -> Result<Came> {
     let mut build = cargo(tree);
-    if test.is_seeds() {
+    if test.is_seed() {
         build.args(["build", "--release", "--package", &test.package]);
     } else {
         build.args(["test", "--release", "--no-run", "--package", &test.package]);
@@ -82,15 +88,15 @@ pub(super) fn run(tree: &Path, test: &Test) -> Result<Came> {
         String::from_utf8_lossy(&built.stderr)
     );
     let mut command = cargo(tree);
-    if test.is_seeds() {
+    if test.is_seed() {
         command.args(["run", "--release", "--package", &test.package, "--"]);
-        command.args(["--seeds", &test.filter]);
+        command.args(["--seeds", "1", "--from", &test.filter]);
     } else {
         command.args(["test", "--release", "--package", &test.package]);
         command.args(test.target()).args(["--", &test.filter]);
     }
     let (succeeded, said) = within(command, LONGEST)?;
-    if !test.is_seeds() {
+    if !test.is_seed() {
         ensure!(
             !said.contains("\ntest result: ok. 0 passed; 0 failed"),
             "there is no test {test}"
@@ -100,7 +106,7 @@ pub(super) fn run(tree: &Path, test: &Test) -> Result<Came> {
         return Ok(Came::Passed);
     }
     ensure!(
-        test.is_seeds() || said.contains("\ntest result: FAILED."),
+        test.is_seed() || said.contains("\ntest result: FAILED."),
         "{test} ended without a result:\n{said}"
     );
     Ok(Came::Failed(first_said(&said)))
@@ -117,6 +123,7 @@ fn cargo(tree: &Path) -> Command {
 fn within(mut command: Command, longest: Duration) -> Result<(bool, String)> {
     let out = tempfile::tempfile()?;
     let mut child = command
+        .process_group(0)
         .stdout(Stdio::from(out.try_clone()?))
         .stderr(Stdio::from(out.try_clone()?))
         .spawn()
@@ -127,7 +134,11 @@ fn within(mut command: Command, longest: Duration) -> Result<(bool, String)> {
             break status;
         }
         if begun.elapsed() > longest {
-            child.kill()?;
+            // The test itself too, whose parent cargo is.
+            let group = format!("-{}", child.id());
+            Command::new("kill")
+                .args(["-KILL", "--", &group])
+                .status()?;
             child.wait()?;
             bail!("it was not over after {} s", longest.as_secs());
         }

@@ -27,6 +27,13 @@ pub(super) struct Subject {
     pub(super) expiry: Millis,
 }
 
+impl Subject {
+    /// Whether it still can be ended, where these shares are in force: none are for a key that is retired.
+    fn goes_on(&self, now: Millis, in_force: Option<Digest>) -> bool {
+        now < self.expiry && in_force == Some(self.previous)
+    }
+}
+
 /// What the node holds of a resharing.
 struct Session {
     resharing: Box<Resharing>,
@@ -64,13 +71,8 @@ impl Sessions {
         in_force: impl Fn(&Digest) -> Option<Digest>,
     ) {
         self.0.retain(|id, session| {
-            let Subject {
-                key_id,
-                previous,
-                expiry,
-                ..
-            } = &session.subject;
-            let goes_on = now < *expiry && in_force(key_id).as_ref() == Some(previous);
+            let key_id = &session.subject.key_id;
+            let goes_on = session.subject.goes_on(now, in_force(key_id));
             if !goes_on {
                 tracing::info!(session = %id, %key_id, "a resharing is over, and what was held of it is wiped");
             }
@@ -197,107 +199,21 @@ pub(super) fn other_descriptor() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ed25519_dalek::SigningKey;
-    use greffe_envelope::ceremony::{ShareHolders, key_id};
-    use greffe_envelope::curve::Point;
-    use greffe_envelope::opening::HybridSecretKey;
-    use greffe_envelope::reshare::ResharePlan;
-    use greffe_envelope::statement::Signed;
-
-    const NOW: Millis = Millis::new(1_000);
-    const EXPIRY: Millis = Millis::new(2_000);
-    const POINT_AT: usize = 1184;
-
-    /// A resharing as a node begins it that is to get its first share, and what it is of.
-    fn begun() -> (Subject, Box<Resharing>) {
-        let (root, mut bundle) = (SigningKey::from_bytes(&[1; 32]), pb::TrustBundle::default());
-        bundle.tenant = "acme".into();
-        let nodes = [1_u8, 2, 3].map(|n| NodeIdentity {
-            name: format!("escrow-{n}"),
-            signing_key: SigningKey::from_bytes(&[n; 32]),
-            channel_key: HybridSecretKey::from_seed(&[n; 32]),
-        });
-        bundle.nodes = (1..)
-            .zip(&nodes)
-            .map(|(index, node)| pb::EscrowNode {
-                index,
-                name: node.name.clone(),
-                signing_key: node.signing_key.verifying_key().to_bytes().to_vec(),
-                channel_key: node.channel_key.public_key(),
-                ..Default::default()
-            })
-            .collect();
-        // Any key; its shares are the points of a line that ends in it.
-        let public_key = HybridSecretKey::from_seed(&[9; 32]).public_key();
-        let key = Point::from_uncompressed(&public_key[POINT_AT..]).unwrap();
-        let one = Point::GENERATOR;
-        let holders = (1..)
-            .zip([one, one + one - key])
-            .map(|(index, share)| pb::ShareHolder {
-                index,
-                node: format!("escrow-{index}"),
-                verification_share: share.to_compressed().unwrap().to_vec(),
-            });
-        let key_id = key_id("acme", &public_key);
-        let record = pb::KeyRecord {
-            tenant: "acme".into(),
-            key_id: key_id.to_vec(),
-            public_key,
-            t_min: 2,
-            ..Default::default()
-        };
-        let epoch = pb::ShareEpoch {
-            tenant: "acme".into(),
-            key_id: key_id.to_vec(),
-            epoch: 1,
-            previous: vec![0; 32],
-            threshold: 2,
-            holders: holders.collect(),
-        };
-        let previous = ShareHolders::check(&Signed::sign(epoch, &[]), &record).unwrap();
-        let descriptor = pb::ReshareDescriptor {
-            tenant: "acme".into(),
-            session: vec![1; 16],
-            key_id: key_id.to_vec(),
-            previous: previous.digest().to_vec(),
-            threshold: 2,
-            nodes: nodes.iter().map(|node| node.name.clone()).collect(),
-            dealers: vec![1, 2],
-            expiry: EXPIRY.get(),
-        };
-        let descriptor = Signed::sign(descriptor, &[("root", &root)]);
-        let root_key = root.verifying_key().to_bytes();
-        let plan =
-            ResharePlan::check(&descriptor, &root_key, &record, &previous, &bundle, NOW).unwrap();
-        let (resharing, first) = Resharing::start(plan, &nodes[2], None, &mut system()).unwrap();
-        assert_eq!(first, None);
-        let subject = Subject {
-            descriptor: descriptor.digest(),
-            key_id,
-            previous: previous.digest(),
-            expiry: EXPIRY,
-        };
-        (subject, Box::new(resharing))
-    }
 
     #[test]
-    fn what_is_over_is_wiped_by_time_epoch_or_retirement() {
-        let (key, other) = (begun().0.previous, Digest::new([7; 32]));
-        let in_force = |epoch: Option<Digest>| move |_: &Digest| epoch;
-        for (now, epoch, left) in [
-            (NOW, Some(key), 1),
-            (EXPIRY, Some(key), 0),
-            (NOW, Some(other), 0),
-            (NOW, None, 0),
-        ] {
-            let mut sessions = Sessions::default();
-            let (subject, resharing) = begun();
-            let id = SessionId::try_from([1; 16].as_slice()).unwrap();
-            sessions.keep(id, subject, resharing, Vec::new());
-            sessions.sweep(now, in_force(epoch));
-            assert_eq!(sessions.0.len(), left, "{now:?}, {epoch:?}");
-            let started = sessions.started(&id, &subject.descriptor).unwrap();
-            assert_eq!(started.is_some(), left == 1);
-        }
+    fn a_resharing_is_over_by_time_epoch_or_retirement() {
+        let [descriptor, key_id, previous, other] = [1, 2, 3, 4].map(|n| Digest::new([n; 32]));
+        let expiry = Millis::new(2_000);
+        let subject = Subject {
+            descriptor,
+            key_id,
+            previous,
+            expiry,
+        };
+        let before = Millis::new(1_999);
+        assert!(subject.goes_on(before, Some(previous)));
+        assert!(!subject.goes_on(expiry, Some(previous)), "its time is up");
+        assert!(!subject.goes_on(before, Some(other)), "other shares");
+        assert!(!subject.goes_on(before, None), "the key is retired");
     }
 }
