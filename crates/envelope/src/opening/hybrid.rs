@@ -148,7 +148,7 @@ impl HybridPublicKey {
         })
     }
 
-    /// With a table, which costs as much as about thirty messages and saves each of those to come a third of its time.
+    /// With a table of the point's multiples, which pays from some tens of messages on.
     #[must_use]
     pub fn with_table(mut self) -> Self {
         self.table = Some(FixedBase::new(self.point));
