@@ -20,10 +20,9 @@
 //! handshake would have proved it. No process lies: forged answers have tests of their own. One process a service, on SQLite:
 //! leases and take-over on PostgreSQL are tested with real servers. All processes see one clock.
 //!
-//! **Found when it is put in.** Five defects, each a patch in `crates/xtask/defences` with the seeds that find it: a relay that
-//! answers though storing the receipt failed (first by seed 144, by three of 300), a client that forgets its outbox (67, two of
-//! 300), files without an fsync (9, five of 50), an archive that disposes under a hold (8, five of 98), an archive that takes an entry
-//! for logged before the log has answered (11, three of 300).
+//! **Found when it is put in.** Five defects, each a patch in `crates/xtask/defences` that names seeds which find it: a relay that
+//! answers though storing the receipt failed, a client that forgets its outbox, files without an fsync, an archive that disposes
+//! under a hold, an archive that takes an entry for logged before the log has answered.
 //!
 //! **Not determined by the seed.** Bytes that AWS-LC draws (MLS keys, nonces), and with them the order of whatever is sorted
 //! by its digest. Threads of SQLite and what a blocking read of an object's content takes run by the machine's clock, but
