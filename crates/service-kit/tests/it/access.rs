@@ -168,7 +168,7 @@ async fn calls_are_bounded_in_time_and_number() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopping_server_ends_streams_and_finishes_calls() {
+async fn attack_19_a_stopping_server_ends_streams_at_once() {
     let authority = Authority::new();
     let limits = Limits {
         drain_ms: 3_000,
@@ -191,6 +191,31 @@ async fn a_stopping_server_ends_streams_and_finishes_calls() {
         begun.elapsed() < Duration::from_secs(2),
         "a follower does not hold the drain"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_19_a_stopping_server_answers_the_calls_that_are_under_way() {
+    let authority = Authority::new();
+    let limits = Limits {
+        drain_ms: 10_000,
+        deadline_ms: 2_000,
+        ..Limits::default()
+    };
+    let running = start(&authority, Arc::new(Notes::default()), &limits).await;
+    let desk = channel(&authority, &running, &app("desk")).await;
+    // Answered after two seconds, by the server itself.
+    let mut client = LogServiceClient::new(desk);
+    let slow = tokio::spawn(async move {
+        let request = GetCheckpointRequest {
+            minimum_size: 77,
+            ..GetCheckpointRequest::default()
+        };
+        client.get_checkpoint(request).await
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    running.stop().await;
+    let answer = CallError::from(slow.await.unwrap().unwrap_err());
+    assert!(answer.is(CALL_TOO_LONG), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
