@@ -17,8 +17,7 @@ mod patch;
 mod table;
 mod tests;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -46,7 +45,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         .collect();
     let commit = shell::read("git", &["rev-parse", "--short", "HEAD"])?;
     let commit = String::from_utf8_lossy(&commit).trim().to_owned();
-    let tree = checkout(&commit)?;
+    let tree = shell::checkout("target/defences/tree", &commit)?;
     for test in wanted.iter().flat_map(|patch| &patch.tests) {
         if let Came::Failed(said) = tests::run(&tree, test)? {
             bail!("{test} fails without any patch: {said}");
@@ -71,33 +70,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The commit by itself, so that what is being worked on stays as it is.
-fn checkout(commit: &str) -> Result<PathBuf> {
-    let tree = root().join("target/defences/tree");
-    if tree.exists() {
-        git(&tree, &["reset", "--quiet", "--hard", commit])?;
-        git(&tree, &["clean", "--quiet", "-fd"])?;
-    } else {
-        let path = tree.to_string_lossy().into_owned();
-        git(
-            &root(),
-            &["worktree", "add", "--quiet", "--detach", &path, commit],
-        )?;
-    }
-    tree.canonicalize()
-        .with_context(|| format!("{} cannot be found", tree.display()))
-}
-
 /// What a test said without the defence.
 fn without(tree: &Path, patch: &Patch) -> Result<String> {
     eprintln!("defences: {} without: {}", patch.name, patch.defence);
     let file = patch.file.canonicalize()?;
     let file = file.to_string_lossy();
-    git(tree, &["apply", &file]).context("the patch does not apply")?;
+    shell::git(tree, &["apply", &file]).context("the patch does not apply")?;
     let came = said_by(tree, patch);
-    git(tree, &["checkout", "--quiet", "--", "."])?;
+    shell::git(tree, &["checkout", "--quiet", "--", "."])?;
     // A property that failed leaves what it failed with.
-    git(tree, &["clean", "--quiet", "-fd"])?;
+    shell::git(tree, &["clean", "--quiet", "-fd"])?;
     came
 }
 
@@ -112,20 +94,6 @@ fn said_by(tree: &Path, patch: &Patch) -> Result<String> {
     first.context("no test is named")
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> Result<()> {
-    let status = Command::new("git")
-        .args(arguments)
-        .current_dir(folder)
-        .status()
-        .context("git cannot be started")?;
-    ensure!(
-        status.success(),
-        "git {} ended with {status}",
-        arguments.join(" ")
-    );
-    Ok(())
-}
-
 #[cfg(test)]
 mod checks {
     use std::collections::BTreeSet;
@@ -137,7 +105,7 @@ mod checks {
     fn every_patch_applies() {
         for patch in Patch::all(&root().join(FOLDER)).unwrap() {
             let file = patch.file.canonicalize().unwrap();
-            super::git(&root(), &["apply", "--check", &file.to_string_lossy()])
+            crate::shell::git(&root(), &["apply", "--check", &file.to_string_lossy()])
                 .unwrap_or_else(|error| panic!("{}: {error:#}", patch.name));
         }
     }

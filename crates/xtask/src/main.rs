@@ -9,6 +9,7 @@ mod fuzz;
 mod helm;
 mod kill;
 mod life;
+mod mutants;
 mod oracle;
 mod parts;
 mod shell;
@@ -48,6 +49,9 @@ Commands:
              --table: write what was found so far)
   defences   take each defence of crates/xtask/defences/ out in turn: a test of its attack has to fail; for an hour or two, and
              write deploy/DEFENCES.md (NAME…: the patches that begin so, write nothing)
+  mutants    change policy, log, the checks of a node and the envelope a little, one change at a time: a test has to notice, or
+             crates/xtask/mutants.tsv says why none can; for a night, and write deploy/MUTANTS.md (PACKAGE…: these alone, write
+             nothing; what was noticed is kept, and a run goes on where it stopped)
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
 
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         Some("simulate") => simulate::run(arguments.get(1..).unwrap_or_default()),
         Some("crash") => crash::run(arguments.get(1..).unwrap_or_default()),
         Some("defences") => defences::run(arguments.get(1..).unwrap_or_default()),
+        Some("mutants") => mutants::run(arguments.get(1..).unwrap_or_default()),
         Some("structure") => structure::run(),
         Some("help" | "--help" | "-h") => {
             eprintln!("{HELP}");

@@ -49,3 +49,35 @@ pub(crate) fn read(program: &str, arguments: &[&str]) -> Result<Vec<u8>> {
     );
     Ok(output.stdout)
 }
+
+/// Runs git in a folder.
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> Result<()> {
+    let status = Command::new("git")
+        .args(arguments)
+        .current_dir(folder)
+        .status()
+        .context("git cannot be started")?;
+    ensure!(
+        status.success(),
+        "git {} ended with {status}",
+        arguments.join(" ")
+    );
+    Ok(())
+}
+
+/// A commit by itself in a folder below target/, so that what is being worked on stays as it is.
+pub(crate) fn checkout(folder: &str, commit: &str) -> Result<PathBuf> {
+    let tree = root().join(folder);
+    if tree.exists() {
+        git(&tree, &["reset", "--quiet", "--hard", commit])?;
+        git(&tree, &["clean", "--quiet", "-fd"])?;
+    } else {
+        let path = tree.to_string_lossy().into_owned();
+        git(
+            &root(),
+            &["worktree", "add", "--quiet", "--detach", &path, commit],
+        )?;
+    }
+    tree.canonicalize()
+        .with_context(|| format!("{} cannot be found", tree.display()))
+}
