@@ -93,6 +93,10 @@ fn the_embedded_table_keeps_services_apart() {
         "greffe.escrow.v1.WitnessService/AddCheckpoint",
         &relay
     ));
+    let ingests = rules
+        .methods()
+        .filter(|name| name.contains("IngestService"));
+    assert!(ingests.count() > 0, "the table is empty");
     for method in rules.methods() {
         let callers = rules.callers(method).expect("listed");
         let administrator = CallerKind::Person(Role::Administrator);
