@@ -11,63 +11,76 @@
 //! A test is a package, a target of it (`lib` or `bin` for its unit tests) and what the names of the tests begin with. `greffe-simulation
 //! seed 67` stands for that seed of `cargo xtask simulate`. All tests have to pass on the commit as it is, and then with
 //! each patch applied every one that it names has to fail: a patch that does not apply or does not compile, and a test that runs
-//! into the time limit, show nothing and fail the command. What the tests said is written to `deploy/DEFENCES.md`.
+//! into the time limit, show nothing and fail the command. What the tests said is written to `deploy/DEFENCES.md`, patch by patch.
 
 mod patch;
 mod table;
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::shell::{self, root};
 use patch::Patch;
+use table::Table;
 use tests::Came;
 
 /// Where patches are kept.
 const FOLDER: &str = "crates/xtask/defences";
 
-/// Goes through the patches whose names begin with one of the arguments, all unless one is given.
+/// Goes through the patches whose names begin with one of the arguments, all unless one is given; of all, those that were not shown
+/// yet with `--left`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let patches = Patch::all(&root().join(FOLDER))?;
-    if let Some(unknown) = arguments
-        .iter()
-        .find(|wanted| !patches.iter().any(|patch| patch.name.starts_with(*wanted)))
-    {
-        bail!("no file in {FOLDER} begins with {unknown}");
-    }
-    let wanted: Vec<&Patch> = patches
-        .iter()
-        .filter(|patch| {
-            arguments.is_empty() || arguments.iter().any(|name| patch.name.starts_with(name))
-        })
-        .collect();
+    let mut table = Table::read();
+    let wanted: Vec<&Patch> = match arguments {
+        [] => patches.iter().collect(),
+        [left] if left == "--left" => patches.iter().filter(|patch| !table.has(patch)).collect(),
+        names => named(&patches, names)?,
+    };
     let commit = shell::read("git", &["rev-parse", "--short", "HEAD"])?;
     let commit = String::from_utf8_lossy(&commit).trim().to_owned();
     let tree = shell::checkout("target/defences/tree", &commit)?;
-    for test in wanted.iter().flat_map(|patch| &patch.tests) {
+    let tests = wanted.iter().flat_map(|patch| &patch.tests);
+    for test in tests.collect::<BTreeSet<_>>() {
         if let Came::Failed(said) = tests::run(&tree, test)? {
             bail!("{test} fails without any patch: {said}");
         }
     }
-    let mut shown = Vec::new();
     let mut wrong = Vec::new();
     for patch in &wanted {
         match without(&tree, patch) {
-            Ok(said) => shown.push((*patch, said)),
-            Err(error) => wrong.push(format!("{}: {error:#}", patch.name)),
+            Ok(said) => table.add(&patches, patch, &commit, &said)?,
+            Err(error) => {
+                let error = format!("{}: {error:#}", patch.name);
+                eprintln!("defences: {error}");
+                wrong.push(error);
+            }
         }
     }
     ensure!(wrong.is_empty(), "defences:\n  {}", wrong.join("\n  "));
     eprintln!(
-        "defences: without each of {} a test of its attack fails",
-        shown.len()
+        "defences: without each of {} a test of its attack fails; it is in deploy/DEFENCES.md",
+        wanted.len()
     );
-    if arguments.is_empty() {
-        table::write(&commit, &shown)?;
-    }
     Ok(())
+}
+
+/// Those whose names begin so.
+fn named<'a>(patches: &'a [Patch], names: &[String]) -> Result<Vec<&'a Patch>> {
+    let begins = |patch: &Patch, name: &String| patch.name.starts_with(name.as_str());
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !patches.iter().any(|patch| begins(patch, name)))
+    {
+        bail!("no file in {FOLDER} begins with {unknown}");
+    }
+    let wanted = patches.iter();
+    Ok(wanted
+        .filter(|patch| names.iter().any(|name| begins(patch, name)))
+        .collect())
 }
 
 /// What a test said without the defence.
@@ -96,9 +109,7 @@ fn said_by(tree: &Path, patch: &Patch) -> Result<String> {
 
 #[cfg(test)]
 mod checks {
-    use std::collections::BTreeSet;
-
-    use super::{FOLDER, Patch};
+    use super::{BTreeSet, FOLDER, Patch};
     use crate::shell::root;
 
     #[test]

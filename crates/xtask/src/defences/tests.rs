@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 const SIMULATION: (&str, &str) = ("greffe-simulation", "seed");
 
 /// Tests of one target.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Test {
     package: String,
     target: String,
