@@ -109,6 +109,15 @@ fn the_embedded_table_keeps_services_apart() {
 }
 
 #[test]
+fn kinds_of_callers_are_written_as_the_table_has_them() {
+    let names = "app device-session relay archive audit escrow supervision person:legal";
+    for name in names.split(' ') {
+        let kind: CallerKind = name.parse().expect("a kind");
+        assert_eq!(kind.to_string(), name);
+    }
+}
+
+#[test]
 fn acts_are_asked_for_by_their_roles() {
     let rules = AccessRules::embedded();
     assert!(rules.check_act("hold.place", "lea", &[Role::Legal]).is_ok());
