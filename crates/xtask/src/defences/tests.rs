@@ -77,7 +77,7 @@ pub(super) fn run(tree: &Path, test: &Test) -> Result<Came> {
     } else {
         build.args(["test", "--release", "--no-run", "--package", &test.package]);
         build.args(test.target());
-        if test.package == "greffe-cli" {
+        if test.package == "greffe-cli" && test.target != "bin" {
             build.arg("--bins");
         }
     }
