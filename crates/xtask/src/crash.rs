@@ -1,5 +1,6 @@
 //! `cargo xtask crash`: every point at which services and clients change their disk, failed one by one; what came of each is kept,
-//! so that a run that was stopped goes on, and written to `deploy/CRASH-POINTS.md`.
+//! so that a run that was stopped goes on, and written to `deploy/CRASH-POINTS.md`. Each mode of a service has a file, and two
+//! processes that go through every second number of it.
 
 mod table;
 
@@ -10,13 +11,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{shell, test};
 
-/// Whose points; the longest first, since two are gone through at a time.
+/// Whose points; the longest first, since several are gone through at a time.
 pub(crate) const SERVICES: [&str; 5] = ["archive", "audit", "relay", "client", "escrow-1"];
 pub(crate) const MODES: [&str; 5] = ["die", "torn", "cut", "broken", "full"];
 /// The test that goes through them.
 const TEST: &str = "crash::every_point";
-/// As many as the machine of the tests has processors.
-const AT_ONCE: usize = 2;
+/// More than the machine of the tests has processors: lives wait more than they compute.
+const AT_ONCE: usize = 6;
 
 /// What is to be gone through.
 #[derive(Default)]
@@ -25,6 +26,7 @@ struct Wanted {
     mode: Option<String>,
     from: Option<String>,
     every: Option<String>,
+    at_once: Option<usize>,
     table: bool,
 }
 
@@ -47,8 +49,9 @@ impl Wanted {
                 "--mode" if MODES.contains(&&*given) => wanted.mode = Some(given),
                 "--from" if number => wanted.from = Some(given),
                 "--every" if number => wanted.every = Some(given),
+                "--at-once" if number => wanted.at_once = Some(given.parse()?),
                 _ => bail!(
-                    "{argument} {given} is not understood; there are --service ({}), --mode ({}), --from N, --every N and --table",
+                    "{argument} {given} is not understood; there are --service ({}), --mode ({}), --from N, --every N, --at-once N and --table",
                     SERVICES.join(", "),
                     MODES.join(", ")
                 ),
@@ -58,15 +61,48 @@ impl Wanted {
     }
 
     fn is_everything(&self) -> bool {
-        self.mode.is_none() && self.from.is_none() && self.every.is_none()
+        self.service.is_none() && self.mode.is_none() && self.from.is_none() && self.every.is_none()
     }
 
-    fn services(&self) -> Vec<&str> {
-        match &self.service {
-            Some(service) => vec![service],
-            None => SERVICES.to_vec(),
+    /// What is gone through by a process each: the slowest mode first.
+    fn parts(&self) -> Vec<Part> {
+        let is = |wanted: &Option<String>, name: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == name)
+        };
+        // Every second number each; numbers that were asked for are not shared out.
+        let shares = match (&self.from, &self.every) {
+            (None, None) => vec![("1", "2"), ("2", "2")],
+            (from, every) => vec![(
+                from.as_deref().unwrap_or("1"),
+                every.as_deref().unwrap_or("1"),
+            )],
+        };
+        let mut parts = Vec::new();
+        for mode in MODES.into_iter().rev().filter(|mode| is(&self.mode, mode)) {
+            for service in SERVICES.into_iter().filter(|name| is(&self.service, name)) {
+                parts.extend(shares.iter().map(|(from, every)| Part {
+                    service,
+                    mode,
+                    from: (*from).to_owned(),
+                    every: (*every).to_owned(),
+                }));
+            }
         }
+        parts
     }
+}
+
+/// Some numbers of a mode of a service.
+struct Part {
+    service: &'static str,
+    mode: &'static str,
+    from: String,
+    every: String,
+}
+
+/// What was found out about a mode of a service.
+fn file(results: &Path, service: &str, mode: &str) -> PathBuf {
+    results.join(format!("{service}.{mode}.tsv"))
 }
 
 /// Goes through what is wanted, everything unless told otherwise.
@@ -85,37 +121,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let folder = shell::root().join("crates/cli");
     let built = test::programs()?;
     let program = built.of(&folder)?;
-    let mut waiting = wanted.services().into_iter();
-    let mut running: Vec<(&str, Child)> = Vec::new();
-    let mut failed = Vec::new();
-    loop {
-        while running.len() < AT_ONCE
-            && let Some(service) = waiting.next()
-        {
-            let child = begin(program, &folder, service, &wanted, &results)?;
-            running.push((service, child));
-        }
-        if running.is_empty() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        for at in (0..running.len()).rev() {
-            let (service, child) = &mut running[at];
-            if let Some(status) = child.try_wait()? {
-                if !status.success() {
-                    failed.push(*service);
-                }
-                running.remove(at);
-            }
-        }
-    }
+    let failed = go_through(program, &folder, &wanted, &results)?;
     ensure!(
         failed.is_empty(),
         "something else than may be came of a point of: {}; what was found so far is in {}",
         failed.join(", "),
         results.display()
     );
-    if !wanted.is_everything() || wanted.service.is_some() {
+    if !wanted.is_everything() {
         eprintln!(
             "crash: what was asked for holds; the table is written when everything is gone through, or with --table"
         );
@@ -124,31 +137,60 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     table::write(&results, &commit)
 }
 
-fn begin(
+/// Goes through what is wanted, several parts at a time; gives those that failed.
+fn go_through(
     program: &str,
     folder: &Path,
-    service: &str,
     wanted: &Wanted,
     results: &Path,
-) -> Result<Child> {
-    let file: PathBuf = results.join(format!("{service}.tsv"));
-    let mut command = Command::new(program);
-    command
-        .args([TEST, "--exact", "--ignored", "--nocapture"])
-        .env("GREFFE_CRASH_SERVICE", service)
-        .env("GREFFE_CRASH_RESULTS", &file)
-        .current_dir(folder);
-    for (name, given) in [
-        ("GREFFE_CRASH_MODE", &wanted.mode),
-        ("GREFFE_CRASH_FROM", &wanted.from),
-        ("GREFFE_CRASH_EVERY", &wanted.every),
-    ] {
-        if let Some(given) = given {
-            command.env(name, given);
+) -> Result<Vec<String>> {
+    let mut waiting = wanted.parts().into_iter();
+    let mut running: Vec<(Part, Child)> = Vec::new();
+    let mut failed = Vec::new();
+    loop {
+        while running.len() < wanted.at_once.unwrap_or(AT_ONCE)
+            && let Some(part) = waiting.next()
+        {
+            let child = part.begin(program, folder, results)?;
+            running.push((part, child));
+        }
+        if running.is_empty() {
+            return Ok(failed);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        for at in (0..running.len()).rev() {
+            let (part, child) = &mut running[at];
+            if let Some(status) = child.try_wait()? {
+                if !status.success() {
+                    failed.push(format!("{} {}", part.service, part.mode));
+                }
+                running.remove(at);
+            }
         }
     }
-    eprintln!("$ GREFFE_CRASH_SERVICE={service} {program} {TEST}");
-    command
-        .spawn()
-        .with_context(|| format!("{program} cannot be started"))
+}
+
+impl Part {
+    fn begin(&self, program: &str, folder: &Path, results: &Path) -> Result<Child> {
+        let results = file(results, self.service, self.mode);
+        let mut command = Command::new(program);
+        command
+            .args([TEST, "--exact", "--ignored", "--nocapture"])
+            .env("GREFFE_CRASH_RESULTS", results)
+            .current_dir(folder);
+        let mut said = String::new();
+        for (name, given) in [
+            ("SERVICE", self.service),
+            ("MODE", self.mode),
+            ("FROM", &self.from),
+            ("EVERY", &self.every),
+        ] {
+            command.env(format!("GREFFE_CRASH_{name}"), given);
+            said += &format!("GREFFE_CRASH_{name}={given} ");
+        }
+        eprintln!("$ {said}{program} {TEST}");
+        command
+            .spawn()
+            .with_context(|| format!("{program} cannot be started"))
+    }
 }

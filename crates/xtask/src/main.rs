@@ -43,10 +43,10 @@ Commands:
   simulate   run the whole system on a mock clock, a faulty network and faulty disks, from seeds; the promises are checked after
              every step, and a seed that breaks one is printed with the fewest steps that do
              (--seeds N: so many, 100000 unless given; --from N: the first; --one N: print what happens in that one)
-  crash      fail every write, fsync and name of services and clients one by one, for some hours, and write
+  crash      fail every write, fsync and name of services and clients one by one, for about an hour, and write
              deploy/CRASH-POINTS.md; wants a C compiler
-             (--service S, --mode M, --from N, --every N: some of them; what was found is kept, and a run goes on where it stopped;
-             --table: write what was found so far)
+             (--service S, --mode M, --from N, --every N: some of them; --at-once N: so many lives side by side, 6 unless given; what
+             was found is kept, and a run goes on where it stopped; --table: write what was found so far)
   defences   take each defence of crates/xtask/defences/ out in turn: a test of its attack has to fail; for an hour or two, and
              write deploy/DEFENCES.md (NAME…: the patches that begin so; --left: those it does not have yet)
   mutants    change policy, log, the checks of a node and the envelope a little, one change at a time: a test has to notice, or

@@ -98,23 +98,35 @@ pub async fn run(
     let listen_http = app.config.http.as_ref().map(|http| http.listen);
     let http = http::start(boot, listen_http, server.door(), stopping.clone()).await?;
     let months = boot.health.condition("months");
+    let http_ended = CancellationToken::new();
+    let ending = http_ended.clone().drop_guard();
+    let http = tokio::spawn(async move {
+        let _ending = ending;
+        http.await
+    });
     let tasks = [
-        tokio::spawn(http),
         tokio::spawn(jobs::follow::run(app.clone(), follower, stopping.clone())),
         tokio::spawn(jobs::wake::run(app.clone(), stopping.clone())),
         tokio::spawn(jobs::months::run(app.clone(), months, stopping.clone())),
         tokio::spawn(lead(app.clone(), leadership, stopping)),
     ];
-    let stop = or_lost(&app.db, stop);
+    let stop = async {
+        tokio::select! {
+            () = or_lost(&app.db, stop) => {}
+            () = http_ended.cancelled() => {}
+        }
+    };
     let served = server.run(listen, &boot.ready_file(), stop).await;
     for task in tasks {
         // A task that panicked has said so; what it left undone the next start finds.
         let _ended = task.await;
     }
+    let http = http.await.unwrap_or(Ok(()));
     let wraps = app.wraps.close().await;
     app.db.close().await?;
     wraps?;
-    Ok(served?)
+    served?;
+    Ok(http?)
 }
 
 /// What one process does for all, from when it leads until the service stops.

@@ -168,6 +168,7 @@ async fn open_sqlite(
     let migrated = if simulation::is_on() {
         migrate_here(&writer, migrator)
     } else {
+        has_log(&writer).await.map_err(failed)?;
         replay(&writer).await.map_err(failed)?;
         migrate::tolerant(migrator).run(&writer).await
     };
@@ -212,6 +213,19 @@ async fn replay(writer: &SqlitePool) -> sqlx::Result<()> {
         .fetch_one(writer)
         .await
         .map(drop)
+}
+
+/// That a new file has its write-ahead log. Where the disk fails as SQLite makes it one that has, SQLite says nothing and goes on
+/// without: readers and the writer would wait for each other.
+async fn has_log(writer: &SqlitePool) -> sqlx::Result<()> {
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(writer)
+        .await?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    let why = format!("SQLite keeps journal mode {mode}, not the write-ahead log");
+    Err(sqlx::Error::Io(std::io::Error::other(why)))
 }
 
 fn sync_folder_of(path: &Path) -> std::io::Result<()> {

@@ -2,7 +2,8 @@
  *
  * Every call that changes what is on the disk below one folder is a point, and points are numbered from 1 as they come: bytes
  * written, files and folders made, named, cut off and removed, and everything that makes such a change durable. Each point is a
- * line of the trace. At one point, or not at all, a fault happens:
+ * line of the trace, which goes on over the processes that take up after one another. At some points, or at none, a fault
+ * happens:
  *
  *   die    the process ends before the call
  *   torn   half of a write is done, anything else whole; then the process ends
@@ -10,10 +11,16 @@
  *   broken the call fails with EIO, once
  *   full   calls that take room fail with ENOSPC for a moment; here only those are numbered
  *
- * Not counted: files named *-shm, which SQLite makes anew after every start, and log.txt, which is what a service says.
+ * One fault at a time: with it comes a file of the trace's name and .held, and while that is there, no other happens. A point
+ * that is reached meanwhile is passed. Whoever has seen that everything goes on again removes the file.
  *
- * Told by the environment: FAULTS_BELOW (folder), FAULTS_TRACE (file, on the same file system), FAULTS_AT (number of the point,
- * 0 for none), FAULTS_MODE. Built by `faults.rs` beside it; it uses system calls directly, so that nothing is called twice. */
+ * Not counted: files named *-shm, which SQLite makes anew after every start; log.txt, which is what a service says; and what a
+ * process does that takes up, until it has given a file the name that FAULTS_AFTER names.
+ *
+ * Told by the environment: FAULTS_BELOW (folder), FAULTS_TRACE (file, on the same file system), FAULTS_MODE, FAULTS_AT (a file
+ * with a byte for each point from 1 on, other than 0 where a fault may happen), FAULTS_PASSED (how many points the processes
+ * before have counted, and how many of them take room; absent for the first), FAULTS_AFTER. Built by `faults.rs` beside it; it
+ * uses system calls directly, so that nothing is called twice. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -37,12 +44,15 @@
 enum mode { NONE, DIE, TORN, CUT, BROKEN, FULL };
 enum verdict { GO, FAIL, HALF };
 
-static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
-static char below[PATH_MAX], saved[PATH_MAX];
+static pthread_mutex_t turn = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static char below[PATH_MAX], saved[PATH_MAX], held[PATH_MAX], after[NAME_MAX];
 static size_t below_length;
 static int trace = -1;
-static long point, roomy, at, full_until, keeping;
+static long point, roomy, full_until, keeping;
 static enum mode mode;
+/* Where a fault may happen: a byte for each point, the first for point 1. */
+static char *chosen;
+static long chosen_length;
 
 /* A change that is not durable yet, newest first: what undoes it. */
 struct change {
@@ -189,7 +199,7 @@ static void remember_bytes(int fd, const char *path, off_t from, size_t length) 
 /* Gives a file that is about to lose a name another one. */
 static char *keep(const char *path) {
     char other[PATH_MAX + 32];
-    snprintf(other, sizeof other, "%s/%ld", saved, keeping++);
+    snprintf(other, sizeof other, "%s/%d-%ld", saved, getpid(), keeping++);
     if (syscall(SYS_linkat, AT_FDCWD, path, AT_FDCWD, other, 0) != 0) return NULL;
     return strdup(other);
 }
@@ -258,8 +268,18 @@ static void end(void) {
     for (;;) syscall(SYS_exit_group, DIED);
 }
 
+/* Whether a fault happens at the point that was just counted; then none other until somebody says so. */
+static int happens(int room) {
+    long number = mode == FULL ? roomy : point;
+    if (mode == NONE || (mode == FULL && !room) || number > chosen_length || !chosen[number - 1]) return 0;
+    if (syscall(SYS_faccessat, AT_FDCWD, held, F_OK) == 0) return 0;
+    syscall(SYS_close, syscall(SYS_openat, AT_FDCWD, held, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    return 1;
+}
+
 /* Counts a point and says what happens there. `room`: whether the call takes room on the disk. */
 static enum verdict reach(const char *kind, const char *path, int room) {
+    if (*after) return GO;
     point++;
     roomy += room;
     say("", kind, path);
@@ -267,7 +287,7 @@ static enum verdict reach(const char *kind, const char *path, int room) {
         errno = ENOSPC;
         return FAIL;
     }
-    if (mode == NONE || (mode == FULL ? !room || roomy != at : point != at)) return GO;
+    if (!happens(room)) return GO;
     say("!", kind, path);
     switch (mode) {
     case CUT: undo(); end(); break;
@@ -426,6 +446,7 @@ static int move(const char *from, const char *to, unsigned flags) {
     char *kept = mode == CUT ? keep(to) : NULL;
     int result = syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags);
     if (result == 0) {
+        if (*after && strcmp(strrchr(to, '/') + 1, after) == 0) *after = 0;
         soil_parent(from);
         soil_parent(to);
         if (mode == CUT) {
@@ -603,13 +624,27 @@ int openat(int folder, const char *name, int flags, ...) {
 
 /* --- the start ------------------------------------------------------------------------------------------------------------ */
 
+/* Takes in the file that says where faults may happen. */
+static void choose(const char *file) {
+    struct stat about;
+    int fd = syscall(SYS_openat, AT_FDCWD, file, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0) return;
+    if (fstat(fd, &about) == 0 && (chosen = malloc((size_t)about.st_size + 1))) {
+        long length = syscall(SYS_read, fd, chosen, (size_t)about.st_size);
+        chosen_length = length > 0 ? length : 0;
+    }
+    syscall(SYS_close, fd);
+}
+
 __attribute__((constructor)) static void start(void) {
-    const char *folder = getenv("FAULTS_BELOW"), *file = getenv("FAULTS_TRACE");
-    const char *number = getenv("FAULTS_AT"), *what = getenv("FAULTS_MODE");
+    const char *folder = getenv("FAULTS_BELOW"), *file = getenv("FAULTS_TRACE"), *at = getenv("FAULTS_AT");
+    const char *what = getenv("FAULTS_MODE"), *passed = getenv("FAULTS_PASSED"), *name = getenv("FAULTS_AFTER");
     if (!folder || !file || strlen(folder) >= sizeof below) return;
     snprintf(below, sizeof below, "%s", folder);
+    snprintf(held, sizeof held, "%s.held", file);
     below_length = strlen(below);
-    at = number ? atol(number) : 0;
+    if (at) choose(at);
+    if (passed && sscanf(passed, "%ld %ld", &point, &roomy) == 2 && name) snprintf(after, sizeof after, "%s", name);
     static const char *const names[] = { "none", "die", "torn", "cut", "broken", "full" };
     for (int i = 0; what && i < 6; i++)
         if (strcmp(what, names[i]) == 0) mode = (enum mode)i;
@@ -617,7 +652,14 @@ __attribute__((constructor)) static void start(void) {
         snprintf(saved, sizeof saved, "%s.saved", file);
         syscall(SYS_mkdirat, AT_FDCWD, saved, 0700);
     }
-    trace = syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+    trace = syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    /* A line for each process. */
+    syscall(SYS_write, trace, ">\n", 2L);
     /* What this process starts has a disk that works. */
     unsetenv("LD_PRELOAD");
+}
+
+/* A process that ends by itself while another of its threads is at a point ends as the point says: power that is lost loses all. */
+__attribute__((destructor)) static void finish(void) {
+    pthread_mutex_lock(&turn);
 }

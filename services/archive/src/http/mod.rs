@@ -15,8 +15,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use greffe_service_kit::boot::{Boot, StartError};
-use greffe_service_kit::errors::Causes;
-use greffe_service_kit::serve::{Door, Https, Incoming};
+use greffe_service_kit::serve::{Door, Https, Incoming, ServeError};
 use greffe_service_kit::tls;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -48,7 +47,8 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
 /// The description, made once.
 static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| openapi::document().to_string().into());
 
-/// Listens where the settings say, if they do; the future answers until `stop`.
+/// Listens where the settings say, if they do; the future answers until `stop`. That it ends before means that the process has to:
+/// its ready file is not as it says, which may be a disk that keeps nothing.
 ///
 /// # Errors
 /// When the address cannot be listened on.
@@ -57,26 +57,23 @@ pub(crate) async fn start(
     listen: Option<std::net::SocketAddr>,
     door: Door,
     stop: CancellationToken,
-) -> Result<impl Future<Output = ()> + Send + use<>, StartError> {
+) -> Result<impl Future<Output = Result<(), ServeError>> + Send + use<>, StartError> {
     let https = match listen {
         Some(listen) => Some(Https::bind(&boot.identity, &boot.limits, listen).await?),
         None => None,
     };
     let ready = boot.data.join(READY_FILE);
-    let health = boot.health.clone();
     Ok(async move {
-        let Some(https) = https else { return };
+        let Some(https) = https else {
+            stop.cancelled().await;
+            return Ok(());
+        };
         let door = Arc::new(door);
         let handler = move |request, peer| {
             let door = door.clone();
             async move { answer(&door, request, &peer).await }
         };
-        if let Err(error) = https.run(&ready, handler, stop.clone()).await {
-            tracing::error!(causes = %Causes(&error), "HTTP is not served");
-        }
-        if !stop.is_cancelled() {
-            health.stuck("HTTP is no longer served");
-        }
+        https.run(&ready, handler, stop).await
     })
 }
 

@@ -1,41 +1,39 @@
-//! The same for a client: a life by commands, each a process of its own, one of which dies or is refused by its disk; the same
-//! command again has to do what it is for.
+//! The same for a client: a life by commands, each a process of its own, of which one after the other dies or is refused by its
+//! disk; the same command again has to do what it is for.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use greffe_testkit::faults::{DIED, Mode, Point, Trace};
+use greffe_testkit::faults::{DIED, Disk, Fault, Mode, Trace};
 use serde_json::Value;
 
 use super::machine::Machine;
-use super::points::{
-    BEYOND, Outcome, Plan, Which, chosen, class, is_done_again, known, note, note_end, note_life,
-};
+use super::points::{Left, Outcome, Plan, has_to_end};
 use crate::support::{Ran, greffe};
-
-/// A command whose disk fails, and what came of it.
-struct Fault {
-    number: u64,
-    mode: Mode,
-    /// Points of the commands before.
-    passed: u64,
-    found: Option<(Point, Outcome)>,
-}
 
 /// One life of two users who are met nowhere else, in a folder of their own.
 struct Life<'a> {
     machine: &'a Machine,
     identity: PathBuf,
     number: u32,
-    fault: Option<Fault>,
-    points: Vec<Point>,
+    disk: Disk,
+    mode: Option<Mode>,
+    /// What came of each fault so far.
+    outcomes: Vec<Outcome>,
 }
 
 impl Life<'_> {
-    /// Runs a command, again when its fault stopped it; gives its JSON object.
+    /// Runs a command, again when its fault stopped it; gives its JSON object. Then another may fail.
     fn json(&mut self, arguments: &[&str]) -> Value {
+        let made = self.done(arguments);
+        self.disk.release();
+        made
+    }
+
+    /// As [`Life::json`], where what is under way is not done yet.
+    fn done(&mut self, arguments: &[&str]) -> Value {
         let ran = self.run(arguments);
         if ran.code == 0 {
             return ran.json();
@@ -47,7 +45,6 @@ impl Life<'_> {
     }
 
     fn run(&mut self, arguments: &[&str]) -> Ran {
-        let file = self.machine.trace_file("client");
         let people = self.machine.data().join("people");
         let mut command = greffe();
         command
@@ -55,30 +52,13 @@ impl Life<'_> {
             .args(["--output", "json", "--identity"])
             .arg(&self.identity)
             .env("GREFFE_DATA", self.machine.data());
-        let pending = self.fault.as_ref().filter(|fault| fault.found.is_none());
-        let at = pending.map(|fault| (fault.number - fault.passed, fault.mode));
-        self.machine
-            .faults()
-            .inject(&mut command, &people, &file, at);
+        self.disk.inject(&mut command, &people);
         let ran = Ran::of(command.output().unwrap());
-        let trace = Trace::read(&file);
-        self.points.extend(trace.points.iter().cloned());
         assert!(!ran.stderr.contains("panicked"), "{arguments:?}: {ran:?}");
-        if at.is_none() {
-            return ran;
-        }
-        let fault = self.fault.as_mut().expect("one is pending");
-        match &trace.fault {
-            None => {
-                let passed = trace.points.iter();
-                fault.passed += passed
-                    .filter(|p| fault.mode != Mode::Full || p.takes_room())
-                    .count() as u64;
-            }
-            Some(point) => {
-                let outcome = outcome(fault.mode, &trace, &ran);
-                fault.found = Some((point.clone(), outcome));
-            }
+        let trace = self.disk.trace();
+        match (&trace.faults[self.outcomes.len()..], self.mode) {
+            ([fault], Some(mode)) => self.outcomes.push(outcome(mode, &trace, fault, &ran)),
+            (faults, _) => assert_eq!(faults, [], "{arguments:?}"),
         }
         ran
     }
@@ -123,9 +103,10 @@ impl Life<'_> {
         let mut last = None;
         for _ in 0..3 {
             let ran = self.run(&invite);
-            let shown = self.json(&show);
+            let shown = self.done(&show);
             let mut members = shown["members"].as_array().unwrap().iter();
             if members.any(|member| member["user"] == bob) {
+                self.disk.release();
                 return;
             }
             last = Some(ran);
@@ -149,6 +130,7 @@ impl Life<'_> {
             if ran.code == 0 {
                 let envelope = ran.json()["envelope"].as_str().unwrap().to_owned();
                 said.insert(text, envelope);
+                self.disk.release();
                 return;
             }
             last = Some(ran);
@@ -177,17 +159,15 @@ impl Life<'_> {
     }
 }
 
-fn outcome(mode: Mode, trace: &Trace, ran: &Ran) -> Outcome {
+fn outcome(mode: Mode, trace: &Trace, fault: &Fault, ran: &Ran) -> Outcome {
     if mode.is_death() {
         assert_eq!(ran.code, DIED, "{ran:?}");
         return Outcome::Resumed;
     }
     if ran.code == 0 {
-        let failed = mode == Mode::Broken && trace.failed_sync() && !is_done_again(trace);
         assert!(
-            !failed,
-            "an fsync failed, and the command went on: {:?}, {ran:?}",
-            trace.fault
+            !has_to_end(mode, trace, fault),
+            "an fsync failed, and the command went on: {fault:?}, {ran:?}"
         );
         return Outcome::Absorbed;
     }
@@ -203,65 +183,32 @@ fn outcome(mode: Mode, trace: &Trace, ran: &Ran) -> Outcome {
 
 /// Goes through points of commands.
 pub(super) fn go_through(plan: &Plan) {
-    let known = known(plan);
     let machine = Machine::start();
     let mut lived = 0;
-    let mut live = |fault: Option<(u64, Mode)>| {
+    let mut live = |disk: Disk, mode: Option<Mode>| {
         lived += 1;
         let mut life = Life {
             machine: &machine,
             identity: machine.data().join(format!("people/lives/{lived}")),
             number: lived,
-            fault: fault.map(|(number, mode)| Fault {
-                number,
-                mode,
-                passed: 0,
-                found: None,
-            }),
-            points: Vec::new(),
+            disk,
+            mode,
+            outcomes: Vec::new(),
         };
         fs::create_dir_all(&life.identity).unwrap();
         life.live();
-        let found = life.fault.and_then(|fault| fault.found);
-        (life.points, found)
+        (life.disk.trace(), life.outcomes)
     };
-    let (points, _) = live(None);
-    note_life(plan, &points);
+    let disk = || machine.disk("client");
+    let (whole, _) = live(disk(), None);
+    plan.note_life(&whole.points);
     for mode in plan.modes.iter().copied() {
-        // Numbered through all commands of a life.
-        let numbered: Vec<Point> = points
-            .iter()
-            .zip(1..)
-            .map(|(point, number)| Point {
-                number,
-                ..point.clone()
-            })
-            .collect();
-        let mut numbers = chosen(&plan.which, mode, &numbered);
-        let (mut at, mut beyond) = (0, 0);
-        while let Some(number) = numbers.get(at).copied() {
-            at += 1;
-            let mut there = known.contains(&(mode, number));
-            for _ in 0..BEYOND {
-                if there {
-                    break;
-                }
-                let begun = Instant::now();
-                if let (_, Some((point, outcome))) = live(Some((number, mode))) {
-                    let took = begun.elapsed().as_millis();
-                    let line = format!("{}\t{}\t{outcome}\t{took}", point.kind, class(&point.path));
-                    note(plan, mode, number, &line);
-                    there = true;
-                }
-            }
-            beyond = if there { 0 } else { beyond + 1 };
-            if let Which::Every { step, .. } = plan.which
-                && at == numbers.len()
-                && beyond < BEYOND
-            {
-                numbers.push(number + step as u64);
-            }
+        let mut left = Left::new(plan, mode, &whole.points);
+        while let Some(numbers) = left.next(plan) {
+            let begun = Instant::now();
+            let (trace, outcomes) = live(disk().failing(mode, &numbers), Some(mode));
+            left.lived(plan, &trace, &outcomes);
+            plan.note_pace(mode, outcomes.len(), begun);
         }
-        note_end(plan, mode);
     }
 }

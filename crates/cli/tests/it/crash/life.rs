@@ -15,6 +15,7 @@ use greffe_envelope::pb;
 use greffe_types::{ConversationId, Digest, MatterId, OrderId, UserId};
 use tokio::time::{sleep, timeout};
 
+use super::course::Course;
 use crate::load::receipts;
 use crate::support::App;
 
@@ -27,20 +28,23 @@ const ATTACHED: usize = 20_000;
 /// Nobody has refused it: it is still on its way.
 const NOT_YET: &str = "NOT_YET";
 
-/// What was refused, and asked for again.
-type Refused = BTreeSet<String>;
-
 /// Asks again until it is done.
 async fn again<T>(
-    refused: &mut Refused,
+    course: &mut Course<'_>,
     what: &str,
     mut step: impl AsyncFnMut(u32) -> Result<T, ClientError>,
 ) -> T {
     let end = Instant::now() + PATIENCE;
     for attempt in 0.. {
+        let held = course.is_held();
         let answer = timeout(PATIENCE, step(attempt)).await;
         match answer.unwrap_or_else(|_| panic!("{what}: no answer within {PATIENCE:?}")) {
-            Ok(done) => return done,
+            Ok(done) => {
+                if held {
+                    course.done_after_fault();
+                }
+                return done;
+            }
             Err(error) => {
                 let reason = error.reason();
                 assert_ne!(
@@ -48,7 +52,7 @@ async fn again<T>(
                     "{what}: no reason is given: {error:?}"
                 );
                 if reason != NOT_YET {
-                    refused.insert(reason.to_owned());
+                    course.refused(reason);
                 }
                 assert!(Instant::now() < end, "{what} is still refused: {error:?}");
             }
@@ -94,13 +98,13 @@ impl Someone {
 
     async fn say(
         &mut self,
-        refused: &mut Refused,
+        course: &mut Course<'_>,
         id: ConversationId,
         text: &str,
         file: Option<&[u8]>,
     ) -> (Digest, u64) {
         let device = self.device.clone();
-        let (text, sent) = again(refused, "a message", async |attempt| {
+        let (text, sent) = again(course, "a message", async |attempt| {
             // One that was refused may still go out: each try says something else.
             let text = format!("{text}, try {attempt}");
             let mut outgoing = Outgoing::text(id, text.clone());
@@ -145,41 +149,47 @@ impl Lives {
         }
     }
 
-    /// Lives once; gives the reasons of what was refused on the way.
-    pub(super) async fn live(&mut self) -> BTreeSet<String> {
+    /// Lives once.
+    pub(super) async fn live(&mut self, course: &mut Course<'_>) {
         self.lived += 1;
-        let mut refused = Refused::new();
-        let (id, guest) = self.meet(&mut refused).await;
-        let records = self.talk(&mut refused, id).await;
-        self.part(&mut refused, id, &guest).await;
-        self.examine(&mut refused, id, records).await;
-        refused
+        let (id, guest) = self.meet(course).await;
+        let records = self.talk(course, id).await;
+        self.part(course, id, &guest).await;
+        self.examine(course, id, records).await;
     }
 
-    async fn meet(&mut self, refused: &mut Refused) -> (ConversationId, String) {
+    /// Looks what has come, which is little.
+    pub(super) async fn look(&mut self, course: &mut Course<'_>) {
+        again(course, "what has come", async |_| {
+            self.alice.receive().await
+        })
+        .await;
+    }
+
+    async fn meet(&mut self, course: &mut Course<'_>) -> (ConversationId, String) {
         let (app, lived) = (&self.app, self.lived);
-        let guest = again(refused, "a device", async |attempt| {
+        let guest = again(course, "a device", async |attempt| {
             let guest = format!("guest-{lived}-{attempt}");
             app.try_device(&guest).await.map(|_| guest)
         })
         .await;
         let bob = &mut self.bob;
-        again(refused, "key packages", async |_| {
+        again(course, "key packages", async |_| {
             bob.device.publish_key_packages(2).await
         })
         .await;
         let alice = &mut self.alice;
-        let id = again(refused, "a conversation", async |_| {
+        let id = again(course, "a conversation", async |_| {
             alice.device.create(pb::Mode::Journaled).await
         })
         .await;
-        again(refused, "alice's acknowledgement", async |_| {
+        again(course, "alice's acknowledgement", async |_| {
             alice.receive().await?;
             alice.device.acknowledge(&id, "en").await
         })
         .await;
         let invited = [UserId::new("bob").unwrap(), UserId::new(&guest).unwrap()];
-        again(refused, "an invitation", async |_| {
+        again(course, "an invitation", async |_| {
             alice.receive().await?;
             if is_member(&alice.device, &id, "bob").await? {
                 return Ok(());
@@ -187,7 +197,7 @@ impl Lives {
             alice.device.invite(&id, &invited).await.map(drop)
         })
         .await;
-        again(refused, "bob's acknowledgement", async |_| {
+        again(course, "bob's acknowledgement", async |_| {
             bob.receive().await?;
             bob.device.acknowledge(&id, "en").await
         })
@@ -196,22 +206,22 @@ impl Lives {
     }
 
     /// Messages go to and fro; gives what was archived.
-    async fn talk(&mut self, refused: &mut Refused, id: ConversationId) -> Vec<Digest> {
+    async fn talk(&mut self, course: &mut Course<'_>, id: ConversationId) -> Vec<Digest> {
         let bytes = vec![b'x'; ATTACHED];
         let lived = self.lived;
         let (plain, _) = self
             .alice
-            .say(refused, id, &format!("alice {lived}"), None)
+            .say(course, id, &format!("alice {lived}"), None)
             .await;
         let text = format!("alice {lived} with a file");
-        let (attached, sequence) = self.alice.say(refused, id, &text, Some(&bytes)).await;
+        let (attached, sequence) = self.alice.say(course, id, &text, Some(&bytes)).await;
         let (answer, _) = self
             .bob
-            .say(refused, id, &format!("bob {lived}"), None)
+            .say(course, id, &format!("bob {lived}"), None)
             .await;
         let said = [self.alice.acked.clone(), self.bob.acked.clone()];
         for (to, from) in [&mut self.bob, &mut self.alice].into_iter().zip(said) {
-            again(refused, "what the other wrote", async |_| {
+            again(course, "what the other wrote", async |_| {
                 to.receive().await?;
                 let shown: BTreeSet<&String> =
                     to.shown.messages.iter().map(|(text, _)| text).collect();
@@ -223,7 +233,7 @@ impl Lives {
             .await;
         }
         let bob = &self.bob.device;
-        let fetched = again(refused, "the attachment", async |_| {
+        let fetched = again(course, "the attachment", async |_| {
             let mut fetched = Vec::new();
             bob.attachment(&id, sequence, 0, &mut fetched).await?;
             Ok(fetched)
@@ -233,10 +243,10 @@ impl Lives {
         vec![plain, attached, answer]
     }
 
-    async fn part(&mut self, refused: &mut Refused, id: ConversationId, guest: &str) {
+    async fn part(&mut self, course: &mut Course<'_>, id: ConversationId, guest: &str) {
         let alice = &mut self.alice;
         let left = [UserId::new(guest).unwrap()];
-        again(refused, "a removal", async |_| {
+        again(course, "a removal", async |_| {
             alice.receive().await?;
             if !is_member(&alice.device, &id, guest).await? {
                 return Ok(());
@@ -247,10 +257,10 @@ impl Lives {
     }
 
     /// A matter, a hold on the conversation, an order over what was said, and what its reader gets to see.
-    async fn examine(&mut self, refused: &mut Refused, id: ConversationId, records: Vec<Digest>) {
+    async fn examine(&mut self, course: &mut Course<'_>, id: ConversationId, records: Vec<Digest>) {
         let person = |name: &str| self.app.person(name);
         let (auditor, legal, manager) = (person("auditor"), person("legal"), person("records"));
-        let matter = again(refused, "a matter", async |_| {
+        let matter = again(course, "a matter", async |_| {
             auditor
                 .create_matter(&format!("matter {}", self.lived))
                 .await
@@ -260,24 +270,24 @@ impl Lives {
             conversation: id.to_vec(),
             ..RecordQuery::default()
         };
-        let hold = again(refused, "a hold", async |_| {
+        let hold = again(course, "a hold", async |_| {
             legal.place_hold(&matter, &query, "a subpoena").await
         })
         .await;
-        let order = again(refused, "an order", async |_| {
+        let order = again(course, "an order", async |_| {
             let request = request(&auditor, matter, records.clone());
             Ok(auditor.request_order(request).await?.id)
         })
         .await;
         for name in ["principal", "compliance"] {
             let approver = person(name);
-            again(refused, "an approval", async |_| {
+            again(course, "an approval", async |_| {
                 approve(&approver, &order).await
             })
             .await;
         }
         let reader = person("reader");
-        let opened = again(refused, "the opening", async |_| {
+        let opened = again(course, "the opening", async |_| {
             let mut opening = reader.open_order(&order).await?;
             let mut opened = BTreeSet::new();
             for record in opening.all().await? {
@@ -296,7 +306,7 @@ impl Lives {
         let expected: BTreeSet<String> = expected.map(|(text, _)| text.clone()).collect();
         assert_eq!(opened, expected);
         let release = People::hold_release(&hold, &matter, "the case is closed");
-        again(refused, "the release of a hold", async |_| {
+        again(course, "the release of a hold", async |_| {
             let acts = vec![
                 legal.sign_act("hold.release", &release)?,
                 manager.sign_act("hold.release", &release)?,
@@ -309,7 +319,7 @@ impl Lives {
     /// Everything that was said so far, held against everything that is kept: nothing acknowledged is lost, nothing came twice,
     /// numbers are dense, and the log has what the archive has.
     pub(super) async fn settle(&mut self) {
-        let mut ignored = Refused::new();
+        let mut ignored = Course::quiet();
         for someone in [&mut self.alice, &mut self.bob] {
             again(&mut ignored, "the rest", async |_| someone.receive().await).await;
             assert_eq!(someone.shown.unexpected, Vec::<String>::new());

@@ -1,5 +1,5 @@
 //! The services of one machine, each a process of the real program that is started again when it ends, one of them on a disk
-//! with a fault.
+//! with faults.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use greffe_testkit::faults::{Faults, Mode, Trace};
+use greffe_service_kit::ready::READY_FILE;
+use greffe_testkit::faults::{Disk, Faults};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
@@ -72,31 +73,25 @@ impl Machine {
         self.folder.path().join("data")
     }
 
-    /// What is preloaded.
-    pub(super) const fn faults(&self) -> &Faults {
-        &self.faults
+    /// A disk for a service or a client, nothing having been done on it.
+    pub(super) fn disk(&self, name: &str) -> Disk {
+        let trace = self.folder.path().join(format!("{name}.trace"));
+        self.faults.disk(&trace)
     }
 
-    /// Where traces are.
-    pub(super) fn trace_file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(format!("{name}.trace"))
-    }
-
-    /// Starts a service that does not run. Its first process is traced, with a fault if one is named; those after it, when it
-    /// ends, have a disk that works.
-    pub(super) fn run(&mut self, service: &'static str, fault: Option<(u64, Mode)>) {
+    /// Starts a service that does not run, all its processes on a disk if one is given.
+    pub(super) fn run(&mut self, service: &'static str, disk: Option<&Disk>) {
         let known = SERVICES.iter().find(|(name, _)| *name == service);
         let kind = known.expect("a service").1;
         let folder = self.data().join("services").join(service);
-        let trace = self.trace_file(service);
-        let (faults, log) = (self.faults.clone(), folder.join("log.txt"));
-        let command = move |first: bool| {
+        let (disk, log) = (disk.cloned(), folder.join("log.txt"));
+        let command = move || {
             let mut command = greffe();
             command
                 .args(["serve", kind, "--stop-with-stdin", "--config"])
                 .arg(folder.join("config.toml"));
-            if first {
-                faults.inject(&mut command, &folder, &trace, fault);
+            if let Some(disk) = &disk {
+                disk.inject(&mut command, &folder);
             }
             command
         };
@@ -107,36 +102,27 @@ impl Machine {
 
     /// Waits until a present process of a service listens.
     pub(super) fn wait(&self, service: &str) {
-        let ready = self
-            .data()
-            .join("services")
-            .join(service)
-            .join("ready.json");
-        let running = &self.services[service];
         let end = Instant::now() + PATIENCE;
-        loop {
-            let said = fs::read(&ready).ok();
-            let said: Option<Value> = said.and_then(|text| serde_json::from_slice(&text).ok());
-            let present = running.shared.process.load(Ordering::SeqCst);
-            if present != 0 && said.is_some_and(|said| said["pid"] == present) {
-                return;
-            }
-            let ends = running.shared.ends.lock().unwrap();
+        while !self.is_up(service) {
+            let ends = self.ends(service);
             assert!(Instant::now() < end, "{service} does not come up: {ends:?}");
-            drop(ends);
             thread::sleep(Duration::from_millis(3));
         }
+    }
+
+    /// Whether a present process of a service listens.
+    pub(super) fn is_up(&self, service: &str) -> bool {
+        let folder = self.data().join("services").join(service);
+        let said = fs::read(folder.join(READY_FILE)).ok();
+        let said: Option<Value> = said.and_then(|text| serde_json::from_slice(&text).ok());
+        let present = self.services[service].shared.process.load(Ordering::SeqCst);
+        present != 0 && said.is_some_and(|said| said["pid"] == present)
     }
 
     /// Stops a service as an operator does; gives how its processes had ended before that, and how the last one did.
     pub(super) fn stop(&mut self, service: &str) -> (Vec<End>, End) {
         let running = self.services.remove(service).expect("it runs");
         running.stop(service)
-    }
-
-    /// What the first process of the present run, or of the last one, did.
-    pub(super) fn trace(&self, service: &str) -> Trace {
-        Trace::read(&self.trace_file(service))
     }
 
     /// How often a service has ended by itself since it was started.
@@ -171,7 +157,7 @@ struct Shared {
 }
 
 impl Service {
-    fn start(command: impl Fn(bool) -> Command + Send + 'static, log: &Path) -> Self {
+    fn start(command: impl Fn() -> Command + Send + 'static, log: &Path) -> Self {
         let shared = Arc::new(Shared::default());
         let (kept, log) = (shared.clone(), log.to_owned());
         let keeper = thread::spawn(move || keep(&kept, &log, command));
@@ -214,17 +200,15 @@ impl Drop for Machine {
     }
 }
 
-fn keep(shared: &Shared, log: &Path, command: impl Fn(bool) -> Command) {
-    let mut first = true;
+fn keep(shared: &Shared, log: &Path, command: impl Fn() -> Command) {
     loop {
         let said = fs::OpenOptions::new().create(true).append(true).open(log);
-        let mut child: Child = command(first)
+        let mut child: Child = command()
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(said.unwrap())
             .spawn()
             .unwrap();
-        first = false;
         // Held until it has ended: the end of its standard input is an order to stop.
         let order = child.stdin.take();
         shared.process.store(child.id(), Ordering::SeqCst);

@@ -4,20 +4,30 @@
 //!
 //! What may come of a fault says [`points::Outcome`]. A process whose fsync failed has to end, and not to try again.
 //!
+//! One life has several faults, of one kind and in one service, one at a time: the next one can only happen when the process is
+//! back, or did not have to end, and something was done that was asked for after the last one ([`course::Course`]). Points are
+//! counted on over the processes of a life. A life fails at the first number that is still to be gone through, then at the next
+//! one it reaches with nothing left to recover from, and so on to its end; numbers that it passes meanwhile are left to other
+//! lives. After each life everything is held against everything by a service whose disk works.
+//!
 //! The tests go through a few points of each service; `cargo xtask crash` goes through all of them and keeps what came of each
 //! in `deploy/CRASH-POINTS.md`. Not gone through: the first start of a service, whose migrations are failed statement by
-//! statement elsewhere; PostgreSQL and buckets, whose disks are not ours; and dispositions, whose time does not come in a
-//! test of the real program. Which of several tasks of a service comes first differs from life to life, so that a number does
-//! not always name the same call; every number up to the longest life is gone through.
+//! statement elsewhere; what a service does to take up after a fault, before it listens; PostgreSQL and buckets, whose disks are
+//! not ours; and dispositions, whose time does not come in a test of the real program. Which of several tasks of a service comes
+//! first, and what is done again after a fault, differs from life to life, so that a number does not always name the same call;
+//! every number of a life without a fault is gone through, and of those after it, as many as lives with faults get to.
 
 mod commands;
+mod course;
 mod life;
 mod machine;
 mod points;
+mod world;
 
 use greffe_testkit::faults::Mode;
 
-use points::{Plan, Which, go_through};
+use points::{Plan, Which};
+use world::go_through;
 
 /// A few points of a service, with each kind of fault.
 async fn a_few(service: &'static str) {
@@ -103,7 +113,7 @@ fn asked() -> Plan {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "every point takes some hours: cargo xtask crash"]
+#[ignore = "every point takes long: cargo xtask crash"]
 async fn every_point() {
     let plan = asked();
     if plan.service == "client" {

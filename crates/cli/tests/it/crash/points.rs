@@ -1,4 +1,4 @@
-//! One point after the other: a life is lived over a service whose disk fails there, and has to be whole in the end.
+//! Which points there are of a service or a client, which of them are still to be gone through, and what came of each.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,22 +7,17 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use greffe_testkit::faults::{DIED, Mode, Point, Trace};
+use greffe_testkit::faults::{Fault, Mode, Point, Trace};
 
-use super::life::Lives;
-use super::machine::{End, Machine};
-
-/// Lives after which everything is held against everything else.
-const SETTLE: u32 = 8;
-/// Lives after which another machine is set up: what has been said so far makes each longer.
-const MACHINE: u32 = 150;
 /// Lives that do not get as far as a point before it is believed that there is no such point.
-pub(super) const BEYOND: u32 = 3;
+const BEYOND: u32 = 3;
+/// So many times as long as a life without a fault may be one in which much is asked for again.
+const LONGEST: u64 = 4;
 
 /// Begins the line that says how many points a life has, and how many of them take room.
-const LIFE: &str = "life\t";
-/// Begins the line that says of a mode that it was gone through to the end of every life.
-const END: &str = "end\t";
+const LIFE: &str = "life";
+/// Begins the line that says of a number that no life gets as far.
+const NONE: &str = "none";
 
 /// What came of a fault.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,144 +62,157 @@ pub(super) enum Which {
     Syncs(usize),
 }
 
-/// A service and those who live over it.
-struct World {
-    machine: Machine,
-    lives: Lives,
-    service: &'static str,
-    lived: u32,
-}
-
-impl World {
-    async fn start(service: &'static str) -> Self {
-        let mut machine = Machine::start();
-        if service == "escrow-1" {
-            // Two of three are enough: without this one nothing is witnessed or opened then.
-            machine.stop("escrow-3");
-        }
-        let lives = Lives::begin(&machine.data()).await;
-        machine.stop(service);
-        Self {
-            machine,
-            lives,
-            service,
-            lived: 0,
-        }
+impl Plan {
+    /// Notes how many points a life has, by one without a fault.
+    pub(super) fn note_life(&self, points: &[Point]) {
+        println!("{}: {} points in a life", self.service, points.len());
+        let roomy = points.iter().filter(|point| point.takes_room()).count();
+        self.keep(&format!("{LIFE}\t{}\t{roomy}", points.len()));
     }
 
-    /// Lives once over a service that is started with a fault and stopped in the end.
-    async fn live(&mut self, fault: Option<(u64, Mode)>) -> (Trace, Judged) {
-        let service = self.service;
-        self.lived += 1;
-        self.machine.forget_log(service);
-        self.machine.run(service, fault);
-        self.machine.wait(service);
-        let refused = self.lives.live().await;
-        let (mut ends, last) = self.machine.stop(service);
-        ends.push(last);
-        let log = self.machine.log(service);
-        assert!(!log.contains("panicked"), "{service} panicked:\n{log}");
-        (self.machine.trace(service), Judged { ends, refused })
-    }
-
-    /// Fails a point; gives whether there is one.
-    async fn point(&mut self, plan: &Plan, mode: Mode, number: u64) -> bool {
-        if self.lived >= MACHINE {
-            self.settle().await;
-            *self = Self::start(self.service).await;
-        }
-        for _ in 0..BEYOND {
-            let begun = Instant::now();
-            let (trace, judged) = self.live(Some((number, mode))).await;
-            let Some(fault) = &trace.fault else {
-                assert_eq!(judged.ends.len(), 1, "without a fault: {judged:?}");
-                continue;
-            };
-            let what = format!("{}\t{}", fault.kind, class(&fault.path));
-            let outcome = judged.outcome(mode, &trace);
-            let took = begun.elapsed().as_millis();
-            note(plan, mode, number, &format!("{what}\t{outcome}\t{took}"));
-            if self.lived.is_multiple_of(SETTLE) {
-                self.settle().await;
-            }
-            return true;
-        }
-        false
-    }
-
-    /// Everything is as it has to be, by a service whose disk works.
-    async fn settle(&mut self) {
-        let service = self.service;
-        self.machine.run(service, None);
-        self.machine.wait(service);
-        self.lives.settle().await;
-        let ends = self.machine.ends(service);
-        assert!(ends.is_empty(), "{service} ended: {ends:?}");
-        self.machine.stop(service);
-    }
-}
-
-/// How a service's processes ended in a life, the one that was asked to last, and what callers were told.
-#[derive(Debug)]
-struct Judged {
-    ends: Vec<End>,
-    refused: BTreeSet<String>,
-}
-
-impl Judged {
-    fn outcome(&self, mode: Mode, trace: &Trace) -> Outcome {
-        let died = self.ends.iter().filter(|end| end.code == Some(DIED));
-        if mode.is_death() {
-            let whole = self.ends.iter().filter(|end| end.code == Some(0));
-            assert_eq!(died.count(), 1, "{self:?}");
-            assert_eq!(whole.count() + 1, self.ends.len(), "{self:?}");
-            return Outcome::Resumed;
-        }
-        let failed: Vec<&End> = self.ends.iter().filter(|end| end.code != Some(0)).collect();
-        if let Some(end) = failed.first() {
-            assert_eq!(
-                failed.len(),
-                1,
-                "it did not go on with a disk that works: {self:?}"
-            );
-            return Outcome::Ended(reason(end));
-        }
-        assert!(
-            mode != Mode::Broken || !trace.failed_sync() || is_done_again(trace),
-            "an fsync failed, and the process went on: {:?}, {self:?}",
-            trace.fault
+    fn note(&self, mode: Mode, number: u64, point: &Point, outcome: &Outcome) {
+        let line = format!(
+            "{number}\t{}\t{}\t{outcome}",
+            point.kind,
+            class(&point.path)
         );
-        if self.refused.is_empty() {
-            return Outcome::Absorbed;
-        }
-        let reasons: Vec<&str> = self.refused.iter().map(String::as_str).collect();
-        Outcome::Refused(reasons.join(" "))
+        println!("{} {mode} {}", self.service, line.replace('\t', " "));
+        self.keep(&format!("{mode}\t{line}"));
+    }
+
+    /// Says how many points failed in a life, and how long that took.
+    pub(super) fn note_pace(&self, mode: Mode, failed: usize, begun: Instant) {
+        let took = begun.elapsed().as_millis();
+        println!("{} {mode}: {failed} points in {took} ms", self.service);
+    }
+
+    fn keep(&self, line: &str) {
+        let Some(file) = &self.results else { return };
+        let file = OpenOptions::new().create(true).append(true).open(file);
+        // In one piece: a run that is stopped leaves whole lines.
+        file.unwrap()
+            .write_all(format!("{line}\n").as_bytes())
+            .unwrap();
     }
 }
 
-/// The reason that a process gave when it ended by itself.
-fn reason(end: &End) -> String {
-    let said = end.said.strip_prefix("greffe: ");
-    let reason = said
-        .and_then(|said| said.split_once(": "))
-        .map(|(reason, _)| reason);
-    let is_reason = |reason: &str| {
-        let mut letters = reason.chars();
-        !reason.is_empty() && letters.all(|letter| letter.is_ascii_uppercase() || letter == '_')
-    };
-    let reason = reason.filter(|reason| is_reason(reason));
-    reason
-        .unwrap_or_else(|| panic!("it did not say why it ended: {end:?}"))
-        .to_owned()
+/// Points of a mode that are still to be gone through.
+pub(super) struct Left {
+    mode: Mode,
+    /// Those of a life without a fault.
+    numbers: BTreeSet<u64>,
+    /// Those after them: a life is longer by what is asked for again. Gone through as far as lives get.
+    further: BTreeSet<u64>,
+    /// Lives in a row that did not get as far as the first.
+    missed: u32,
+}
+
+impl Left {
+    /// Of a life with these points, without what was found out before.
+    pub(super) fn new(plan: &Plan, mode: Mode, points: &[Point]) -> Self {
+        let known = Known::read(plan, mode);
+        let counted = points.iter().filter(|point| counts(mode, point)).count() as u64;
+        let total = counted.max(known.life);
+        let further = match plan.which {
+            Which::Every { from, step } => (from..=total * LONGEST)
+                .step_by(step)
+                .filter(|number| *number > total)
+                .collect(),
+            Which::Spread(_) | Which::Syncs(_) => BTreeSet::new(),
+        };
+        Self {
+            mode,
+            numbers: &chosen(&plan.which, mode, points, total) - &known.numbers,
+            further: &further - &known.numbers,
+            missed: 0,
+        }
+    }
+
+    /// Where the next life may fail; none when everything was gone through.
+    pub(super) fn next(&mut self, plan: &Plan) -> Option<BTreeSet<u64>> {
+        if self.numbers.is_empty() && matches!(plan.which, Which::Every { .. }) {
+            // Who goes through other numbers of the same mode may have begun with a longer life.
+            let known = Known::read(plan, self.mode);
+            self.numbers = &chosen(&plan.which, self.mode, &[], known.life) - &known.numbers;
+        }
+        (!self.numbers.is_empty()).then(|| &self.numbers | &self.further)
+    }
+
+    /// Takes in what came of each fault of a life.
+    pub(super) fn lived(&mut self, plan: &Plan, trace: &Trace, outcomes: &[Outcome]) {
+        assert_eq!(trace.faults.len(), outcomes.len(), "{:?}", trace.faults);
+        for (fault, outcome) in trace.faults.iter().zip(outcomes) {
+            let number = trace.counted(self.mode, fault.point.number);
+            let chosen = self.numbers.remove(&number) | self.further.remove(&number);
+            assert!(chosen, "{number} was not to fail: {fault:?}");
+            plan.note(self.mode, number, &fault.point, outcome);
+        }
+        if !trace.faults.is_empty() {
+            self.missed = 0;
+            return;
+        }
+        // Nothing was before the first of them, so that no life but one that ends before passes it.
+        let counted = trace.counted(self.mode, u64::MAX);
+        let first = self.numbers.first().copied().unwrap_or(u64::MAX);
+        assert!(
+            first > counted,
+            "{first} did not fail in a life of {counted}"
+        );
+        self.missed += 1;
+        if self.missed == BEYOND {
+            for number in core::mem::take(&mut self.numbers) {
+                plan.keep(&format!("{NONE}\t{}\t{number}", self.mode));
+            }
+        }
+    }
+}
+
+/// What was found out before about a mode.
+struct Known {
+    numbers: BTreeSet<u64>,
+    /// Points of the longest life without a fault.
+    life: u64,
+}
+
+impl Known {
+    fn read(plan: &Plan, mode: Mode) -> Self {
+        let file = plan.results.as_ref();
+        let text = file.and_then(|file| fs::read_to_string(file).ok());
+        let mut known = Self {
+            numbers: BTreeSet::new(),
+            life: 0,
+        };
+        for line in text.unwrap_or_default().lines() {
+            let parts: Vec<&str> = line.split('\t').collect();
+            match parts[..] {
+                [LIFE, points, roomy] => {
+                    let life = if mode == Mode::Full { roomy } else { points };
+                    known.life = known.life.max(life.parse().unwrap());
+                }
+                [NONE, of, number] | [of, number, ..] if of == mode.as_str() => {
+                    known.numbers.insert(number.parse().unwrap());
+                }
+                _ => {}
+            }
+        }
+        known
+    }
+}
+
+fn counts(mode: Mode, point: &Point) -> bool {
+    mode != Mode::Full || point.takes_room()
+}
+
+/// Whether a process has to end at this fault: it dies there, or what it wrote may never become durable.
+pub(super) fn has_to_end(mode: Mode, trace: &Trace, fault: &Fault) -> bool {
+    let lost = fault.failed_sync() && !is_done_again(trace, &fault.point);
+    mode.is_death() || (mode == Mode::Broken && lost)
 }
 
 /// The two kinds of fsync of SQLite's that do not have to be noticed. A checkpoint's: what it moves stays in the write-ahead log
 /// until a checkpoint has succeeded, and is moved again. And that of the folder, after a new write-ahead log's own: the service
 /// makes the folder durable itself when it opens the database.
-pub(super) fn is_done_again(trace: &Trace) -> bool {
-    let Some(fault) = &trace.fault else {
-        return false;
-    };
+fn is_done_again(trace: &Trace, fault: &Point) -> bool {
     let before = trace
         .points
         .iter()
@@ -222,7 +230,7 @@ fn is_database(path: &str) -> bool {
 }
 
 /// A path with what differs from life to life left out.
-pub(super) fn class(path: &str) -> String {
+fn class(path: &str) -> String {
     let part = |part: &str| {
         let hex = |letter: char| letter.is_ascii_hexdigit();
         let (stem, ending) = part
@@ -242,62 +250,8 @@ pub(super) fn class(path: &str) -> String {
     path.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
-/// What was found out before, by mode and number.
-pub(super) fn known(plan: &Plan) -> BTreeSet<(Mode, u64)> {
-    let text = plan
-        .results
-        .as_ref()
-        .and_then(|file| fs::read_to_string(file).ok());
-    let mut known = BTreeSet::new();
-    let text = text.unwrap_or_default();
-    let is_point = |line: &&str| !line.starts_with(LIFE) && !line.starts_with(END);
-    for line in text.lines().filter(is_point) {
-        let mut parts = line.split('\t');
-        let (mode, number) = (parts.next().unwrap(), parts.next().unwrap());
-        known.insert((mode.parse().unwrap(), number.parse().unwrap()));
-    }
-    known
-}
-
-pub(super) fn note(plan: &Plan, mode: Mode, number: u64, rest: &str) {
-    println!(
-        "{} {mode} {number} {}",
-        plan.service,
-        rest.replace('\t', " ")
-    );
-    keep(plan, &format!("{mode}\t{number}\t{rest}"));
-}
-
-/// Notes how many points a life has.
-pub(super) fn note_life(plan: &Plan, points: &[Point]) {
-    println!("{}: {} points in a life", plan.service, points.len());
-    let roomy = points.iter().filter(|point| point.takes_room()).count();
-    keep(plan, &format!("{LIFE}{}\t{roomy}", points.len()));
-}
-
-/// Notes that no life has more points than were gone through.
-pub(super) fn note_end(plan: &Plan, mode: Mode) {
-    if matches!(plan.which, Which::Every { from: 1, step: 1 }) {
-        keep(plan, &format!("{END}{mode}"));
-    }
-}
-
-fn keep(plan: &Plan, line: &str) {
-    let Some(file) = &plan.results else { return };
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(file)
-        .unwrap();
-    writeln!(file, "{line}").unwrap();
-}
-
-/// Numbers of the points to go through, of those of a life without a fault.
-pub(super) fn chosen(which: &Which, mode: Mode, points: &[Point]) -> Vec<u64> {
-    let counted = points
-        .iter()
-        .filter(|point| mode != Mode::Full || point.takes_room());
-    let total = counted.count() as u64;
+/// Numbers of the points to go through, of so many; `points` are those of a life without a fault.
+fn chosen(which: &Which, mode: Mode, points: &[Point], total: u64) -> BTreeSet<u64> {
     match which {
         Which::Every { from, step } => (*from..=total).step_by(*step).collect(),
         Which::Spread(count) => {
@@ -324,35 +278,6 @@ pub(super) fn chosen(which: &Which, mode: Mode, points: &[Point]) -> Vec<u64> {
                 .collect()
         }
     }
-}
-
-/// Goes through them. Panics at the first of which anything else came than may.
-pub(super) async fn go_through(plan: &Plan) {
-    let known = known(plan);
-    let mut world = World::start(plan.service).await;
-    let (trace, judged) = world.live(None).await;
-    let quiet = judged.refused.is_empty() && judged.ends.len() == 1;
-    assert!(quiet, "without a fault: {judged:?}");
-    note_life(plan, &trace.points);
-    for mode in plan.modes.iter().copied() {
-        let mut numbers = chosen(&plan.which, mode, &trace.points);
-        let mut beyond = 0;
-        let mut at = 0;
-        while let Some(number) = numbers.get(at).copied() {
-            at += 1;
-            let there = known.contains(&(mode, number)) || world.point(plan, mode, number).await;
-            beyond = if there { 0 } else { beyond + 1 };
-            // Lives differ a little in length: it is over when several in a row do not get as far.
-            if let Which::Every { step, .. } = plan.which
-                && at == numbers.len()
-                && beyond < BEYOND
-            {
-                numbers.push(number + step as u64);
-            }
-        }
-        note_end(plan, mode);
-    }
-    world.settle().await;
 }
 
 #[test]
