@@ -62,25 +62,24 @@ impl Checker {
         if let Some(broken) = told.broken.first() {
             return Ok(Some(broken.clone()));
         }
-        // The log first: what is looked at later may have got further, never less far.
+        self.stores.look()?;
         if let Some(broken) = self.log()? {
             return Ok(Some(broken));
         }
-        let records = self.stores.records()?;
-        let broken = archived(told, &records)
-            .or_else(|| dense(&records))
-            .or_else(|| opened_as_sent(told));
-        if broken.is_some() {
-            return Ok(broken);
-        }
-        if let Some(broken) = self.kept(told, &records)? {
-            return Ok(Some(broken));
-        }
-        self.openings()
+        let records = &self.stores.records;
+        let broken = archived(told, records)
+            .or_else(|| dense(records))
+            .or_else(|| opened_as_sent(told))
+            .or_else(|| self.kept(told))
+            .or_else(|| self.openings());
+        Ok(broken)
     }
 
     /// P7: leaves are dense and stay as they are.
     fn log(&mut self) -> Result<Option<String>> {
+        if !self.stores.log_has_changed() {
+            return Ok(None);
+        }
         let known = self.leaves.len() as u64;
         for (index, leaf) in self.stores.leaves(known.saturating_sub(1))? {
             let hash = Digest::new(Sha256::digest(&leaf).into());
@@ -130,8 +129,8 @@ impl Checker {
     }
 
     /// P6: what was acknowledged is there, and goes only when it may.
-    fn kept(&mut self, told: &Told, records: &[Record]) -> Result<Option<String>> {
-        let wraps = self.stores.wraps()?;
+    fn kept(&mut self, told: &Told) -> Option<String> {
+        let Stores { records, wraps, .. } = &self.stores;
         let standing = |hold: &[u8; 16]| {
             let mut known = told.holds.iter();
             known.any(|one| one.id == *hold && !one.ending)
@@ -140,12 +139,12 @@ impl Checker {
             let digest = record.digest;
             if record.disposal == 0 {
                 if !wraps.contains(&digest) {
-                    return Ok(Some(format!("P6: the wraps of {digest} are gone")));
+                    return Some(format!("P6: the wraps of {digest} are gone"));
                 }
                 if let Some(content) = &record.content
-                    && !self.object(content).exists()
+                    && !object(&self.base, content).exists()
                 {
-                    return Ok(Some(format!("P6: the content of {digest} is gone")));
+                    return Some(format!("P6: the content of {digest} is gone"));
                 }
                 continue;
             }
@@ -153,38 +152,37 @@ impl Checker {
                 continue;
             }
             if record.retain_until > clock::now().get() {
-                return Ok(Some(format!("P6: {digest} is disposed of before its time")));
+                return Some(format!("P6: {digest} is disposed of before its time"));
             }
             if !told.disposals.contains_key(&digest) {
-                return Ok(Some(format!("P6: nobody asked for the end of {digest}")));
+                return Some(format!("P6: nobody asked for the end of {digest}"));
             }
             if self.held.iter().any(standing) {
-                return Ok(Some(format!("P6: {digest} is disposed of under a hold")));
+                return Some(format!("P6: {digest} is disposed of under a hold"));
             }
         }
         let holds = told.holds.iter().filter(|hold| !hold.ending);
         self.held = holds.map(|hold| hold.id).collect();
-        Ok(None)
+        None
     }
 
     /// P5: a node has answered only for what the log orders, and after the log had its word on it.
-    fn openings(&self) -> Result<Option<String>> {
-        for node in ["escrow-1", "escrow-2", "escrow-3"] {
-            for (order, envelope, answered) in self.stores.openings(node)? {
-                if !self.released.contains(&order) {
-                    return Ok(Some(format!(
-                        "P5: {node} opened {envelope} without an order"
-                    )));
+    fn openings(&self) -> Option<String> {
+        let nodes = ["escrow-1", "escrow-2", "escrow-3"];
+        for (node, openings) in nodes.into_iter().zip(&self.stores.openings) {
+            for (order, envelope, answered) in openings {
+                if !self.released.contains(order) {
+                    return Some(format!("P5: {node} opened {envelope} without an order"));
                 }
-                let word = (order, envelope, node.to_owned());
-                if answered && !self.opened.contains(&word) {
-                    return Ok(Some(format!(
+                let word = (*order, *envelope, node.to_owned());
+                if *answered && !self.opened.contains(&word) {
+                    return Some(format!(
                         "P5: {node} answered for {envelope} without a trace"
-                    )));
+                    ));
                 }
             }
         }
-        Ok(None)
+        None
     }
 
     /// What has to hold once everything works again and is quiet.
@@ -192,7 +190,7 @@ impl Checker {
     /// # Errors
     /// When a database cannot be read.
     pub(crate) fn at_the_end(&self) -> Result<Option<String>> {
-        let records = self.stores.records()?;
+        let records = &self.stores.records;
         let count = records.len() as u64;
         let batched = self.batched();
         if batched < count {
@@ -210,7 +208,7 @@ impl Checker {
         }
         let live = records.iter().filter(|record| record.disposal == 0);
         for content in live.filter_map(|record| record.content.as_ref()) {
-            let bytes = std::fs::read(self.object(content)).unwrap_or_default();
+            let bytes = std::fs::read(object(&self.base, content)).unwrap_or_default();
             if Sha256::digest(&bytes).as_slice() != content.as_bytes() {
                 return Ok(Some(format!("P6: object {content} is damaged")));
             }
@@ -236,25 +234,23 @@ impl Checker {
         })
     }
 
-    /// The highest number of each conversation in the archive.
-    ///
-    /// # Errors
-    /// When a database cannot be read.
-    pub(crate) fn heads(&self) -> Result<BTreeMap<ConversationId, u64>> {
-        let mut heads = BTreeMap::new();
-        for record in self.stores.records()? {
-            let head = heads.entry(record.conversation).or_default();
-            *head = record.sequence.max(*head);
-        }
-        Ok(heads)
+    /// The highest number of a conversation in the archive.
+    pub(crate) fn head(&self, conversation: &ConversationId) -> u64 {
+        let records = self.stores.records.iter();
+        records
+            .filter(|record| record.conversation == *conversation)
+            .map(|record| record.sequence)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Messages whose time is not over, by the archive.
     ///
     /// # Errors
     /// When a database cannot be read.
-    pub(crate) fn messages(&self) -> Result<Vec<Digest>> {
-        let records = self.stores.records()?.into_iter();
+    pub(crate) fn messages(&mut self) -> Result<Vec<Digest>> {
+        self.stores.look()?;
+        let records = self.stores.records.iter();
         Ok(records
             .filter(|record| record.kind == 1)
             .map(|record| record.digest)
@@ -268,12 +264,12 @@ impl Checker {
     pub(crate) fn unsent(&self, user: &str) -> Result<u64> {
         self.stores.outbox(user)
     }
+}
 
-    fn object(&self, content: &Digest) -> PathBuf {
-        let name = content.to_string();
-        let folder = self.base.join("archive/objects").join(&name[..2]);
-        folder.join(&name[2..])
-    }
+fn object(base: &Path, content: &Digest) -> PathBuf {
+    let name = content.to_string();
+    let folder = base.join("archive/objects").join(&name[..2]);
+    folder.join(&name[2..])
 }
 
 /// P2 and P6: what anybody was shown or told is sent is archived, in that place.

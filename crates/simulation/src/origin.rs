@@ -1,7 +1,7 @@
 //! The folder that every seed begins with: a tenant in force, three users, and a conversation of two of them.
 
 use core::time::Duration;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,12 +23,21 @@ const WITHIN: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Origin {
     folder: PathBuf,
+    contents: Contents,
     /// Removes it at the end, if it is ours.
     _own: Option<TempDir>,
     /// The conversation of alice and bob.
     pub conversation: ConversationId,
     /// How long it took to make: every seed's clock goes on from there.
     pub took: Duration,
+}
+
+/// What is in its folder, by paths from there.
+#[derive(Debug, Default)]
+struct Contents {
+    /// Each after the one that it is in. Empty ones are left out: whoever needs one makes it.
+    folders: Vec<(PathBuf, Permissions)>,
+    files: Vec<PathBuf>,
 }
 
 /// File that says what cannot be seen from the rest.
@@ -63,8 +72,11 @@ impl Origin {
     pub fn open(folder: &Path) -> Result<Self> {
         let facts = fs::read_to_string(folder.join(FACTS)).context("no folder of an origin")?;
         let (conversation, took) = facts.split_once('\n').context("the folder's facts")?;
+        let mut contents = Contents::default();
+        contents.list(folder, Path::new(""))?;
         Ok(Self {
             folder: folder.to_owned(),
+            contents,
             _own: None,
             conversation: conversation.parse()?,
             took: Duration::from_millis(took.parse()?),
@@ -84,7 +96,15 @@ impl Origin {
         let copy = tempfile::Builder::new()
             .prefix("greffe-seed-")
             .tempdir_in(memory())?;
-        copy_folder(&self.folder, copy.path())?;
+        for (folder, _) in &self.contents.folders {
+            fs::create_dir(copy.path().join(folder))?;
+        }
+        for file in &self.contents.files {
+            fs::copy(self.folder.join(file), copy.path().join(file))?;
+        }
+        for (folder, mode) in &self.contents.folders {
+            fs::set_permissions(copy.path().join(folder), mode.clone())?;
+        }
         Ok(copy)
     }
 }
@@ -99,24 +119,26 @@ fn memory() -> PathBuf {
     }
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (path, target) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type()?.is_dir() {
-            copy_folder(&path, &target)?;
-        } else {
+impl Contents {
+    fn list(&mut self, base: &Path, below: &Path) -> Result<()> {
+        for entry in fs::read_dir(base.join(below))? {
+            let entry = entry?;
+            let path = below.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                if fs::read_dir(entry.path())?.next().is_some() {
+                    self.folders
+                        .push((path.clone(), entry.metadata()?.permissions()));
+                    self.list(base, &path)?;
+                }
+                continue;
+            }
             // The index of a write-ahead log is of the processes that have it open.
-            let index = path.to_string_lossy().ends_with("-shm");
-            if !index {
-                fs::copy(&path, &target)?;
+            if !path.to_string_lossy().ends_with("-shm") {
+                self.files.push(path);
             }
         }
+        Ok(())
     }
-    let mode = fs::metadata(from)?.permissions();
-    fs::set_permissions(to, mode)?;
-    Ok(())
 }
 
 /// Waits, by the machine's clock, until nobody has a database open: its write-ahead log is in the file then. Nobody writes any

@@ -1,13 +1,16 @@
 //! One simulated process: a runtime of its own on the shared thread, so that it can die in the middle of whatever it does.
 
 use std::fmt;
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
 
 use greffe_service_kit::simulation::{self, Act, Answer, Handler, Hooks, Verdict};
 use greffe_service_kit::tls::SpiffeId;
 use http::{Request, Response};
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::{JoinHandle, yield_now};
+use tokio::task::JoinHandle;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -15,9 +18,6 @@ use crate::disk::Disk;
 use crate::net::Net;
 use crate::rng::Rng;
 use crate::trace::Trace;
-
-/// Rounds of its tasks in one turn. What is not done by then goes on in the next.
-const ROUNDS: usize = 6;
 
 /// What a process does until it ends.
 pub(crate) type Life = Answer<Result<(), String>>;
@@ -35,12 +35,51 @@ pub(crate) struct Process {
 
 struct Running {
     runtime: Runtime,
+    rest: Arc<Rest>,
     life: JoinHandle<Result<(), String>>,
 }
 
 struct Machine {
     net: Arc<Net>,
     disk: Arc<Disk>,
+}
+
+/// How a turn learns that a runtime has nothing left to do.
+#[derive(Debug, Default)]
+struct Rest {
+    /// How often in this turn no task was ready.
+    idle: AtomicUsize,
+    turn: Mutex<Option<Waker>>,
+}
+
+impl Rest {
+    /// Before the runtime would wait: the turn is asked whether it ends, and nothing waits.
+    fn nothing_is_ready(&self) {
+        self.idle.fetch_add(1, Ordering::Relaxed);
+        let turn = self
+            .turn
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(turn) = turn {
+            turn.wake();
+        }
+    }
+
+    /// Until all is done that can be done by now. The runtime looks at its timers the first time that no task is ready: the second
+    /// time, what they woke is done too.
+    async fn reached(&self) {
+        self.idle.store(0, Ordering::Relaxed);
+        poll_fn(|context| {
+            if self.idle.load(Ordering::Relaxed) > 1 {
+                return Poll::Ready(());
+            }
+            let waker = context.waker().clone();
+            *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
+            Poll::Pending
+        })
+        .await;
+    }
 }
 
 impl Hooks for Machine {
@@ -95,8 +134,11 @@ impl Process {
     /// # Panics
     /// When the system gives no runtime.
     pub(crate) fn start(&mut self, life: impl FnOnce() -> Life) {
+        let rest = Arc::new(Rest::default());
+        let idle = rest.clone();
         let runtime = Builder::new_current_thread()
             .enable_time()
+            .on_thread_park(move || idle.nothing_is_ready())
             .build()
             .expect("a runtime");
         simulation::enter(Some(self.hooks.clone()));
@@ -106,18 +148,18 @@ impl Process {
         };
         simulation::enter(None);
         self.trace.note(&self.name, format_args!("starts"));
-        self.running = Some(Running { runtime, life });
+        self.running = Some(Running {
+            runtime,
+            rest,
+            life,
+        });
     }
 
-    /// Lets its tasks run. Gives why it ended, if it did.
+    /// Lets its tasks run until they wait. Gives why it ended, if it did.
     pub(crate) fn turn(&mut self) -> Option<String> {
         let running = self.running.as_mut()?;
         simulation::enter(Some(self.hooks.clone()));
-        running.runtime.block_on(async {
-            for _ in 0..ROUNDS {
-                yield_now().await;
-            }
-        });
+        running.runtime.block_on(running.rest.reached());
         simulation::enter(None);
         if self.disk.is_dead() {
             self.crash();
@@ -159,5 +201,45 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.drop_it();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+    use std::future::pending;
+
+    use tokio::task::yield_now;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn a_turn_does_all_that_is_ready_and_waits_for_nothing() {
+        clock::on_thread(1, || {
+            let trace = Arc::new(Trace::default());
+            let net = Net::new(Rng::new(1, 1), trace.clone());
+            let mut process = Process::new("alone", Rng::new(1, 2), &net, &trace);
+            let done = Arc::new(AtomicUsize::new(0));
+            let counted = done.clone();
+            process.start(|| {
+                Box::pin(async move {
+                    for _ in 0..100 {
+                        yield_now().await;
+                        counted.fetch_add(1, Ordering::Relaxed);
+                    }
+                    sleep(Duration::from_millis(50)).await;
+                    counted.store(1000, Ordering::Relaxed);
+                    pending().await
+                })
+            });
+            let mut turn = |after| {
+                clock::pass(Duration::from_millis(after));
+                assert_eq!(process.turn(), None);
+                done.load(Ordering::Relaxed)
+            };
+            assert_eq!([0, 0, 49, 2].map(&mut turn), [100, 100, 100, 1000]);
+        });
     }
 }

@@ -247,8 +247,7 @@ impl<'a> Seed<'a> {
         if let Some(left) = self.checker.at_the_end()? {
             return Ok(Some(left));
         }
-        let head = self.checker.heads()?;
-        let head = head.get(&self.origin.conversation).copied().unwrap_or(0);
+        let head = self.checker.head(&self.origin.conversation);
         let told = self.world.ledger.told();
         for name in crate::steps::USERS {
             match told.reported.get(name) {

@@ -1,6 +1,6 @@
 //! Fixed-base multiplication: a table for each point that is multiplied again and again (`G`, `G2`, a journaling key).
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::digits::{signed, split};
 use super::field::{Field, equal};
@@ -13,6 +13,8 @@ const WINDOW: usize = 7;
 const DIGITS: usize = 257_usize.div_ceil(WINDOW);
 /// Multiples kept for a digit: 1 to 2^(WINDOW-1).
 const ROW: usize = 1 << (WINDOW - 1);
+/// Tables of journaling keys kept for the next who reads the same record: a tenant has one period in use and one that follows.
+const SHARED: usize = 4;
 
 /// Multiples of one point: about 150 KiB, made in about 2 ms. Multiplying is constant-time.
 #[derive(Clone)]
@@ -55,9 +57,17 @@ impl FixedBase {
         TABLE.get_or_init(|| Self::new(Point::generator2()))
     }
 
-    /// The point.
-    pub const fn point(&self) -> Point {
-        self.point
+    /// The table of a public key, made once for all who use it; the ones used last are kept. A point is looked up by what it
+    /// is, and so only public ones may be.
+    pub(crate) fn shared(point: Point) -> Arc<Self> {
+        static TABLES: Mutex<Vec<Arc<FixedBase>>> = Mutex::new(Vec::new());
+        // Whoever wants the same one meanwhile waits for it rather than making it too.
+        let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = tables.iter().position(|table| table.point == point);
+        let table = known.map_or_else(|| Arc::new(Self::new(point)), |place| tables.remove(place));
+        tables.truncate(SHARED - 1);
+        tables.insert(0, table.clone());
+        table
     }
 
     /// `k * point` in constant time.
@@ -112,4 +122,28 @@ fn select(row: &[[u64; 8]], digit: i8) -> (Affine, u64) {
     };
     // Nothing for the digit zero, and nothing in the table of the identity.
     (point, x.is_zero() & y.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_keys_table_is_made_once_and_gives_way_to_later_ones() {
+        let points: Vec<Point> = (1000..1006)
+            .map(|k| Point::mul_base(&Scalar::from_u64(k)))
+            .collect();
+        let first = FixedBase::shared(points[0]);
+        // Other tests may take its place meanwhile, but not every time.
+        let again = |_| Arc::ptr_eq(&FixedBase::shared(points[0]), &FixedBase::shared(points[0]));
+        assert!((0..100).any(again));
+        for point in &points[1..] {
+            let k = Scalar::from_u64(77);
+            let table = FixedBase::shared(*point);
+            assert!(table.mul(&k) == *point * &k);
+        }
+        // Nobody but this test has it any more.
+        assert_eq!(Arc::strong_count(&first), 1);
+        assert!(!Arc::ptr_eq(&first, &FixedBase::shared(points[0])));
+    }
 }

@@ -1,4 +1,6 @@
-//! A journaling key, parsed once and kept with its table.
+//! A journaling key, parsed once; its table is made when something is first sealed to it.
+
+use std::sync::{Arc, OnceLock};
 
 use greffe_types::Digest;
 use ml_kem::{EncapsulationKey, MlKem768};
@@ -35,7 +37,7 @@ pub fn key_id(tenant: &str, public_key: &[u8]) -> Digest {
     hash("key-id", &[&lp(tenant.as_bytes()), public_key])
 }
 
-/// A journaling public key ready for use. Parsing costs a table (some milliseconds): keep it, share it.
+/// A journaling public key ready for use. The first use costs a table, which all that hold the same key share.
 #[derive(Clone)]
 pub struct JournalKey {
     tenant: String,
@@ -43,7 +45,8 @@ pub struct JournalKey {
     public_key: Box<[u8; PUBLIC_KEY]>,
     public_key_digest: Digest,
     mlkem: EncapsulationKey<MlKem768>,
-    table: FixedBase,
+    point: Point,
+    table: OnceLock<Arc<FixedBase>>,
 }
 
 impl JournalKey {
@@ -79,7 +82,8 @@ impl JournalKey {
             public_key_digest: sha256(public_key),
             public_key: bytes,
             mlkem,
-            table: FixedBase::new(point),
+            point,
+            table: OnceLock::new(),
         })
     }
 
@@ -105,7 +109,7 @@ impl JournalKey {
 
     /// The P-256 half.
     pub const fn point(&self) -> Point {
-        self.table.point()
+        self.point
     }
 
     /// The P-256 half, uncompressed.
@@ -115,8 +119,8 @@ impl JournalKey {
             .expect("the key ends in 65 bytes of point")
     }
 
-    pub(super) const fn table(&self) -> &FixedBase {
-        &self.table
+    pub(super) fn table(&self) -> &FixedBase {
+        self.table.get_or_init(|| FixedBase::shared(self.point))
     }
 
     /// ML-KEM-768 encapsulation from 32 bytes of randomness (FIPS 203 algorithm 17).
