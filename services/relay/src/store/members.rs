@@ -1,7 +1,7 @@
 //! Who takes part in a conversation, and how far each device has taken its mailbox in.
 
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql::{self, Executor};
+use greffe_service_kit::db::sql::{self, Builder, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest};
 
 use super::{
@@ -189,27 +189,67 @@ pub async fn conversations_of(
         .collect()
 }
 
-/// Remembers the last message a member had sequenced.
-pub async fn set_counter(
+/// The stays that have not ended of these devices, each in a conversation.
+pub async fn present_of(
     conn: &mut Connection,
     scope: &Scope,
-    conversation: &ConversationId,
-    device: &DeviceId,
-    counter: u64,
-    previous: &Digest,
-) -> sqlx::Result<()> {
-    sql::query(
-        "UPDATE member SET counter = $4, previous = $5, fence = $6
-         WHERE tenant = $1 AND conversation = $2 AND device = $3 AND until_seq IS NULL",
-    )
-    .bind(scope.tenant())
-    .bind(conversation.as_bytes().as_slice())
-    .bind(device.as_bytes().as_slice())
-    .bind(int(counter))
-    .bind(previous.as_bytes().as_slice())
-    .bind(epoch(conn))
-    .execute(conn)
-    .await?;
+    asked: &[(ConversationId, DeviceId)],
+) -> sqlx::Result<Vec<MemberRow>> {
+    let mut found = Vec::new();
+    for some in sql::groups(asked, |_| 0) {
+        let mut sql = Builder::new("WITH asked (conversation, device) AS (");
+        sql.push_values(some, |row, (id, device)| {
+            row.push_bind(id.as_bytes()).push_bind(device.as_bytes());
+        })
+        .push(
+            ") SELECT m.conversation, m.device, m.user_name, m.certificate, m.from_seq, m.until_seq, m.counter,
+               m.previous, m.cursor
+             FROM asked a JOIN member m ON m.conversation = a.conversation AND m.device = a.device
+             WHERE m.until_seq IS NULL AND m.tenant = ",
+        )
+        .push_bind(scope.tenant())
+        .push(" ORDER BY m.from_seq");
+        let rows: Vec<Columns> = sql.build_query_as().fetch_all(&mut *conn).await?;
+        for columns in rows {
+            found.push(row(columns)?);
+        }
+    }
+    Ok(found)
+}
+
+/// The last message that a member had sequenced.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The member.
+    pub device: DeviceId,
+    /// device_counter of the message.
+    pub counter: u64,
+    /// Its envelope digest.
+    pub previous: Digest,
+}
+
+/// Remembers the last messages that members had sequenced.
+pub async fn set_counters(conn: &mut Connection, scope: &Scope, sent: &[Sent]) -> sqlx::Result<()> {
+    let fence = epoch(conn);
+    for some in sql::groups(sent, |_| 0) {
+        let mut sql = Builder::new("WITH sent (conversation, device, counter, previous) AS (");
+        sql.push_values(some, |row, sent| {
+            row.push_bind(sent.conversation.as_bytes())
+                .push_bind(sent.device.as_bytes())
+                .push_bind(int(sent.counter))
+                .push_bind(sent.previous.as_bytes());
+        })
+        .push(") UPDATE member SET counter = sent.counter, previous = sent.previous, fence = ")
+        .push_bind(fence)
+        .push(
+            " FROM sent WHERE member.conversation = sent.conversation
+               AND member.device = sent.device AND member.until_seq IS NULL AND member.tenant = ",
+        )
+        .push_bind(scope.tenant());
+        sql.build().execute(&mut *conn).await?;
+    }
     Ok(())
 }
 
