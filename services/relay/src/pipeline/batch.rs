@@ -178,6 +178,9 @@ impl<'a> Batch<'a> {
         let item = commit.item();
         conversation.takes(&item)?;
         conversation.member(conn, core, &item).await?;
+        if conversation.overrun {
+            return Err(RelayError::Conflict);
+        }
         let item = NewItem {
             sequence: conversation.row.sequence + 1,
             ..item

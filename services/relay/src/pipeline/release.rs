@@ -229,7 +229,6 @@ impl Batch {
         self.unwritten.push((place, stored));
         (row.released, row.head) = (next.sequence, next.head);
         if item.kind == Kind::Handshake {
-            self.flush(conn, core).await?;
             let members = members::at(&mut *conn, scope, id, next.sequence).await?;
             self.moved
                 .extend(members.into_iter().map(|(_, device)| device));

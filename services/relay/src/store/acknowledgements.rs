@@ -63,15 +63,7 @@ pub async fn given(
 ) -> sqlx::Result<HashSet<(ConversationId, DeviceId, Digest)>> {
     let mut found = HashSet::new();
     for some in sql::groups(asked, |_| 0) {
-        let mut sql = Builder::new("WITH asked (conversation, device) AS (");
-        sql.push_values(some, |row, (id, device)| {
-            row.push_bind(id.as_bytes()).push_bind(device.as_bytes());
-        })
-        .push(
-            ") SELECT k.conversation, k.device, k.disclosure FROM asked a JOIN acknowledgement k
-             ON k.conversation = a.conversation AND k.device = a.device WHERE k.tenant = ",
-        )
-        .push_bind(scope.tenant());
+        let sql = given_by(scope, some);
         let rows: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> =
             sql.build_query_as().fetch_all(&mut *conn).await?;
         for (conversation, device, disclosure) in rows {
@@ -83,6 +75,19 @@ pub async fn given(
         }
     }
     Ok(found)
+}
+
+pub(super) fn given_by(scope: &Scope, asked: &[(ConversationId, DeviceId)]) -> Builder {
+    let mut sql = Builder::new("WITH asked (conversation, device) AS (");
+    sql.push_values(asked, |row, (id, device)| {
+        row.push_bind(id.as_bytes()).push_bind(device.as_bytes());
+    })
+    .push(
+        ") SELECT k.conversation, k.device, k.disclosure FROM asked a CROSS JOIN acknowledgement k
+         WHERE k.conversation = a.conversation AND k.device = a.device AND k.tenant = ",
+    )
+    .push_bind(scope.tenant());
+    sql
 }
 
 /// The devices that have acknowledged a disclosure in a conversation.

@@ -32,16 +32,7 @@ pub async fn unanswered(
     type Row = (Vec<u8>, i64, Vec<u8>, i64, i64);
     let mut found = HashMap::new();
     for some in sql::groups(places, |_| 0) {
-        let mut sql = Builder::new("WITH asked (conversation, sequence) AS (");
-        sql.push_values(some, |row, (id, sequence)| {
-            row.push_bind(id.as_bytes()).push_bind(int(*sequence));
-        })
-        .push(
-            ") SELECT i.conversation, i.sequence, i.digest, i.kind, i.size
-             FROM asked a JOIN item i ON i.conversation = a.conversation AND i.sequence = a.sequence
-             WHERE i.receipt IS NULL AND i.tenant = ",
-        )
-        .push_bind(scope.tenant());
+        let sql = unanswered_of(scope, some);
         let rows: Vec<Row> = sql.build_query_as().fetch_all(&mut *conn).await?;
         for (id, sequence, entry, kind, size) in rows {
             let entry = Entry {
@@ -53,6 +44,20 @@ pub async fn unanswered(
         }
     }
     Ok(found)
+}
+
+pub(super) fn unanswered_of(scope: &Scope, places: &[Place]) -> Builder {
+    let mut sql = Builder::new("WITH asked (conversation, sequence) AS (");
+    sql.push_values(places, |row, (id, sequence)| {
+        row.push_bind(id.as_bytes()).push_bind(int(*sequence));
+    })
+    .push(
+        ") SELECT i.conversation, i.sequence, i.digest, i.kind, i.size FROM asked a CROSS JOIN item i
+         WHERE i.conversation = a.conversation AND i.sequence = a.sequence
+           AND i.receipt IS NULL AND i.tenant = ",
+    )
+    .push_bind(scope.tenant());
+    sql
 }
 
 /// The archive's answer to an item.
@@ -76,30 +81,38 @@ pub async fn store(
 ) -> sqlx::Result<u64> {
     let fence = epoch(conn);
     let mut stored = 0;
-    for some in sql::groups(answers, |(_, answer)| answer.receipt.len()) {
-        let mut sql = Builder::new(
-            "WITH answered (conversation, sequence, receipt, void, head, release_id) AS (",
-        );
-        sql.push_values(some, |row, ((id, sequence), answer)| {
-            row.push_bind(id.as_bytes())
-                .push_bind(int(*sequence))
-                .push_bind(&answer.receipt)
-                .push_bind(&answer.void)
-                .push_bind(answer.head.as_bytes())
-                .push_bind(int(answer.release));
-        })
-        .push(
-            ") UPDATE item SET receipt = answered.receipt, void = answered.void, head = answered.head,
-               kind = CASE WHEN answered.void IS NULL THEN item.kind ELSE 3 END,
-               release_id = answered.release_id, fence = ",
-        )
-        .push_bind(fence)
-        .push(
-            " FROM answered WHERE item.conversation = answered.conversation
-               AND item.sequence = answered.sequence AND item.receipt IS NULL AND item.tenant = ",
-        )
-        .push_bind(scope.tenant());
+    let bytes = |(_, answer): &(Place, Answer)| {
+        answer.receipt.len() + answer.void.as_ref().map_or(0, Vec::len)
+    };
+    for some in sql::groups(answers, bytes) {
+        let sql = store_all(scope, fence, some);
         stored += sql.build().execute(&mut *conn).await?.rows_affected();
     }
     Ok(stored)
+}
+
+pub(super) fn store_all(scope: &Scope, fence: i64, answers: &[(Place, Answer)]) -> Builder {
+    let mut sql = Builder::new(
+        "WITH answered (tenant, conversation, sequence, receipt, void, head, release_id) AS (",
+    );
+    sql.push_values(answers, |row, ((id, sequence), answer)| {
+        row.push_bind(scope.tenant())
+            .push_bind(id.as_bytes())
+            .push_bind(int(*sequence))
+            .push_bind(&answer.receipt)
+            .push_bind(&answer.void)
+            .push_bind(answer.head.as_bytes())
+            .push_bind(int(answer.release));
+    })
+    .push(
+        ") UPDATE item SET receipt = answered.receipt, void = answered.void, head = answered.head,
+           kind = CASE WHEN answered.void IS NULL THEN item.kind ELSE 3 END,
+           release_id = answered.release_id, fence = ",
+    )
+    .push_bind(fence)
+    .push(
+        " FROM answered WHERE item.tenant = answered.tenant AND item.conversation = answered.conversation
+           AND item.sequence = answered.sequence AND item.receipt IS NULL",
+    );
+    sql
 }

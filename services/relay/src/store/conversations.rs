@@ -161,26 +161,31 @@ pub async fn advance(
 ) -> sqlx::Result<()> {
     let fence = epoch(conn);
     for some in sql::groups(advances, |_| 0) {
-        let mut sql = Builder::new("WITH moved (conversation, sequence, released, head) AS (");
-        sql.push_values(some, |row, advance| {
-            row.push_bind(advance.conversation.as_bytes())
-                .push_bind(int(advance.sequence))
-                .push_bind(int(advance.released))
-                .push_bind(advance.head.as_bytes());
-        })
-        .push(
-            ") UPDATE conversation SET sequence = moved.sequence, released = moved.released,
-               head = moved.head, fence = ",
-        )
-        .push_bind(fence)
-        .push(
-            " FROM moved WHERE conversation.conversation = moved.conversation
-               AND conversation.tenant = ",
-        )
-        .push_bind(scope.tenant());
+        let sql = advance_all(scope, fence, some);
         sql.build().execute(&mut *conn).await?;
     }
     Ok(())
+}
+
+pub(super) fn advance_all(scope: &Scope, fence: i64, advances: &[Advance]) -> Builder {
+    let mut sql = Builder::new("WITH moved (tenant, conversation, sequence, released, head) AS (");
+    sql.push_values(advances, |row, advance| {
+        row.push_bind(scope.tenant())
+            .push_bind(advance.conversation.as_bytes())
+            .push_bind(int(advance.sequence))
+            .push_bind(int(advance.released))
+            .push_bind(advance.head.as_bytes());
+    })
+    .push(
+        ") UPDATE conversation SET sequence = moved.sequence, released = moved.released,
+           head = moved.head, fence = ",
+    )
+    .push_bind(fence)
+    .push(
+        " FROM moved WHERE conversation.tenant = moved.tenant
+           AND conversation.conversation = moved.conversation",
+    );
+    sql
 }
 
 /// Stops a conversation, and says why.

@@ -130,16 +130,7 @@ pub async fn taken(
 ) -> sqlx::Result<HashSet<(ConversationId, MessageId)>> {
     let mut found = HashSet::new();
     for some in sql::groups(ids, |_| 0) {
-        let mut sql = Builder::new("WITH asked (conversation, message_id) AS (");
-        sql.push_values(some, |row, (id, message)| {
-            row.push_bind(id.as_bytes()).push_bind(message.as_bytes());
-        })
-        .push(
-            ") SELECT a.conversation, a.message_id FROM asked a JOIN item i
-             ON i.conversation = a.conversation AND i.message_id = a.message_id
-             WHERE i.message_id IS NOT NULL AND i.tenant = ",
-        )
-        .push_bind(scope.tenant());
+        let sql = taken_of(scope, some);
         let rows: Vec<(Vec<u8>, Vec<u8>)> = sql.build_query_as().fetch_all(&mut *conn).await?;
         for (id, message) in rows {
             let message = MessageId::try_from(message.as_slice()).map_err(super::damaged)?;
@@ -147,6 +138,20 @@ pub async fn taken(
         }
     }
     Ok(found)
+}
+
+pub(super) fn taken_of(scope: &Scope, ids: &[(ConversationId, MessageId)]) -> Builder {
+    let mut sql = Builder::new("WITH asked (conversation, message_id) AS (");
+    sql.push_values(ids, |row, (id, message)| {
+        row.push_bind(id.as_bytes()).push_bind(message.as_bytes());
+    })
+    .push(
+        ") SELECT a.conversation, a.message_id FROM asked a CROSS JOIN item i
+         WHERE i.conversation = a.conversation AND i.message_id = a.message_id
+           AND i.message_id IS NOT NULL AND i.tenant = ",
+    )
+    .push_bind(scope.tenant());
+    sql
 }
 
 /// What stands at the end of a conversation.

@@ -4,6 +4,7 @@ use greffe_service_kit::db::{Connection, Database, DbOptions, Source};
 use greffe_types::{MessageId, Millis};
 
 mod many;
+mod plans;
 
 use super::*;
 use answers::Answer;

@@ -45,7 +45,10 @@ impl Built {
     }
 }
 
-/// A statement that is put together from parts; values stand where they come.
+/// A statement that is put together from parts; values stand where they come. It is written as SQLite reads it.
+///
+/// SQLite guesses that a tenant has ten rows of a table. A list that is longer than that is worth it takes as the inner loop, and goes
+/// through all that the tenant has: a join says `CROSS JOIN`, which keeps the list outside, and an update has the tenant in the list.
 #[derive(Debug, Default)]
 pub struct Builder {
     built: Built,
@@ -133,6 +136,12 @@ impl Builder {
             query: self.build(),
             read: |row: &Row| row.at(0),
         }
+    }
+}
+
+impl core::fmt::Display for Builder {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.built.sqlite().as_str())
     }
 }
 
