@@ -1,5 +1,7 @@
 //! What SQLite makes of statements of many rows.
 
+use greffe_service_kit::db::sql;
+
 use super::*;
 use conversations::Advance;
 use members::Sent;
