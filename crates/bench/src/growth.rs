@@ -240,6 +240,7 @@ impl Filling {
             let (conversations, begins) = (self.conversations, self.begins);
             database
                 .run_tx("fill", async |conn: &mut Connection| {
+                    let mut rows = Vec::new();
                     for record in next..until {
                         let place = record % conversations;
                         let start = conversation(place)
@@ -248,10 +249,10 @@ impl Filling {
                             .entry(place)
                             .or_insert_with(|| ChainState::start(start));
                         let at = begins.plus(APART * u32::try_from(record).unwrap_or(u32::MAX));
-                        let new = row(&scope.tenant, record, place, chain, at, like);
-                        records::insert(conn, &scope, &new).await?;
+                        rows.push(row(&scope.tenant, record, place, chain, at, like));
                     }
-                    Ok::<_, sqlx::Error>(())
+                    let rows: Vec<_> = rows.iter().collect();
+                    records::insert(conn, &scope, &rows).await
                 })
                 .await?;
             next = until;
@@ -265,7 +266,7 @@ impl Filling {
                         disclosure: None,
                         relay_fence: 0,
                     };
-                    conversations::save(conn, &scope, &row).await?;
+                    conversations::save(conn, &scope, &[row]).await?;
                     let members = [
                         (format!("member-{place}"), DeviceId::new([1; 16])),
                         ("everybody".to_owned(), DeviceId::new([2; 16])),

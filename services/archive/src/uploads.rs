@@ -70,10 +70,11 @@ pub async fn give(
     app: &Arc<App>,
     digest: Digest,
 ) -> Result<ReceiverStream<Result<api::GetAttachmentResponse, Status>>, Status> {
-    let complete = attachments::size(app.db.read(), &app.scope, &digest)
-        .await
-        .map_err(ArchiveError::from)?;
-    if complete.is_none() {
+    let complete = async {
+        let mut db = app.db.read().acquire().await?;
+        attachments::sizes(&mut db, &app.scope, &[digest]).await
+    };
+    if complete.await.map_err(ArchiveError::from)?.is_empty() {
         return Err(ServiceError::new(
             Code::NotFound,
             ATTACHMENT_MISSING,

@@ -1,8 +1,12 @@
 //! One query text for SQLite and PostgreSQL: `$1` placeholders, three types of values, rows read by place or name.
 //!
+//! A statement costs more than a row: SQLite's runs on a thread of its own, PostgreSQL's on another machine. What is done to many rows
+//! is put together by a [`Builder`], [`groups`] of rows at a time.
+//!
 //! Tables hold integers of 64 bits, text and bytes, nothing else, so that both databases give and take the same values and
 //! a store's functions exist once. What differs between the two is in the migrations, and there only.
 
+mod builder;
 mod row;
 mod value;
 
@@ -13,6 +17,7 @@ use sqlx::query::Query as Raw;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteQueryResult};
 use sqlx::{Postgres, SqlSafeStr, SqlStr, Sqlite};
 
+pub use builder::{Builder, Tuple, groups};
 pub use row::{Column, FromRow, Row};
 pub use value::{Bind, Value};
 
@@ -105,16 +110,41 @@ macro_rules! on {
 #[derive(Debug)]
 #[must_use = "a query does nothing until it is run"]
 pub struct Query {
-    sql: SqlStr,
+    sql: Text,
     values: Vec<Value>,
     /// Whether the connection keeps it prepared.
     persistent: bool,
 }
 
+/// A statement's text.
+#[derive(Debug)]
+enum Text {
+    /// As it is.
+    Whole(SqlStr),
+    /// Without its placeholders.
+    Built(builder::Built),
+}
+
+impl Text {
+    fn sqlite(self) -> SqlStr {
+        match self {
+            Self::Whole(sql) => sql,
+            Self::Built(built) => built.sqlite(),
+        }
+    }
+
+    fn postgres(self) -> SqlStr {
+        match self {
+            Self::Whole(sql) => sql,
+            Self::Built(built) => built.postgres(),
+        }
+    }
+}
+
 /// A statement.
 pub fn query(sql: impl SqlSafeStr) -> Query {
     Query {
-        sql: sql.into_sql_str(),
+        sql: Text::Whole(sql.into_sql_str()),
         values: Vec::new(),
         persistent: true,
     }
@@ -128,7 +158,7 @@ impl Query {
     }
 
     fn sqlite(self) -> sqlx::Result<Raw<'static, Sqlite, sqlx::sqlite::SqliteArguments>> {
-        let mut query = sqlx::query(self.sql).persistent(self.persistent);
+        let mut query = sqlx::query(self.sql.sqlite()).persistent(self.persistent);
         for value in self.values {
             match value {
                 Value::Int(value) => query.try_bind(value),
@@ -141,7 +171,7 @@ impl Query {
     }
 
     fn postgres(self) -> sqlx::Result<Raw<'static, Postgres, sqlx::postgres::PgArguments>> {
-        let mut query = sqlx::query(self.sql).persistent(self.persistent);
+        let mut query = sqlx::query(self.sql.postgres()).persistent(self.persistent);
         for value in self.values {
             match value {
                 Value::Int(value) => query.try_bind(value),
@@ -287,100 +317,5 @@ impl<R> QueryAs<R> {
     pub async fn fetch_all<'c>(self, on: impl Executor<'c>) -> sqlx::Result<Vec<R>> {
         let rows = self.query.fetch_all(on).await?;
         rows.iter().map(self.read).collect()
-    }
-}
-
-/// A statement that is put together from parts; values are numbered as they come.
-#[derive(Debug, Default)]
-pub struct Builder {
-    sql: String,
-    values: Vec<Value>,
-}
-
-impl Builder {
-    /// Begins with a text that holds nothing from outside.
-    pub fn new(sql: &'static str) -> Self {
-        Self {
-            sql: sql.to_owned(),
-            values: Vec::new(),
-        }
-    }
-
-    /// Adds a text that holds nothing from outside.
-    pub fn push(&mut self, sql: &'static str) -> &mut Self {
-        self.sql.push_str(sql);
-        self
-    }
-
-    /// Adds a placeholder with its value.
-    pub fn push_bind(&mut self, value: impl Bind) -> &mut Self {
-        self.values.push(value.value());
-        self.sql.push('$');
-        self.sql.push_str(&self.values.len().to_string());
-        self
-    }
-
-    /// Adds `VALUES` with as many rows as there are.
-    pub fn push_values<T>(
-        &mut self,
-        rows: impl IntoIterator<Item = T>,
-        mut each: impl FnMut(&mut Tuple<'_>, T),
-    ) -> &mut Self {
-        self.push("VALUES ");
-        for (number, row) in rows.into_iter().enumerate() {
-            self.push(if number == 0 { "(" } else { ", (" });
-            let mut values = Tuple {
-                builder: self,
-                first: true,
-            };
-            each(&mut values, row);
-            self.push(")");
-        }
-        self
-    }
-
-    /// The statement.
-    pub fn build(self) -> Query {
-        Query {
-            // Only static texts and numbered placeholders come in.
-            sql: sqlx::AssertSqlSafe(self.sql).into_sql_str(),
-            values: self.values,
-            // There are as many texts as ways to put one together.
-            persistent: false,
-        }
-    }
-
-    /// The statement, its rows read as one type.
-    pub fn build_query_as<R: FromRow>(self) -> QueryAs<R> {
-        QueryAs {
-            query: self.build(),
-            read: R::from_row,
-        }
-    }
-
-    /// The statement, its rows of one column.
-    pub fn build_query_scalar<T: Column>(self) -> QueryAs<T> {
-        QueryAs {
-            query: self.build(),
-            read: |row| row.at(0),
-        }
-    }
-}
-
-/// The values of one row of [`Builder::push_values`].
-#[derive(Debug)]
-pub struct Tuple<'a> {
-    builder: &'a mut Builder,
-    first: bool,
-}
-
-impl Tuple<'_> {
-    /// The next column's value.
-    pub fn push_bind(&mut self, value: impl Bind) -> &mut Self {
-        if !core::mem::take(&mut self.first) {
-            self.builder.push(", ");
-        }
-        self.builder.push_bind(value);
-        self
     }
 }

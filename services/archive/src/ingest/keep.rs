@@ -4,9 +4,12 @@
 //! them. A receipt leaves the process only after the last of the three. Several archives may do this at once: the transaction
 //! begins by looking whether what the batch was planned on is still so, and the batch is planned again when it is not.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use greffe_envelope::label::sha256;
 use greffe_envelope::pb::{self, log_entry::Event};
 use greffe_envelope::wrap::WrapView;
+use greffe_service_kit::db::sql;
 use greffe_service_kit::telemetry::metrics;
 use greffe_types::Digest;
 
@@ -14,7 +17,9 @@ use super::plan::Planned;
 use crate::app::{App, News};
 use crate::error::ArchiveError;
 use crate::objects::{NewObject, ObjectError};
-use crate::store::{attachments, conversations, kem_uses, keys, outbox, records, removals, wraps};
+use crate::store::attachments::{self, Naming};
+use crate::store::wraps::{self, Erasable};
+use crate::store::{conversations, kem_uses, keys, outbox, records, removals};
 
 /// Stores a batch. The planned entries come back, for their answers.
 ///
@@ -80,34 +85,46 @@ async fn put_objects(
 
 /// Wraps and MLS messages in the erasable store, committed, then read back and compared with what was signed.
 async fn put_wraps(app: &App, planned: &[Planned]) -> Result<(), ArchiveError> {
-    let erasable = || {
-        planned
-            .iter()
-            .filter_map(|p| Some((&p.record.digest, p.erasable.as_ref()?)))
-    };
-    if erasable().next().is_none() {
+    let erasable: Vec<Erasable<'_>> = planned
+        .iter()
+        .filter_map(|p| {
+            let (wraps, mls_message) = p.erasable.as_ref()?;
+            let envelope = &p.record.digest;
+            Some(Erasable {
+                envelope,
+                wraps,
+                mls_message,
+            })
+        })
+        .collect();
+    if erasable.is_empty() {
         return Ok(());
     }
     app.wraps
         .run_tx("ingest_wraps", async |conn| -> Result<(), ArchiveError> {
-            for (envelope, (sealed, mls_message)) in erasable() {
-                let kept = wraps::insert(conn, &app.scope, envelope, sealed, mls_message).await?;
-                if !kept {
-                    return Err(ArchiveError::Damaged(
-                        "wraps of a new record were destroyed",
-                    ));
-                }
+            if wraps::insert(conn, &app.scope, &erasable).await? {
+                Ok(())
+            } else {
+                Err(ArchiveError::Damaged(
+                    "wraps of a new record were destroyed",
+                ))
             }
-            Ok(())
         })
         .await?;
-    for (envelope, (sealed, mls_message)) in erasable() {
-        let found = wraps::load(app.wraps.read(), &app.scope, envelope).await?;
-        let message = wraps::mls_message(app.wraps.read(), &app.scope, envelope).await?;
-        let same = digests(&found) == digests(sealed)
-            && message.is_some_and(|message| sha256(&message) == sha256(mls_message));
-        if !same {
-            return Err(ArchiveError::Damaged("wraps read back differ"));
+    let size = |e: &Erasable<'_>| {
+        e.mls_message.len() + e.wraps.iter().map(|w| w.sealed.len()).sum::<usize>()
+    };
+    for some in sql::groups(&erasable, size) {
+        let envelopes: Vec<Digest> = some.iter().map(|e| *e.envelope).collect();
+        let mut found = wraps::load_all(app.wraps.read(), &app.scope, &envelopes).await?;
+        let mut messages = wraps::mls_messages(app.wraps.read(), &app.scope, &envelopes).await?;
+        for e in some {
+            let found = found.remove(e.envelope).unwrap_or_default();
+            let same = digests(&found) == digests(e.wraps)
+                && messages.remove(e.envelope).as_deref() == Some(e.mls_message);
+            if !same {
+                return Err(ArchiveError::Damaged("wraps read back differ"));
+            }
         }
     }
     Ok(())
@@ -135,21 +152,18 @@ async fn still_so(
     if planned.first().is_some_and(|p| p.record.record != last + 1) {
         return Err(ArchiveError::Overtaken);
     }
-    for p in planned {
-        for attachment in &p.attachments {
-            if attachments::size(&mut *conn, scope, attachment)
-                .await?
-                .is_none()
-            {
-                return Err(ArchiveError::Overtaken);
-            }
-        }
+    let attached: BTreeSet<Digest> = planned
+        .iter()
+        .flat_map(|p| p.attachments.iter().copied())
+        .collect();
+    let attached: Vec<Digest> = attached.into_iter().collect();
+    if attachments::sizes(conn, scope, &attached).await?.len() < attached.len() {
+        return Err(ArchiveError::Overtaken);
     }
     if removals::any(conn, scope).await? {
-        for p in planned {
-            if removals::under_way(conn, scope, &p.record.content).await? {
-                return Err(ArchiveError::Overtaken);
-            }
+        let contents: Vec<Digest> = planned.iter().map(|p| p.record.content).collect();
+        if removals::any_of(conn, scope, &contents).await? {
+            return Err(ArchiveError::Overtaken);
         }
     }
     Ok(())
@@ -161,33 +175,39 @@ async fn put_rows(
     planned: &[Planned],
 ) -> Result<(), ArchiveError> {
     let scope = &app.scope;
-    let mut last_set = None;
-    let mut after = std::collections::BTreeMap::new();
+    // What one of the batch names, others name too.
+    let (mut member_sets, mut certificates) = (BTreeMap::new(), BTreeMap::new());
+    let mut after = BTreeMap::new();
+    let (mut uses, mut namings, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     for p in planned {
         let record = &p.record;
-        // Entries of a conversation come in runs with the same members.
-        if last_set != Some(record.member_set) {
-            records::keep_member_set(conn, scope, &record.member_set, &p.members).await?;
-            last_set = Some(record.member_set);
-        }
-        if let Some((digest, statement)) = record.certificate.as_ref().zip(p.certificate.as_ref()) {
-            records::keep_certificate(conn, scope, digest, statement).await?;
-        }
-        records::insert(conn, scope, record).await?;
-        for used in &p.kem {
-            kem_uses::insert(conn, scope, used, &record.digest).await?;
-        }
-        for (position, attachment) in p.attachments.iter().enumerate() {
-            attachments::name(conn, scope, record.record, position as u64, attachment).await?;
-        }
-        if let Some(void) = &record.void {
-            let id = outbox::append_id("void", &[&sha256(&void.statement).to_vec()]);
-            outbox::put(conn, scope, &id, Event::Statement(void.clone()), None).await?;
-        }
+        member_sets.insert(record.member_set, &p.members);
+        certificates.extend(record.certificate.as_ref().zip(p.certificate.as_ref()));
+        rows.push(record);
+        uses.extend(p.kem.iter().map(|used| (used, &record.digest)));
+        namings.extend(
+            (0..)
+                .zip(&p.attachments)
+                .map(|(position, attachment)| Naming {
+                    record: record.record,
+                    position,
+                    attachment,
+                }),
+        );
         after.insert(record.conversation, p.conversation);
     }
-    for conversation in after.values() {
-        conversations::save(conn, scope, conversation).await?;
+    for (member_set, members) in member_sets {
+        records::keep_member_set(conn, scope, &member_set, members).await?;
     }
-    Ok(())
+    let certificates: Vec<_> = certificates.into_iter().collect();
+    records::keep_certificates(conn, scope, &certificates).await?;
+    records::insert(conn, scope, &rows).await?;
+    kem_uses::insert(conn, scope, &uses).await?;
+    attachments::name(conn, scope, &namings).await?;
+    for void in planned.iter().filter_map(|p| p.record.void.as_ref()) {
+        let id = outbox::append_id("void", &[&sha256(&void.statement).to_vec()]);
+        outbox::put(conn, scope, &id, Event::Statement(void.clone()), None).await?;
+    }
+    let after: Vec<_> = after.into_values().collect();
+    Ok(conversations::save(conn, scope, &after).await?)
 }

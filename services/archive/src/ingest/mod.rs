@@ -4,11 +4,12 @@
 //! too: what a batch was planned on is compared inside the transaction, and a batch that was overtaken is planned again.
 
 pub mod entry;
+mod found;
 pub mod judge;
 mod keep;
 mod plan;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,19 +17,19 @@ use std::time::Duration;
 use greffe_api::archive as api;
 use greffe_service_kit::clock::not_behind;
 use greffe_service_kit::errors::{Causes, ServiceError};
-use greffe_types::{ConversationId, Digest, Millis};
+use greffe_types::{ConversationId, Millis};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::app::App;
 use crate::error::ArchiveError;
 use crate::jobs::months;
 use crate::store::conversations::{self, Conversation};
-use crate::store::kem_uses::{self, KemUse};
 use crate::store::months::MonthError;
-use crate::store::{attachments, keys, records};
+use crate::store::{keys, records};
 
 use entry::{Entry, Kind};
-use judge::{Court, Known};
+use found::Found;
+use judge::Court;
 use plan::{Looked, Outcome, Planned, Planner, retry_response};
 
 pub use plan::SEQUENCE_TAKEN;
@@ -283,65 +284,66 @@ impl Worker {
             next_record: self.next_record,
             at,
         };
-        for entry in entries {
-            let conversation = self.conversation(&mut work, &entry.conversation).await?;
-            let looked = self.look_up(&entry, &conversation).await?;
-            work.entries.push((entry, looked));
-        }
+        self.look_up(&mut work, entries).await?;
         let app = self.app.clone();
         greffe_service_kit::blocking(move || plan_all(&app, work))
             .await
             .map_err(|_| ArchiveError::Stopping)?
     }
 
-    async fn conversation(
-        &self,
-        work: &mut Work,
-        id: &ConversationId,
-    ) -> Result<Conversation, ArchiveError> {
-        if let Some(known) = work.conversations.get(id) {
-            return Ok(*known);
-        }
-        let known = match self.conversations.get(id) {
-            Some(known) => *known,
-            None => conversations::find(self.app.db.read(), &self.app.scope, id)
-                .await?
-                .unwrap_or_else(|| Conversation::start(*id)),
+    /// What the database says of a batch's entries.
+    async fn look_up(&self, work: &mut Work, entries: Vec<Entry>) -> Result<(), ArchiveError> {
+        self.conversations_of(work, &entries).await?;
+        let is_new = |entry: &Entry| {
+            let known = work.conversations.get(&entry.conversation);
+            known.is_none_or(|known| entry.sequence > known.chain.sequence)
         };
-        work.conversations.insert(*id, known);
-        Ok(known)
+        let found = Found::of(&self.app, entries.iter().filter(|entry| is_new(entry))).await?;
+        let mut looked = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let known = if is_new(&entry) {
+                Looked::New(found.known(&entry))
+            } else {
+                let (id, sequence) = (&entry.conversation, entry.sequence);
+                let (db, scope) = (self.app.db.read(), &self.app.scope);
+                let answered = records::answered(db, scope, id, sequence)
+                    .await?
+                    .ok_or(ArchiveError::Damaged("a number without its record"))?;
+                Looked::Answered(Box::new(answered))
+            };
+            looked.push((entry, known));
+        }
+        work.entries = looked;
+        Ok(())
     }
 
-    async fn look_up(
+    /// The conversations of a batch, remembered or not.
+    async fn conversations_of(
         &self,
-        entry: &Entry,
-        conversation: &Conversation,
-    ) -> Result<Looked, ArchiveError> {
-        let (db, scope) = (self.app.db.read(), &self.app.scope);
-        if entry.sequence <= conversation.chain.sequence {
-            let answered = records::answered(db, scope, &entry.conversation, entry.sequence)
-                .await?
-                .ok_or(ArchiveError::Damaged("a number without its record"))?;
-            return Ok(Looked::Answered(Box::new(answered)));
-        }
-        let mut known = Known {
-            duplicate: keys::by_digest(db, scope, &entry.subject).await?.is_some(),
-            ..Known::default()
-        };
-        if let Kind::Message(message) = &entry.kind {
-            for named in &message.envelope.header().message().attachments {
-                let size = match Digest::try_from(named.digest.as_slice()) {
-                    Ok(digest) => attachments::size(db, scope, &digest).await?,
-                    Err(_) => None,
-                };
-                known.attachments.push(size);
-            }
-            known.kem = kem_uses_of(message);
-            for used in &known.kem {
-                known.kem_used |= kem_uses::find(db, scope, used).await?.is_some();
+        work: &mut Work,
+        entries: &[Entry],
+    ) -> Result<(), ArchiveError> {
+        let mut unknown = BTreeSet::new();
+        for id in entries.iter().map(|entry| entry.conversation) {
+            match self.conversations.get(&id) {
+                Some(known) => {
+                    work.conversations.insert(id, *known);
+                }
+                None => {
+                    unknown.insert(id);
+                }
             }
         }
-        Ok(Looked::New(known))
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let unknown: Vec<_> = unknown.into_iter().collect();
+        let mut db = self.app.db.read().acquire().await?;
+        let found = conversations::some_of(&mut db, &self.app.scope, &unknown).await?;
+        let start = |id| (id, Conversation::start(id));
+        work.conversations.extend(unknown.into_iter().map(start));
+        work.conversations.extend(found);
+        Ok(())
     }
 }
 
@@ -399,21 +401,6 @@ fn plan_all(app: &App, work: Work) -> Result<Done, ArchiveError> {
         relay_fence: planner.relay_fence,
         next_record: planner.next_record,
     })
-}
-
-/// What has to be unique of a message's wraps; a malformed wrap is refused by its own rule.
-fn kem_uses_of(message: &entry::Message) -> Vec<KemUse> {
-    let wraps = message.wraps.iter();
-    wraps
-        .filter_map(|wrap| {
-            let view = greffe_envelope::wrap::WrapView::parse(&wrap.sealed).ok()?;
-            Some(KemUse {
-                key_tenant: wrap.tenant.clone(),
-                key_id: wrap.key_id.clone(),
-                ciphertext: view.mlkem_digest(),
-            })
-        })
-        .collect()
 }
 
 /// Nothing was archived: the relay tries again, unless another archive process has taken over.

@@ -78,17 +78,20 @@ pub async fn make_batch(app: &Arc<App>) -> Result<usize, ArchiveError> {
         proofs_verified: count - (failed.len() + before) as u64,
     };
     let id = outbox::append_id("receipts", &[&first.to_be_bytes()]);
+    let paths = (0..).zip(&receipts).map(|(index, receipt)| {
+        let path = tree.path(index);
+        let path = path.ok_or(ArchiveError::Damaged("a leaf outside of its batch"))?;
+        Ok((receipt.record, path))
+    });
+    let paths = paths.collect::<Result<Vec<_>, ArchiveError>>()?;
     app.write_and_wake("batch", &[News::Outbox], async |conn| {
-        for c in &checked {
-            records::set_proof(conn, scope, c.record, c.proof).await?;
+        for proof in [Proof::Verified, Proof::Failed] {
+            let of = checked.iter().filter(|c| c.proof == proof);
+            let numbers: Vec<u64> = of.map(|c| c.record).collect();
+            records::set_proof(conn, scope, &numbers, archived(&receipts), proof).await?;
         }
         batches::insert(conn, scope, first, count, &id).await?;
-        for (index, receipt) in receipts.iter().enumerate() {
-            let path = tree
-                .path(index as u64)
-                .ok_or(ArchiveError::Damaged("a leaf outside of its batch"))?;
-            batches::keep_path(conn, scope, receipt.record, first, &path).await?;
-        }
+        batches::keep_paths(conn, scope, first, &paths).await?;
         for c in &failed {
             let id = outbox::append_id("proof", &[c.envelope.as_bytes()]);
             outbox::put(conn, scope, &id, incident(c), None).await?;
@@ -98,6 +101,12 @@ pub async fn make_batch(app: &Arc<App>) -> Result<usize, ArchiveError> {
     })
     .await?;
     Ok(receipts.len())
+}
+
+/// When the first of them was archived, and the last.
+fn archived(receipts: &[Unbatched]) -> (u64, u64) {
+    let at = || receipts.iter().map(|receipt| receipt.archived_at);
+    (at().min().unwrap_or(0), at().max().unwrap_or(0))
 }
 
 /// The batch's work stands in the trace of its first record; the others are linked.
@@ -119,14 +128,16 @@ async fn check_proofs(
     app: &Arc<App>,
     receipts: &[Unbatched],
 ) -> Result<Vec<Checked>, ArchiveError> {
-    let mut unchecked = Vec::new();
-    for receipt in receipts.iter().filter(|r| r.proof == Proof::Unchecked) {
-        unchecked.push(Unchecked {
+    let unchecked = || receipts.iter().filter(|r| r.proof == Proof::Unchecked);
+    let envelopes: Vec<_> = unchecked().map(|receipt| receipt.digest).collect();
+    let mut found = wraps::load_all(app.wraps.read(), &app.scope, &envelopes).await?;
+    let unchecked: Vec<Unchecked> = unchecked()
+        .map(|receipt| Unchecked {
             record: receipt.record,
             envelope: receipt.envelope.clone().unwrap_or_default(),
-            wraps: wraps::load(app.wraps.read(), &app.scope, &receipt.digest).await?,
-        });
-    }
+            wraps: found.remove(&receipt.digest).unwrap_or_default(),
+        })
+        .collect();
     if unchecked.is_empty() {
         return Ok(Vec::new());
     }

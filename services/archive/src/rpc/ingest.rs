@@ -95,9 +95,11 @@ impl IngestService for IngestRpc {
     ) -> Result<Response<api::GetConversationStateResponse>, Status> {
         let id = ConversationId::try_from(request.get_ref().conversation.as_slice())
             .map_err(|_| invalid("conversation: 16 bytes"))?;
-        let found = conversations::find(self.app.db.read(), &self.app.scope, &id)
-            .await
-            .map_err(ArchiveError::from)?;
+        let found = async {
+            let mut db = self.app.db.read().acquire().await?;
+            conversations::find(&mut db, &self.app.scope, &id).await
+        };
+        let found = found.await.map_err(ArchiveError::from)?;
         let chain = found.unwrap_or_else(|| Conversation::start(id)).chain;
         Ok(Response::new(api::GetConversationStateResponse {
             sequence: chain.sequence,

@@ -1,7 +1,9 @@
 //! Attachments: complete or on their way, named by records or not yet.
 
+use std::collections::HashMap;
+
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql::{self, Executor};
+use greffe_service_kit::db::sql::{self, Builder, Executor};
 use greffe_types::{ConversationId, Digest, Millis};
 
 use super::{Scope, digest, int, removals, uint};
@@ -69,41 +71,60 @@ pub async fn lost(conn: &mut Connection, scope: &Scope, attachment: &Digest) -> 
     Ok(())
 }
 
-/// Size of a complete attachment; none when it is not there, not complete, or being removed.
-pub async fn size(
-    conn: impl Executor<'_>,
+/// Sizes of complete attachments; none for one that is not there, not complete, or being removed.
+pub async fn sizes(
+    conn: &mut Connection,
     scope: &Scope,
-    attachment: &Digest,
-) -> sqlx::Result<Option<u64>> {
-    let size: Option<i64> = sql::query_scalar(
-        "SELECT size FROM attachments WHERE tenant = $1 AND digest = $2 AND complete = 1
-         AND NOT EXISTS (SELECT 1 FROM removals m WHERE m.tenant = $1 AND m.object = $2)",
-    )
-    .bind(scope.tenant())
-    .bind(attachment.as_bytes().as_slice())
-    .fetch_optional(conn)
-    .await?;
-    Ok(size.map(uint))
+    attachments: &[Digest],
+) -> sqlx::Result<HashMap<Digest, u64>> {
+    let mut found = HashMap::new();
+    for some in sql::groups(attachments, |_| 0) {
+        let mut sql = Builder::new("SELECT digest, size FROM attachments a WHERE tenant = ");
+        sql.push_bind(scope.tenant())
+            .push(" AND complete = 1 AND digest IN ")
+            .push_list(some.iter().map(Digest::as_bytes))
+            .push(
+                " AND NOT EXISTS (SELECT 1 FROM removals m WHERE m.tenant = a.tenant AND m.object = a.digest)",
+            );
+        let rows: Vec<(Vec<u8>, i64)> = sql.build_query_as().fetch_all(&mut *conn).await?;
+        for (attachment, size) in rows {
+            found.insert(digest(&attachment)?, uint(size));
+        }
+    }
+    Ok(found)
 }
 
-/// Notes that a record names an attachment.
+/// A record that names an attachment at a place of its header.
+#[derive(Debug, Clone, Copy)]
+pub struct Naming<'a> {
+    /// The record.
+    pub record: u64,
+    /// Place in its header, from 0.
+    pub position: u64,
+    /// The attachment.
+    pub attachment: &'a Digest,
+}
+
+/// Notes that records name attachments.
 pub async fn name(
     conn: &mut Connection,
     scope: &Scope,
-    record: u64,
-    position: u64,
-    attachment: &Digest,
+    namings: &[Naming<'_>],
 ) -> sqlx::Result<()> {
-    sql::query(
-        "INSERT INTO record_attachments (tenant, record, position, digest, fence) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(scope.tenant())
-    .bind(int(record))
-    .bind(int(position))
-    .bind(attachment.as_bytes().as_slice())
-    .bind(int(conn.epoch()))
-    .execute(conn)
-    .await?;
+    let fence = int(conn.epoch());
+    for some in sql::groups(namings, |_| 0) {
+        let mut sql = Builder::new(
+            "INSERT INTO record_attachments (tenant, record, position, digest, fence) ",
+        );
+        sql.push_values(some, |row, naming| {
+            row.push_bind(scope.tenant())
+                .push_bind(int(naming.record))
+                .push_bind(int(naming.position))
+                .push_bind(naming.attachment.as_bytes())
+                .push_bind(fence);
+        });
+        sql.build().execute(&mut *conn).await?;
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use greffe_envelope::pb;
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql::{self, Executor, Row};
+use greffe_service_kit::db::sql::{self, Builder, Executor, Row};
 use greffe_types::Digest;
 
 use super::records::Proof;
@@ -13,6 +13,8 @@ use super::{Scope, decode, digest, int, months, uint};
 pub struct Unbatched {
     /// The record.
     pub record: u64,
+    /// When it was archived.
+    pub archived_at: u64,
     /// What the chain took in: for a message, its envelope digest.
     pub digest: Digest,
     /// Exact bytes of the receipt statement.
@@ -57,11 +59,12 @@ pub async fn unbatched(
 
 fn unbatched_row(row: &Row) -> sqlx::Result<Unbatched> {
     let bytes = |name| row.get::<Option<Vec<u8>>>(name);
-    let receipt =
-        bytes("receipt")?.ok_or_else(|| months::away(uint(row.get("at").unwrap_or(0))))?;
+    let archived_at = uint(row.get("at")?);
+    let receipt = bytes("receipt")?.ok_or_else(|| months::away(archived_at))?;
     let receipt: pb::SignedStatement = decode(&receipt)?;
     Ok(Unbatched {
         record: uint(row.get("number")?),
+        archived_at,
         digest: digest(&row.get::<Vec<u8>>("entry")?)?,
         receipt: receipt.statement,
         proof: match row.get::<i64>("proof")? {
@@ -97,25 +100,26 @@ pub async fn insert(
     Ok(())
 }
 
-/// Keeps a receipt's path in its batch.
-pub async fn keep_path(
+/// Keeps receipts' paths in their batch, each with its record.
+pub async fn keep_paths(
     conn: &mut Connection,
     scope: &Scope,
-    record: u64,
     first: u64,
-    path: &[Digest],
+    paths: &[(u64, Vec<Digest>)],
 ) -> sqlx::Result<()> {
-    let path: Vec<u8> = path.iter().flat_map(Digest::to_vec).collect();
-    sql::query(
-        "INSERT INTO receipt_paths (tenant, record, first, path, fence) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(scope.tenant())
-    .bind(int(record))
-    .bind(int(first))
-    .bind(path)
-    .bind(int(conn.epoch()))
-    .execute(conn)
-    .await?;
+    let fence = int(conn.epoch());
+    for some in sql::groups(paths, |_| 0) {
+        let mut sql =
+            Builder::new("INSERT INTO receipt_paths (tenant, record, first, path, fence) ");
+        sql.push_values(some, |row, (record, path)| {
+            row.push_bind(scope.tenant())
+                .push_bind(int(*record))
+                .push_bind(int(first))
+                .push_bind(path.iter().flat_map(Digest::to_vec).collect::<Vec<u8>>())
+                .push_bind(fence);
+        });
+        sql.build().execute(&mut *conn).await?;
+    }
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! The chain of each conversation, and the disclosure in force in it.
 
+use std::collections::HashMap;
+
 use greffe_envelope::chain::ChainState;
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql::{self, Executor};
+use greffe_service_kit::db::sql::{self, Builder, Executor};
 use greffe_types::{ConversationId, Digest};
 
-use super::{Scope, digest, int, uint};
+use super::{Scope, conversation, digest, int, uint};
 
 /// A conversation as the archive has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,58 +31,78 @@ impl Conversation {
     }
 }
 
+type Row = (Vec<u8>, i64, Vec<u8>, Option<Vec<u8>>, i64);
+
 /// A conversation; none before its first entry, or before the log told of its creation.
 pub async fn find(
-    conn: impl Executor<'_>,
+    conn: &mut Connection,
     scope: &Scope,
     conversation: &ConversationId,
 ) -> sqlx::Result<Option<Conversation>> {
-    type Row = (i64, Vec<u8>, Option<Vec<u8>>, i64);
-    let row: Option<Row> = sql::query_as(
-        "SELECT sequence, head, disclosure, relay_fence FROM conversations
-         WHERE tenant = $1 AND conversation = $2",
-    )
-    .bind(scope.tenant())
-    .bind(conversation.as_bytes().as_slice())
-    .fetch_optional(conn)
-    .await?;
-    let Some((sequence, head, disclosure, relay_fence)) = row else {
-        return Ok(None);
-    };
-    Ok(Some(Conversation {
-        chain: ChainState {
-            conversation: *conversation,
-            sequence: uint(sequence),
-            head: digest(&head)?,
-        },
-        disclosure: disclosure.as_deref().map(digest).transpose()?,
-        relay_fence: uint(relay_fence),
-    }))
+    let mut found = some_of(conn, scope, &[*conversation]).await?;
+    Ok(found.remove(conversation))
 }
 
-/// Moves a conversation on. A disclosure that is known is never forgotten.
+/// As [`find`], several.
+pub async fn some_of(
+    conn: &mut Connection,
+    scope: &Scope,
+    conversations: &[ConversationId],
+) -> sqlx::Result<HashMap<ConversationId, Conversation>> {
+    let mut found = HashMap::new();
+    for some in sql::groups(conversations, |_| 0) {
+        let mut sql = Builder::new(
+            "SELECT conversation, sequence, head, disclosure, relay_fence FROM conversations WHERE tenant = ",
+        );
+        sql.push_bind(scope.tenant())
+            .push(" AND conversation IN ")
+            .push_list(some.iter().map(ConversationId::as_bytes));
+        let rows: Vec<Row> = sql.build_query_as().fetch_all(&mut *conn).await?;
+        for (id, sequence, head, disclosure, relay_fence) in rows {
+            let conversation = conversation(&id)?;
+            let row = Conversation {
+                chain: ChainState {
+                    conversation,
+                    sequence: uint(sequence),
+                    head: digest(&head)?,
+                },
+                disclosure: disclosure.as_deref().map(digest).transpose()?,
+                relay_fence: uint(relay_fence),
+            };
+            found.insert(conversation, row);
+        }
+    }
+    Ok(found)
+}
+
+/// Moves conversations on, each once. A disclosure that is known is never forgotten.
 pub async fn save(
     conn: &mut Connection,
     scope: &Scope,
-    conversation: &Conversation,
+    conversations: &[Conversation],
 ) -> sqlx::Result<()> {
-    let disclosure = conversation.disclosure;
-    sql::query(
-        "INSERT INTO conversations (tenant, conversation, sequence, head, disclosure, relay_fence, fence)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
-         ON CONFLICT (tenant, conversation) DO UPDATE SET sequence = excluded.sequence, head = excluded.head,
-           disclosure = COALESCE(excluded.disclosure, conversations.disclosure),
-           relay_fence = excluded.relay_fence, fence = excluded.fence",
-    )
-    .bind(scope.tenant())
-    .bind(conversation.chain.conversation.as_bytes().as_slice())
-    .bind(int(conversation.chain.sequence))
-    .bind(conversation.chain.head.as_bytes().as_slice())
-    .bind(disclosure.as_ref().map(|d| d.as_bytes().as_slice()))
-    .bind(int(conversation.relay_fence))
-    .bind(int(conn.epoch()))
-    .execute(conn)
-    .await?;
+    let fence = int(conn.epoch());
+    for some in sql::groups(conversations, |_| 0) {
+        let mut sql = Builder::new(
+            "INSERT INTO conversations (tenant, conversation, sequence, head, disclosure, relay_fence, fence) ",
+        );
+        sql.push_values(some, |row, conversation| {
+            let (chain, disclosure) = (&conversation.chain, &conversation.disclosure);
+            row.push_bind(scope.tenant())
+                .push_bind(chain.conversation.as_bytes())
+                .push_bind(int(chain.sequence))
+                .push_bind(chain.head.as_bytes())
+                .push_bind(disclosure.as_ref().map(Digest::as_bytes))
+                .push_bind(int(conversation.relay_fence))
+                .push_bind(fence);
+        });
+        sql.push(
+            " ON CONFLICT (tenant, conversation) DO UPDATE SET sequence = excluded.sequence, head = excluded.head,
+             disclosure = COALESCE(excluded.disclosure, conversations.disclosure),
+             relay_fence = excluded.relay_fence, fence = excluded.fence",
+        );
+        sql.build().execute(&mut *conn).await?;
+    }
     Ok(())
 }
 

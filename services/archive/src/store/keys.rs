@@ -1,9 +1,11 @@
 //! The names of every record, and its month: unique over the tenant and kept for ever. On PostgreSQL, where records are in a
 //! partition for each month, what is read by one of its names is looked up here first, so that one partition is read.
 
+use std::collections::HashSet;
+
 use greffe_envelope::pb;
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql::{self, Executor, Row};
+use greffe_service_kit::db::sql::{self, Builder, Executor, Row};
 use greffe_types::{ConversationId, Digest};
 
 use super::{Scope, digest, int, uint};
@@ -52,6 +54,26 @@ pub async fn by_digest(
     .await?
     .map(|row| key(&row))
     .transpose()
+}
+
+/// Which of these envelope or handshake digests a record has.
+pub async fn known(
+    conn: &mut Connection,
+    scope: &Scope,
+    digests: &[Digest],
+) -> sqlx::Result<HashSet<Digest>> {
+    let mut found = HashSet::new();
+    for some in sql::groups(digests, |_| 0) {
+        let mut sql = Builder::new("SELECT digest FROM record_keys WHERE tenant = ");
+        sql.push_bind(scope.tenant())
+            .push(" AND kind <> 3 AND digest IN ")
+            .push_list(some.iter().map(Digest::as_bytes));
+        let rows: Vec<Vec<u8>> = sql.build_query_scalar().fetch_all(&mut *conn).await?;
+        for row in rows {
+            found.insert(digest(&row)?);
+        }
+    }
+    Ok(found)
 }
 
 /// By the archive's own number.

@@ -1,12 +1,12 @@
 //! Records: everything that took a number. People's reads of them are in the modules beside this one.
 
 use greffe_envelope::pb;
-use greffe_service_kit::db::sql;
+use greffe_service_kit::db::sql::{self, Builder};
 use greffe_service_kit::db::{Connection, Reader};
 use greffe_types::{ConversationId, DeviceId, Digest, Millis};
 use prost::Message as _;
 
-use super::keys::{self, by_record};
+use super::keys;
 use super::{Scope, decode, digest, int, months};
 
 /// How far the check of a record's proofs of knowledge is.
@@ -69,42 +69,50 @@ pub struct NewRecord {
     pub proof: Proof,
 }
 
-/// Inserts a record.
-pub async fn insert(conn: &mut Connection, scope: &Scope, new: &NewRecord) -> sqlx::Result<()> {
-    let envelope = new.envelope.as_ref();
-    sql::query(
-        "INSERT INTO records (tenant, record, conversation, sequence, kind, digest, refused, sender, sent_at, archived_at,
-           retain_until, mode, record_class, policy_digest, size, member_set, content, body, signature, certificate,
-           receipt, void, proof, disposal, fence)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-           0, $24)",
-    )
-    .bind(scope.tenant())
-    .bind(int(new.record))
-    .bind(new.conversation.as_bytes().as_slice())
-    .bind(int(new.sequence))
-    .bind(i64::from(new.kind as i32))
-    .bind(new.digest.as_bytes().as_slice())
-    .bind(new.refused.as_ref().map(|d| d.as_bytes().as_slice()))
-    .bind(&new.sender)
-    .bind(int(new.sent_at))
-    .bind(int(new.archived_at.get()))
-    .bind(int(new.retain_until.get()))
-    .bind(i64::from(new.mode))
-    .bind(&new.record_class)
-    .bind(&new.policy_digest)
-    .bind(int(new.size))
-    .bind(new.member_set.as_bytes().as_slice())
-    .bind(new.content.as_bytes().as_slice())
-    .bind(envelope.map(|e| e.body.as_slice()))
-    .bind(envelope.map(|e| e.signature.as_slice()))
-    .bind(new.certificate.as_ref().map(|d| d.as_bytes().as_slice()))
-    .bind(new.receipt.encode_to_vec())
-    .bind(new.void.as_ref().map(prost::Message::encode_to_vec))
-    .bind(new.proof as i64)
-    .bind(int(conn.epoch()))
-    .execute(conn)
-    .await?;
+/// Inserts records, in their order.
+pub async fn insert(
+    conn: &mut Connection,
+    scope: &Scope,
+    records: &[&NewRecord],
+) -> sqlx::Result<()> {
+    let fence = int(conn.epoch());
+    let bytes = |new: &&NewRecord| new.envelope.as_ref().map_or(0, |e| e.body.len());
+    for some in sql::groups(records, bytes) {
+        let mut sql = Builder::new(
+            "INSERT INTO records (tenant, record, conversation, sequence, kind, digest, refused, sender, sent_at, archived_at,
+               retain_until, mode, record_class, policy_digest, size, member_set, content, body, signature, certificate,
+               receipt, void, proof, disposal, fence) ",
+        );
+        sql.push_values(some, |row, new| {
+            let envelope = new.envelope.as_ref();
+            row.push_bind(scope.tenant())
+                .push_bind(int(new.record))
+                .push_bind(new.conversation.as_bytes())
+                .push_bind(int(new.sequence))
+                .push_bind(i64::from(new.kind as i32))
+                .push_bind(new.digest.as_bytes())
+                .push_bind(new.refused.as_ref().map(Digest::as_bytes))
+                .push_bind(&new.sender)
+                .push_bind(int(new.sent_at))
+                .push_bind(int(new.archived_at.get()))
+                .push_bind(int(new.retain_until.get()))
+                .push_bind(i64::from(new.mode))
+                .push_bind(&new.record_class)
+                .push_bind(&new.policy_digest)
+                .push_bind(int(new.size))
+                .push_bind(new.member_set.as_bytes())
+                .push_bind(new.content.as_bytes())
+                .push_bind(envelope.map(|e| e.body.as_slice()))
+                .push_bind(envelope.map(|e| e.signature.as_slice()))
+                .push_bind(new.certificate.as_ref().map(Digest::as_bytes))
+                .push_bind(new.receipt.encode_to_vec())
+                .push_bind(new.void.as_ref().map(prost::Message::encode_to_vec))
+                .push_bind(new.proof as i64)
+                .push_bind(0_i64)
+                .push_bind(fence);
+        });
+        sql.build().execute(&mut *conn).await?;
+    }
     Ok(())
 }
 
@@ -157,43 +165,52 @@ pub async fn answered(
     }))
 }
 
-/// Notes how the check of a record's proofs ended.
+/// Notes how the check of records' proofs ended. They were archived between two instants, both included, which says in which
+/// partitions they are.
 pub async fn set_proof(
     conn: &mut Connection,
     scope: &Scope,
-    record: u64,
+    records: &[u64],
+    (earliest, latest): (u64, u64),
     proof: Proof,
 ) -> sqlx::Result<()> {
-    sql::query(by_record!(
-        "UPDATE records SET proof = $3, fence = $4",
-        " AND proof = 1"
-    ))
-    .bind(scope.tenant())
-    .bind(int(record))
-    .bind(proof as i64)
-    .bind(int(conn.epoch()))
-    .execute(conn)
-    .await?;
+    let fence = int(conn.epoch());
+    for some in sql::groups(records, |_| 0) {
+        let mut sql = Builder::new("UPDATE records SET proof = ");
+        sql.push_bind(proof as i64)
+            .push(", fence = ")
+            .push_bind(fence)
+            .push(" WHERE tenant = ")
+            .push_bind(scope.tenant())
+            .push(" AND archived_at >= ")
+            .push_bind(int(earliest))
+            .push(" AND archived_at <= ")
+            .push_bind(int(latest))
+            .push(" AND proof = 1 AND record IN ")
+            .push_list(some.iter().map(|record| int(*record)));
+        sql.build().execute(&mut *conn).await?;
+    }
     Ok(())
 }
 
-/// Keeps a certificate that records name.
-pub async fn keep_certificate(
+/// Keeps certificates that records name.
+pub async fn keep_certificates(
     conn: &mut Connection,
     scope: &Scope,
-    certificate: &Digest,
-    statement: &pb::SignedStatement,
+    certificates: &[(&Digest, &pb::SignedStatement)],
 ) -> sqlx::Result<()> {
-    sql::query(
-        "INSERT INTO certificates (tenant, digest, statement, fence) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (tenant, digest) DO NOTHING",
-    )
-    .bind(scope.tenant())
-    .bind(certificate.as_bytes().as_slice())
-    .bind(statement.encode_to_vec())
-    .bind(int(conn.epoch()))
-    .execute(conn)
-    .await?;
+    let fence = int(conn.epoch());
+    for some in sql::groups(certificates, |(_, statement)| statement.encoded_len()) {
+        let mut sql = Builder::new("INSERT INTO certificates (tenant, digest, statement, fence) ");
+        sql.push_values(some, |row, (certificate, statement)| {
+            row.push_bind(scope.tenant())
+                .push_bind(certificate.as_bytes())
+                .push_bind(statement.encode_to_vec())
+                .push_bind(fence);
+        });
+        sql.push(" ON CONFLICT (tenant, digest) DO NOTHING");
+        sql.build().execute(&mut *conn).await?;
+    }
     Ok(())
 }
 
@@ -204,18 +221,19 @@ pub async fn keep_member_set(
     member_set: &Digest,
     members: &[(String, DeviceId)],
 ) -> sqlx::Result<()> {
-    for (member, device) in members {
-        sql::query(
-            "INSERT INTO member_sets (tenant, member_set, member, device, fence) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (tenant, member_set, device) DO NOTHING",
-        )
-        .bind(scope.tenant())
-        .bind(member_set.as_bytes().as_slice())
-        .bind(member)
-        .bind(device.as_bytes().as_slice())
-        .bind(int(conn.epoch()))
-        .execute(&mut *conn)
-        .await?;
+    let fence = int(conn.epoch());
+    for some in sql::groups(members, |_| 0) {
+        let mut sql =
+            Builder::new("INSERT INTO member_sets (tenant, member_set, member, device, fence) ");
+        sql.push_values(some, |row, (member, device)| {
+            row.push_bind(scope.tenant())
+                .push_bind(member_set.as_bytes())
+                .push_bind(member)
+                .push_bind(device.as_bytes())
+                .push_bind(fence);
+        });
+        sql.push(" ON CONFLICT (tenant, member_set, device) DO NOTHING");
+        sql.build().execute(&mut *conn).await?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! is over.
 
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql;
+use greffe_service_kit::db::sql::{self, Builder};
 use greffe_types::Digest;
 
 use super::{Scope, int};
@@ -43,6 +43,25 @@ pub async fn any(conn: &mut Connection, scope: &Scope) -> sqlx::Result<bool> {
         .fetch_one(conn)
         .await?;
     Ok(found > 0)
+}
+
+/// Whether any of these objects is being removed.
+pub async fn any_of(
+    conn: &mut Connection,
+    scope: &Scope,
+    objects: &[Digest],
+) -> sqlx::Result<bool> {
+    for some in sql::groups(objects, |_| 0) {
+        let mut sql = Builder::new("SELECT COUNT(*) FROM removals WHERE tenant = ");
+        sql.push_bind(scope.tenant())
+            .push(" AND object IN ")
+            .push_list(some.iter().map(Digest::as_bytes));
+        let found: i64 = sql.build_query_scalar().fetch_one(&mut *conn).await?;
+        if found > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Notes that a removal is over, or was not to be.

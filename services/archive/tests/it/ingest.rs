@@ -1,6 +1,7 @@
 //! The way of an entry: receipts, the chain, retries, restarts.
 
-use greffe_archive::store::{keys, wraps};
+use greffe_archive::store::keys;
+use greffe_archive::store::wraps::{self, Erasable};
 use greffe_envelope::chain::ChainState;
 use greffe_envelope::label::sha256;
 use greffe_envelope::pb;
@@ -180,7 +181,12 @@ async fn what_a_crash_left_before_the_rows_is_found_by_the_retry() {
     app.objects.put(vec![new]).await.unwrap();
     app.wraps
         .run_tx("test", async |conn| {
-            wraps::insert(conn, &app.scope, &envelope, &sent.wraps, &sent.mls_message).await
+            let erasable = Erasable {
+                envelope: &envelope,
+                wraps: &sent.wraps,
+                mls_message: &sent.mls_message,
+            };
+            wraps::insert(conn, &app.scope, &[erasable]).await
         })
         .await
         .unwrap();

@@ -18,13 +18,13 @@ use crate::world::{
     NOW, Talk, device, ingest_message, journal, journal_until, private_message, sign_bundle,
 };
 
-fn void_reason(answer: &api::IngestResponse) -> String {
+pub fn void_reason(answer: &api::IngestResponse) -> String {
     let void: Signed<pb::Void> = Signed::decode(answer.void.clone().unwrap()).unwrap();
     void.reason.clone()
 }
 
 /// The message of a request.
-fn message_of(request: &mut api::IngestRequest) -> &mut api::IngestMessage {
+pub fn message_of(request: &mut api::IngestRequest) -> &mut api::IngestMessage {
     match &mut request.entry {
         Some(Entry::Message(message)) => message,
         _ => unreachable!(),

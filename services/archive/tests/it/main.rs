@@ -7,6 +7,7 @@
 )]
 
 mod attachments;
+mod batches;
 mod buckets;
 mod detached;
 mod ingest;

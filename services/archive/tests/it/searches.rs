@@ -149,10 +149,9 @@ async fn filled(store: Option<&Store>, folder: &std::path::Path, filed: &[Filed]
                 .collect();
             records::keep_member_set(conn, &scope, &set_digest(set), &devices).await?;
         }
-        for one in filed {
-            records::insert(conn, &scope, &row(one)).await?;
-        }
-        Ok::<_, sqlx::Error>(())
+        let rows: Vec<_> = filed.iter().map(row).collect();
+        let rows: Vec<_> = rows.iter().collect();
+        records::insert(conn, &scope, &rows).await
     })
     .await
     .unwrap();

@@ -213,12 +213,12 @@ pub struct Device {
 
 /// Device `n` of a user.
 pub fn device(user: &str, n: u8) -> Device {
-    let key = signer(100 + n);
+    let key = signer(100_u8.wrapping_add(n));
     let cert = pb::DeviceCert {
         tenant: "acme".into(),
         user: user.into(),
         device: vec![n; 16],
-        mls_key: public(&signer(150 + n)),
+        mls_key: public(&signer(150_u8.wrapping_add(n))),
         envelope_key: public(&key),
         not_before: 0,
         not_after: END,

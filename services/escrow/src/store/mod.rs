@@ -46,11 +46,11 @@ const ROWS: usize = 128;
 
 /// `($1, $2, ...)` of digests.
 fn push_list<'a>(sql: &mut Builder, digests: impl IntoIterator<Item = &'a Digest>) {
-    for (number, digest) in digests.into_iter().enumerate() {
-        sql.push(if number == 0 { "(" } else { ", " });
-        sql.push_bind(digest.as_bytes().as_slice());
-    }
-    sql.push(")");
+    sql.push_list(
+        digests
+            .into_iter()
+            .map(|digest| digest.as_bytes().as_slice()),
+    );
 }
 
 fn digest(bytes: &[u8]) -> sqlx::Result<Digest> {

@@ -13,15 +13,15 @@ use greffe_envelope::validate::{Carrier, Context, validate};
 use greffe_envelope::wrap::WrapView;
 use greffe_mls::{Frame, FrameKind, Refusal};
 use greffe_policy::Pack;
-use greffe_types::{ConversationId, DeviceId, Digest, MessageId};
+use greffe_types::{ConversationId, DeviceId, Digest};
 use prost::Message as _;
 
 use super::{Core, MessageRefusal};
 use crate::error::RelayError;
 use crate::session::Session;
-use crate::store::conversations::ConversationRow;
+use crate::store::attachments;
 use crate::store::items::{Kind, NewItem};
-use crate::store::{acknowledgements, attachments, conversations, items, members};
+use crate::store::standing::{self, Standing};
 
 /// Most bytes of ciphertext: content, its padding, and the tags of its chunks.
 const MAX_CIPHERTEXT: usize = (MAX_CONTENT as usize) + (MAX_CONTENT as usize) / 4;
@@ -65,21 +65,37 @@ pub(super) async fn check(
         return Err(MessageRefusal::Sender.into());
     }
     let digest = envelope.digest();
-    let (db, scope) = (core.db.read(), &core.scope);
-    if let Some(known) = items::by_digest(db, scope, &digest).await? {
-        return Ok(Outcome::Known(digest, known.conversation, session.device));
+    let message_id = header.message_id();
+    let standing = standing::of_message(
+        core.db.read(),
+        &core.scope,
+        &standing::Message {
+            envelope: &digest,
+            conversation: &conversation,
+            device: &session.device,
+            message_id: &message_id,
+            seen: header.message().seen_seq,
+        },
+    )
+    .await?;
+    if standing.as_ref().is_some_and(|standing| standing.known) {
+        return Ok(Outcome::Known(digest, conversation, session.device));
     }
     if request.ciphertext.len() > MAX_CIPHERTEXT {
         return Err(MessageRefusal::Size.into());
     }
-    let row = membership(core, session, &conversation, &header.device_cert()).await?;
+    let standing = standing.ok_or(RelayError::NoConversation)?;
+    check_membership(&standing, &header.device_cert())?;
+    let row = &standing.conversation;
     if row.stalled || core.is_stalled(&conversation) {
         // In case nobody told us that another replica stopped it.
         core.waiters.free(&conversation);
         return Err(RelayError::Stalled);
     }
-    let message_id = header.message_id();
-    check_message_id(core, &conversation, &message_id, &digest).await?;
+    // One message id, one envelope; this one has no number.
+    if standing.taken_by.is_some() {
+        return Err(RelayError::Conflict);
+    }
     let carrier = carrier(&request.mls_message)?;
     if carrier.epoch != row.epoch {
         return Err(RelayError::EpochStale { current: row.epoch });
@@ -111,7 +127,7 @@ pub(super) async fn check(
         },
     )
     .map_err(MessageRefusal::Invalid)?;
-    check_seen(core, &envelope, &row).await?;
+    check_seen(&envelope, &standing)?;
     let attachments = check_attachments(core, &envelope).await?;
     let header = envelope.header();
     let checked = Checked {
@@ -144,43 +160,15 @@ pub(super) async fn check(
 }
 
 /// The device takes part, under this certificate, and has acknowledged the notice in force.
-async fn membership(
-    core: &Core,
-    session: &Session,
-    conversation: &ConversationId,
-    certificate: &Digest,
-) -> Result<ConversationRow, RelayError> {
-    let (db, scope) = (core.db.read(), &core.scope);
-    let row = conversations::get(db, scope, conversation)
-        .await?
-        .ok_or(RelayError::NoConversation)?;
-    let stays = members::stays(db, scope, &session.device, Some(conversation)).await?;
-    let stay = stays
-        .into_iter()
-        .rfind(|stay| stay.until_seq.is_none())
-        .ok_or(RelayError::NoConversation)?;
-    acknowledgements::find(db, scope, conversation, &session.device, &row.disclosure)
-        .await?
-        .ok_or(RelayError::NotAcknowledged)?;
-    if stay.certificate != *certificate {
+fn check_membership(standing: &Standing, certificate: &Digest) -> Result<(), RelayError> {
+    let of_leaf = standing.certificate.ok_or(RelayError::NoConversation)?;
+    if !standing.acknowledged {
+        return Err(RelayError::NotAcknowledged);
+    }
+    if of_leaf != *certificate {
         return Err(MessageRefusal::Leaf.into());
     }
-    Ok(row)
-}
-
-/// One message id, one envelope.
-async fn check_message_id(
-    core: &Core,
-    conversation: &ConversationId,
-    message_id: &MessageId,
-    digest: &Digest,
-) -> Result<(), RelayError> {
-    let taken =
-        items::digest_of_message(core.db.read(), &core.scope, conversation, message_id).await?;
-    match taken {
-        Some(other) if other != *digest => Err(RelayError::Conflict),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// What the MLS message says of itself.
@@ -197,20 +185,12 @@ fn carrier(mls_message: &[u8]) -> Result<Carrier, RelayError> {
 }
 
 /// What the sender has seen is a place of this chain: it was not shown another one.
-async fn check_seen(
-    core: &Core,
-    envelope: &Envelope,
-    row: &ConversationRow,
-) -> Result<(), RelayError> {
-    let header = envelope.header();
-    let seen = header.message().seen_seq;
-    let head = match seen {
+fn check_seen(envelope: &Envelope, standing: &Standing) -> Result<(), RelayError> {
+    let (header, row) = (envelope.header(), &standing.conversation);
+    let head = match header.message().seen_seq {
         0 => Some(Digest::ZERO),
         n if n == row.released => Some(row.head),
-        n => {
-            let conversation = header.conversation();
-            items::head_at(core.db.read(), &core.scope, &conversation, n).await?
-        }
+        _ => standing.seen,
     };
     if head != Some(header.seen_head()) {
         return Err(MessageRefusal::Seen.into());

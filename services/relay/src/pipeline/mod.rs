@@ -17,6 +17,7 @@
 //! gets a number, so a commit that the archive refuses can be undone.
 
 mod archive;
+mod batch;
 mod check;
 mod commit;
 mod fair;

@@ -3,7 +3,6 @@
 //! A receipt counts when the archive's key signed it, when it continues the conversation's chain, and when it is for the
 //! very item that has this number. Anything else stops the conversation: relay and archive disagree about the past.
 
-use greffe_service_kit::db::Connection;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use greffe_envelope::chain::ChainState;
 use greffe_envelope::pb;
 use greffe_envelope::statement::Signed;
 use greffe_envelope::trust::{Bundle, verify_receipt, verify_void};
+use greffe_service_kit::db::Connection;
 use greffe_types::{ConversationId, DeviceId, Digest};
 use prost::Message as _;
 use tokio::sync::mpsc;
@@ -19,9 +19,10 @@ use tokio::sync::mpsc;
 use super::{Core, Settled, commit};
 use crate::error::RelayError;
 use crate::replicas;
+use crate::store::answers::{self, Answer, Entry, Place};
 use crate::store::conversations::ConversationRow;
-use crate::store::items::{Answer, Kind};
-use crate::store::{commits, conversations, items, members};
+use crate::store::items::Kind;
+use crate::store::{commits, conversations, items, members, standing};
 
 /// Most answers of one transaction.
 const BATCH: usize = 256;
@@ -120,18 +121,11 @@ async fn release(core: &Core, answers: Vec<Verified>) {
     let done = core
         .db
         .run_tx("release", async |conn: &mut Connection| {
-            let mut batch = Batch {
-                last: items::last_released(&mut *conn, &core.scope).await?,
-                ..Batch::default()
-            };
+            let mut batch = Batch::load(core, conn, &answers).await?;
             for answer in &answers {
                 batch.take(conn, core, answer).await?;
             }
-            for (id, row) in &batch.rows {
-                let (sequence, released) = (row.sequence, row.released);
-                conversations::advance(conn, &core.scope, id, sequence, released, &row.head)
-                    .await?;
-            }
+            batch.flush(conn, core).await?;
             for (id, why) in &batch.stalled {
                 conversations::stall(conn, &core.scope, id, why).await?;
                 core.tell(conn, &replicas::stalled(id)).await?;
@@ -160,9 +154,41 @@ struct Batch {
     stalled: Vec<(ConversationId, &'static str)>,
     /// Place of the item released last.
     last: u64,
+    /// Items that had no receipt when the transaction began.
+    unanswered: HashMap<Place, Entry>,
+    /// Answers that are not written.
+    unwritten: Vec<(Place, Answer)>,
 }
 
 impl Batch {
+    /// Reads what these answers are held against.
+    async fn load(
+        core: &Core,
+        conn: &mut Connection,
+        verified: &[Verified],
+    ) -> Result<Self, RelayError> {
+        let scope = &core.scope;
+        let ids: HashSet<_> = verified.iter().map(|answer| answer.conversation).collect();
+        let ids: Vec<_> = ids.into_iter().collect();
+        let tails = standing::tails(conn, scope, &ids).await?;
+        let places: HashSet<Place> = verified.iter().map(Verified::place).collect();
+        let places: Vec<_> = places.into_iter().collect();
+        Ok(Self {
+            rows: tails.into_iter().map(|(id, tail)| (id, tail.row)).collect(),
+            last: items::last_released(&mut *conn, scope).await?,
+            unanswered: answers::unanswered(conn, scope, &places).await?,
+            ..Self::default()
+        })
+    }
+
+    /// Writes what was only decided in memory.
+    async fn flush(&mut self, conn: &mut Connection, core: &Core) -> Result<(), RelayError> {
+        let unwritten = std::mem::take(&mut self.unwritten);
+        answers::store(conn, &core.scope, &unwritten).await?;
+        let advances: Vec<_> = self.rows.iter().map(|(id, row)| row.advance(*id)).collect();
+        Ok(conversations::advance(conn, &core.scope, &advances).await?)
+    }
+
     async fn take(
         &mut self,
         conn: &mut Connection,
@@ -171,15 +197,8 @@ impl Batch {
     ) -> Result<(), RelayError> {
         let (scope, id) = (&core.scope, &answer.conversation);
         let receipt = answer.receipt.message();
-        if !self.rows.contains_key(id) {
-            let row = conversations::get(&mut *conn, scope, id)
-                .await?
-                .ok_or(RelayError::Damaged("conversation of a receipt"))?;
-            self.rows.insert(*id, row);
-        }
-        let Some(row) = self.rows.get_mut(id) else {
-            return Ok(());
-        };
+        let row = self.rows.get_mut(id);
+        let row = row.ok_or(RelayError::Damaged("conversation of a receipt"))?;
         if receipt.sequence <= row.released {
             // A stream that began anew: answered before.
             return Ok(());
@@ -194,8 +213,9 @@ impl Batch {
                 .push((*id, "a receipt does not continue the chain"));
             return Ok(());
         };
-        let item = items::unanswered(&mut *conn, scope, id, next.sequence).await?;
-        let Some(item) = item.filter(|item| answer.is_for(item)) else {
+        let place = (*id, next.sequence);
+        let item = self.unanswered.get(&place);
+        let Some(item) = item.filter(|item| answer.is_for(item)).copied() else {
             self.stalled.push((*id, "a receipt is for another item"));
             return Ok(());
         };
@@ -203,10 +223,11 @@ impl Batch {
             receipt: answer.receipt.raw().encode_to_vec(),
             void: answer.void.as_ref().map(|void| void.raw().encode_to_vec()),
             head: next.head,
-            place: self.last + 1,
+            release: self.last + 1,
         };
         self.last += 1;
-        items::set_answer(conn, scope, id, next.sequence, &stored).await?;
+        self.unwritten.push((place, stored));
+        (row.released, row.head) = (next.sequence, next.head);
         if item.kind == Kind::Handshake {
             let members = members::at(&mut *conn, scope, id, next.sequence).await?;
             self.moved
@@ -217,7 +238,6 @@ impl Batch {
                 commits::settle(conn, scope, id, next.sequence).await?;
             }
         }
-        (row.released, row.head) = (next.sequence, next.head);
         self.released.push(Released {
             conversation: *id,
             digest: item.digest,
@@ -251,8 +271,12 @@ impl Batch {
 }
 
 impl Verified {
+    fn place(&self) -> Place {
+        (self.conversation, self.receipt.message().sequence)
+    }
+
     /// Whether it answers this item.
-    fn is_for(&self, item: &items::Entry) -> bool {
+    fn is_for(&self, item: &Entry) -> bool {
         let receipt = self.receipt.message();
         match (&self.void, item.kind) {
             (Some(void), _) => void.refused_digest == item.digest.as_bytes(),

@@ -1,10 +1,14 @@
 //! Acknowledgements of notices.
 
+use std::collections::HashSet;
+
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql::{self, Executor};
+use greffe_service_kit::db::sql::{self, Builder, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest};
 
-use super::{Scope, device as device_id, digest, epoch, int, uint};
+use super::{
+    Scope, conversation as conversation_id, device as device_id, digest, epoch, int, uint,
+};
 
 /// Stores a logged acknowledgement; nothing happens when it is there.
 pub async fn insert(
@@ -49,6 +53,41 @@ pub async fn find(
     .fetch_optional(conn)
     .await?;
     Ok(index.map(uint))
+}
+
+/// What these devices, each in a conversation, have acknowledged there: conversation, device and disclosure.
+pub async fn given(
+    conn: &mut Connection,
+    scope: &Scope,
+    asked: &[(ConversationId, DeviceId)],
+) -> sqlx::Result<HashSet<(ConversationId, DeviceId, Digest)>> {
+    let mut found = HashSet::new();
+    for some in sql::groups(asked, |_| 0) {
+        let sql = given_by(scope, some);
+        let rows: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> =
+            sql.build_query_as().fetch_all(&mut *conn).await?;
+        for (conversation, device, disclosure) in rows {
+            found.insert((
+                conversation_id(&conversation)?,
+                device_id(&device)?,
+                digest(&disclosure)?,
+            ));
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn given_by(scope: &Scope, asked: &[(ConversationId, DeviceId)]) -> Builder {
+    let mut sql = Builder::new("WITH asked (conversation, device) AS (");
+    sql.push_values(asked, |row, (id, device)| {
+        row.push_bind(id.as_bytes()).push_bind(device.as_bytes());
+    })
+    .push(
+        ") SELECT k.conversation, k.device, k.disclosure FROM asked a CROSS JOIN acknowledgement k
+         WHERE k.conversation = a.conversation AND k.device = a.device AND k.tenant = ",
+    )
+    .push_bind(scope.tenant());
+    sql
 }
 
 /// The devices that have acknowledged a disclosure in a conversation.

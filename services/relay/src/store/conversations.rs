@@ -1,7 +1,7 @@
 //! Conversations: their state and the observer's snapshot.
 
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql::{self, Executor};
+use greffe_service_kit::db::sql::{self, Builder, Executor, Row};
 use greffe_types::{ConversationId, DeviceId, Digest, Millis};
 
 use super::{Scope, digest, epoch, int, uint};
@@ -50,6 +50,18 @@ pub struct ConversationRow {
     pub stalled: bool,
 }
 
+impl ConversationRow {
+    /// How far it is.
+    pub const fn advance(&self, conversation: ConversationId) -> Advance {
+        Advance {
+            conversation,
+            sequence: self.sequence,
+            released: self.released,
+            head: self.head,
+        }
+    }
+}
+
 /// Creates one; false when the id is taken.
 pub async fn insert(
     conn: &mut Connection,
@@ -85,8 +97,7 @@ pub async fn get(
     scope: &Scope,
     conversation: &ConversationId,
 ) -> sqlx::Result<Option<ConversationRow>> {
-    type Columns = (i64, Vec<u8>, i64, i64, i64, Vec<u8>, Vec<u8>, String);
-    let row: Option<Columns> = sql::query_as(
+    let found = sql::query(
         "SELECT mode, disclosure, epoch, sequence, released, head, origin, stalled FROM conversation
          WHERE tenant = $1 AND conversation = $2",
     )
@@ -94,21 +105,36 @@ pub async fn get(
     .bind(conversation.as_bytes().as_slice())
     .fetch_optional(conn)
     .await?;
-    row.map(
-        |(mode, disclosure, epoch, sequence, released, head, origin, stalled)| {
-            Ok(ConversationRow {
-                mode: i32::try_from(mode).unwrap_or_default(),
-                disclosure: digest(&disclosure)?,
-                epoch: uint(epoch),
-                sequence: uint(sequence),
-                released: uint(released),
-                head: digest(&head)?,
-                origin: digest(&origin)?,
-                stalled: !stalled.is_empty(),
-            })
-        },
-    )
-    .transpose()
+    found.map(|found| row(&found, 0)).transpose()
+}
+
+/// Reads a conversation's columns, from `mode` at a place on, in the order of [`get`].
+pub(super) fn row(found: &Row, first: usize) -> sqlx::Result<ConversationRow> {
+    let bytes = |at: usize| digest(&found.at::<Vec<u8>>(first + at)?);
+    let number = |at: usize| found.at(first + at).map(uint);
+    Ok(ConversationRow {
+        mode: i32::try_from(found.at::<i64>(first)?).unwrap_or_default(),
+        disclosure: bytes(1)?,
+        epoch: number(2)?,
+        sequence: number(3)?,
+        released: number(4)?,
+        head: bytes(5)?,
+        origin: bytes(6)?,
+        stalled: !found.at::<String>(first + 7)?.is_empty(),
+    })
+}
+
+/// How far a conversation is.
+#[derive(Debug, Clone, Copy)]
+pub struct Advance {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Highest number given.
+    pub sequence: u64,
+    /// Highest number with a receipt.
+    pub released: u64,
+    /// Chain head at `released`.
+    pub head: Digest,
 }
 
 /// The observer's snapshot, with its epoch.
@@ -127,28 +153,39 @@ pub async fn observer(
     Ok(row.map(|(epoch, snapshot)| (uint(epoch), snapshot)))
 }
 
-/// Writes how far numbers were given and released, and the head.
+/// Writes how far numbers were given and released, and the heads.
 pub async fn advance(
     conn: &mut Connection,
     scope: &Scope,
-    conversation: &ConversationId,
-    sequence: u64,
-    released: u64,
-    head: &Digest,
+    advances: &[Advance],
 ) -> sqlx::Result<()> {
-    sql::query(
-        "UPDATE conversation SET sequence = $3, released = $4, head = $5, fence = $6
-         WHERE tenant = $1 AND conversation = $2",
-    )
-    .bind(scope.tenant())
-    .bind(conversation.as_bytes().as_slice())
-    .bind(int(sequence))
-    .bind(int(released))
-    .bind(head.as_bytes().as_slice())
-    .bind(epoch(conn))
-    .execute(conn)
-    .await?;
+    let fence = epoch(conn);
+    for some in sql::groups(advances, |_| 0) {
+        let sql = advance_all(scope, fence, some);
+        sql.build().execute(&mut *conn).await?;
+    }
     Ok(())
+}
+
+pub(super) fn advance_all(scope: &Scope, fence: i64, advances: &[Advance]) -> Builder {
+    let mut sql = Builder::new("WITH moved (tenant, conversation, sequence, released, head) AS (");
+    sql.push_values(advances, |row, advance| {
+        row.push_bind(scope.tenant())
+            .push_bind(advance.conversation.as_bytes())
+            .push_bind(int(advance.sequence))
+            .push_bind(int(advance.released))
+            .push_bind(advance.head.as_bytes());
+    })
+    .push(
+        ") UPDATE conversation SET sequence = moved.sequence, released = moved.released,
+           head = moved.head, fence = ",
+    )
+    .push_bind(fence)
+    .push(
+        " FROM moved WHERE conversation.tenant = moved.tenant
+           AND conversation.conversation = moved.conversation",
+    );
+    sql
 }
 
 /// Stops a conversation, and says why.

@@ -1,7 +1,7 @@
 //! What took a number, its bytes, and the outbox: items without a receipt.
 
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql::{self, Executor};
+use greffe_service_kit::db::sql::{self, Builder, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest, MessageId};
 
 use super::{
@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn from_sql(value: i64) -> sqlx::Result<Self> {
+    pub(super) fn from_sql(value: i64) -> sqlx::Result<Self> {
         match value {
             1 => Ok(Self::Message),
             2 => Ok(Self::Handshake),
@@ -53,47 +53,50 @@ pub struct NewItem {
     pub disclosure: Digest,
 }
 
-/// Gives an item its number; false when its digest, message id, number or epoch's commit is taken.
+/// Gives items their numbers, in their order, each with its bytes; false when a digest, message id, number or epoch's commit is
+/// taken. One alone changes nothing then; of several, some may be there, and the transaction has to be given up.
 pub async fn insert(
     conn: &mut Connection,
     scope: &Scope,
-    item: &NewItem,
-    payload: &[u8],
+    items: &[(NewItem, &[u8])],
 ) -> sqlx::Result<bool> {
-    let done = sql::query(
-        "INSERT INTO item
-           (tenant, conversation, sequence, kind, digest, message_id, device, certificate, epoch,
-            disclosure, size, fence)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
-    )
-    .bind(scope.tenant())
-    .bind(item.conversation.as_bytes().as_slice())
-    .bind(int(item.sequence))
-    .bind(item.kind as i64)
-    .bind(item.digest.as_bytes().as_slice())
-    .bind(item.message_id.map(|id| id.to_vec()))
-    .bind(item.device.as_bytes().as_slice())
-    .bind(item.certificate.as_bytes().as_slice())
-    .bind(int(item.epoch))
-    .bind(item.disclosure.as_bytes().as_slice())
-    .bind(int(payload.len() as u64))
-    .bind(epoch(conn))
-    .execute(&mut *conn)
-    .await?;
-    if done.rows_affected() == 0 {
-        return Ok(false);
+    let fence = epoch(conn);
+    for some in sql::groups(items, |(_, payload)| payload.len()) {
+        let mut sql = Builder::new(
+            "INSERT INTO item
+               (tenant, conversation, sequence, kind, digest, message_id, device, certificate, epoch,
+                disclosure, size, fence) ",
+        );
+        sql.push_values(some, |row, (item, payload)| {
+            row.push_bind(scope.tenant())
+                .push_bind(item.conversation.as_bytes())
+                .push_bind(int(item.sequence))
+                .push_bind(item.kind as i64)
+                .push_bind(item.digest.as_bytes())
+                .push_bind(item.message_id.as_ref().map(MessageId::as_bytes))
+                .push_bind(item.device.as_bytes())
+                .push_bind(item.certificate.as_bytes())
+                .push_bind(int(item.epoch))
+                .push_bind(item.disclosure.as_bytes())
+                .push_bind(int(payload.len() as u64))
+                .push_bind(fence);
+        });
+        sql.push(" ON CONFLICT DO NOTHING");
+        let done = sql.build().execute(&mut *conn).await?;
+        if done.rows_affected() < some.len() as u64 {
+            return Ok(false);
+        }
+        let mut sql =
+            Builder::new("INSERT INTO payload (tenant, conversation, sequence, payload, fence) ");
+        sql.push_values(some, |row, (item, payload)| {
+            row.push_bind(scope.tenant())
+                .push_bind(item.conversation.as_bytes())
+                .push_bind(int(item.sequence))
+                .push_bind(*payload)
+                .push_bind(fence);
+        });
+        sql.build().execute(&mut *conn).await?;
     }
-    sql::query(
-        "INSERT INTO payload (tenant, conversation, sequence, payload, fence)
-         VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(scope.tenant())
-    .bind(item.conversation.as_bytes().as_slice())
-    .bind(int(item.sequence))
-    .bind(payload)
-    .bind(epoch(conn))
-    .execute(conn)
-    .await?;
     Ok(true)
 }
 
@@ -139,24 +142,6 @@ pub async fn by_digest(
     .transpose()
 }
 
-/// The digest of the envelope that took a message id.
-pub async fn digest_of_message(
-    conn: impl Executor<'_>,
-    scope: &Scope,
-    conversation: &ConversationId,
-    message: &MessageId,
-) -> sqlx::Result<Option<Digest>> {
-    let found: Option<Vec<u8>> = sql::query_scalar(
-        "SELECT digest FROM item WHERE tenant = $1 AND conversation = $2 AND message_id = $3",
-    )
-    .bind(scope.tenant())
-    .bind(conversation.as_bytes().as_slice())
-    .bind(message.as_bytes().as_slice())
-    .fetch_optional(conn)
-    .await?;
-    found.map(|bytes| digest(&bytes)).transpose()
-}
-
 /// The chain head at a number; none when it has no receipt yet.
 pub async fn head_at(
     conn: impl Executor<'_>,
@@ -173,102 +158,6 @@ pub async fn head_at(
     .fetch_optional(conn)
     .await?;
     found.flatten().map(|bytes| digest(&bytes)).transpose()
-}
-
-/// What the archive's answer to an item is held against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// Envelope or handshake digest.
-    pub digest: Digest,
-    /// What it is.
-    pub kind: Kind,
-    /// Bytes of its payload.
-    pub size: u64,
-}
-
-/// The item of a number that has no receipt yet.
-pub async fn unanswered(
-    conn: impl Executor<'_>,
-    scope: &Scope,
-    conversation: &ConversationId,
-    sequence: u64,
-) -> sqlx::Result<Option<Entry>> {
-    let row: Option<(Vec<u8>, i64, i64)> = sql::query_as(
-        "SELECT digest, kind, size FROM item
-         WHERE tenant = $1 AND conversation = $2 AND sequence = $3 AND receipt IS NULL",
-    )
-    .bind(scope.tenant())
-    .bind(conversation.as_bytes().as_slice())
-    .bind(int(sequence))
-    .fetch_optional(conn)
-    .await?;
-    row.map(|(bytes, kind, size)| {
-        Ok(Entry {
-            digest: digest(&bytes)?,
-            kind: Kind::from_sql(kind)?,
-            size: uint(size),
-        })
-    })
-    .transpose()
-}
-
-/// Whether a commit above a number has no receipt yet.
-pub async fn commit_pending(
-    conn: &mut Connection,
-    scope: &Scope,
-    conversation: &ConversationId,
-    released: u64,
-) -> sqlx::Result<bool> {
-    let found: Option<i64> = sql::query_scalar(
-        "SELECT sequence FROM item WHERE tenant = $1 AND conversation = $2 AND sequence > $3
-         AND kind = 2 AND receipt IS NULL LIMIT 1",
-    )
-    .bind(scope.tenant())
-    .bind(conversation.as_bytes().as_slice())
-    .bind(int(released))
-    .fetch_optional(conn)
-    .await?;
-    Ok(found.is_some())
-}
-
-/// The archive's answer to an item.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// Protobuf of the receipt.
-    pub receipt: Vec<u8>,
-    /// Protobuf of the void, when the archive refused.
-    pub void: Option<Vec<u8>>,
-    /// Chain head at the item.
-    pub head: Digest,
-    /// The item's place in the order of release.
-    pub place: u64,
-}
-
-/// Stores the archive's answer; false when the item has one.
-pub async fn set_answer(
-    conn: &mut Connection,
-    scope: &Scope,
-    conversation: &ConversationId,
-    sequence: u64,
-    answer: &Answer,
-) -> sqlx::Result<bool> {
-    let done = sql::query(
-        "UPDATE item SET receipt = $4, void = $5, head = $6, fence = $7,
-           kind = CASE WHEN $8 = 1 THEN 3 ELSE kind END, release_id = $9
-         WHERE tenant = $1 AND conversation = $2 AND sequence = $3 AND receipt IS NULL",
-    )
-    .bind(scope.tenant())
-    .bind(conversation.as_bytes().as_slice())
-    .bind(int(sequence))
-    .bind(&answer.receipt)
-    .bind(&answer.void)
-    .bind(answer.head.as_bytes().as_slice())
-    .bind(epoch(conn))
-    .bind(i64::from(answer.void.is_some()))
-    .bind(int(answer.place))
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected() == 1)
 }
 
 /// An item on its way to the archive.

@@ -1,7 +1,7 @@
 //! Who takes part in a conversation, and how far each device has taken its mailbox in.
 
 use greffe_service_kit::db::Connection;
-use greffe_service_kit::db::sql::{self, Executor};
+use greffe_service_kit::db::sql::{self, Builder, Executor};
 use greffe_types::{ConversationId, DeviceId, Digest};
 
 use super::{
@@ -189,28 +189,79 @@ pub async fn conversations_of(
         .collect()
 }
 
-/// Remembers the last message a member had sequenced.
-pub async fn set_counter(
+/// The stays that have not ended of these devices, each in a conversation.
+pub async fn present_of(
     conn: &mut Connection,
     scope: &Scope,
-    conversation: &ConversationId,
-    device: &DeviceId,
-    counter: u64,
-    previous: &Digest,
-) -> sqlx::Result<()> {
-    sql::query(
-        "UPDATE member SET counter = $4, previous = $5, fence = $6
-         WHERE tenant = $1 AND conversation = $2 AND device = $3 AND until_seq IS NULL",
+    asked: &[(ConversationId, DeviceId)],
+) -> sqlx::Result<Vec<MemberRow>> {
+    let mut found = Vec::new();
+    for some in sql::groups(asked, |_| 0) {
+        let sql = present_among(scope, some);
+        let rows: Vec<Columns> = sql.build_query_as().fetch_all(&mut *conn).await?;
+        for columns in rows {
+            found.push(row(columns)?);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn present_among(scope: &Scope, asked: &[(ConversationId, DeviceId)]) -> Builder {
+    let mut sql = Builder::new("WITH asked (conversation, device) AS (");
+    sql.push_values(asked, |row, (id, device)| {
+        row.push_bind(id.as_bytes()).push_bind(device.as_bytes());
+    })
+    .push(
+        ") SELECT m.conversation, m.device, m.user_name, m.certificate, m.from_seq, m.until_seq, m.counter,
+           m.previous, m.cursor
+         FROM asked a CROSS JOIN member m
+         WHERE m.conversation = a.conversation AND m.device = a.device
+           AND m.until_seq IS NULL AND m.tenant = ",
     )
-    .bind(scope.tenant())
-    .bind(conversation.as_bytes().as_slice())
-    .bind(device.as_bytes().as_slice())
-    .bind(int(counter))
-    .bind(previous.as_bytes().as_slice())
-    .bind(epoch(conn))
-    .execute(conn)
-    .await?;
+    .push_bind(scope.tenant())
+    .push(" ORDER BY m.from_seq");
+    sql
+}
+
+/// The last message that a member had sequenced.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The member.
+    pub device: DeviceId,
+    /// device_counter of the message.
+    pub counter: u64,
+    /// Its envelope digest.
+    pub previous: Digest,
+}
+
+/// Remembers the last messages that members had sequenced.
+pub async fn set_counters(conn: &mut Connection, scope: &Scope, sent: &[Sent]) -> sqlx::Result<()> {
+    let fence = epoch(conn);
+    for some in sql::groups(sent, |_| 0) {
+        let sql = set_all_counters(scope, fence, some);
+        sql.build().execute(&mut *conn).await?;
+    }
     Ok(())
+}
+
+pub(super) fn set_all_counters(scope: &Scope, fence: i64, sent: &[Sent]) -> Builder {
+    let mut sql = Builder::new("WITH sent (tenant, conversation, device, counter, previous) AS (");
+    sql.push_values(sent, |row, sent| {
+        row.push_bind(scope.tenant())
+            .push_bind(sent.conversation.as_bytes())
+            .push_bind(sent.device.as_bytes())
+            .push_bind(int(sent.counter))
+            .push_bind(sent.previous.as_bytes());
+    })
+    .push(") UPDATE member SET counter = sent.counter, previous = sent.previous, fence = ")
+    .push_bind(fence)
+    .push(
+        " FROM sent WHERE member.tenant = sent.tenant AND member.conversation = sent.conversation
+           AND member.device = sent.device AND member.until_seq IS NULL",
+    );
+    sql
 }
 
 /// Moves a device's cursors forward; one that would go back, or past the end of a stay, stays where it is.

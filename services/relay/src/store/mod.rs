@@ -3,6 +3,7 @@
 //! Functions that write take a connection inside a transaction; functions that only read take any executor.
 
 pub mod acknowledgements;
+pub mod answers;
 pub mod attachments;
 pub mod commits;
 pub mod conversations;
@@ -10,6 +11,7 @@ pub mod devices;
 pub mod items;
 pub mod key_packages;
 pub mod members;
+pub mod standing;
 pub mod statements;
 
 use greffe_service_kit::db::Connection;

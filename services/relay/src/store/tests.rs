@@ -3,8 +3,12 @@
 use greffe_service_kit::db::{Connection, Database, DbOptions, Source};
 use greffe_types::{MessageId, Millis};
 
+mod many;
+mod plans;
+
 use super::*;
-use items::{Answer, Kind, NewItem};
+use answers::Answer;
+use items::{Kind, NewItem};
 use members::MemberRow;
 
 const C: ConversationId = ConversationId::new([1; 16]);
@@ -12,8 +16,21 @@ const A: DeviceId = DeviceId::new([2; 16]);
 const B: DeviceId = DeviceId::new([3; 16]);
 const NOW: Millis = Millis::new(1_000);
 
-/// Runs a test on SQLite and on PostgreSQL.
+/// Runs a test in a transaction, on SQLite and on PostgreSQL.
 async fn on_both(test: impl AsyncFn(&mut Connection, &Scope)) {
+    each_database(async |db, scope| {
+        db.run_tx("test", async |conn: &mut Connection| {
+            test(conn, scope).await;
+            Ok::<_, sqlx::Error>(())
+        })
+        .await
+        .unwrap();
+    })
+    .await;
+}
+
+/// Runs a test on SQLite and on PostgreSQL.
+async fn each_database(test: impl AsyncFn(&Database, &Scope)) {
     let tenant = TenantId::new("acme").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let url = greffe_testkit::postgres::Postgres::shared()
@@ -30,12 +47,7 @@ async fn on_both(test: impl AsyncFn(&mut Connection, &Scope)) {
         let scope = Scope {
             tenant: tenant.clone(),
         };
-        db.run_tx("test", async |conn: &mut Connection| {
-            test(conn, &scope).await;
-            Ok::<_, sqlx::Error>(())
-        })
-        .await
-        .unwrap();
+        test(&db, &scope).await;
         db.close().await.unwrap();
     }
 }
@@ -73,7 +85,7 @@ fn answer() -> Answer {
         receipt: vec![1],
         void: None,
         head: Digest::new([7; 32]),
-        place: 1,
+        release: 1,
     }
 }
 
@@ -147,8 +159,11 @@ async fn attack_16_a_key_package_is_given_once_and_never_published_again() {
 #[tokio::test]
 async fn a_number_a_digest_a_message_id_and_an_epochs_commit_are_taken_once() {
     on_both(async |conn, scope| {
-        let mut insert =
-            async |new: &NewItem| items::insert(&mut *conn, scope, new, b"x").await.unwrap();
+        let mut insert = async |new: &NewItem| {
+            items::insert(&mut *conn, scope, &[(new.clone(), b"x")])
+                .await
+                .unwrap()
+        };
         assert!(insert(&item(1, 1)).await);
         assert!(!insert(&item(1, 2)).await, "number");
         assert!(!insert(&item(2, 1)).await, "digest");
@@ -179,7 +194,7 @@ async fn the_outbox_is_what_has_no_receipt_in_the_order_of_sequencing() {
         for sequence in 1..=3 {
             let new = item(sequence, sequence as u8);
             assert!(
-                items::insert(&mut *conn, scope, &new, &[sequence as u8])
+                items::insert(&mut *conn, scope, &[(new, &[sequence as u8])])
                     .await
                     .unwrap()
             );
@@ -187,16 +202,11 @@ async fn the_outbox_is_what_has_no_receipt_in_the_order_of_sequencing() {
         let waiting = items::backlog(&mut *conn, scope).await.unwrap();
         assert_eq!((waiting.items, waiting.bytes), (3, 3));
         assert_eq!(waiting.ids.1 - waiting.ids.0, 2);
-        assert!(
-            items::set_answer(&mut *conn, scope, &C, 2, &answer())
-                .await
-                .unwrap()
-        );
-        assert!(
-            !items::set_answer(&mut *conn, scope, &C, 2, &answer())
-                .await
-                .unwrap()
-        );
+        let second = [((C, 2), answer())];
+        let stored = answers::store(&mut *conn, scope, &second).await.unwrap();
+        assert_eq!(stored, 1);
+        let again = answers::store(&mut *conn, scope, &second).await.unwrap();
+        assert_eq!(again, 0);
         let outbox = items::outbox(&mut *conn, scope, 0, 10).await.unwrap();
         assert_eq!(
             outbox.iter().map(|row| row.sequence).collect::<Vec<_>>(),
@@ -235,7 +245,7 @@ async fn a_refused_commit_leaves_no_trace_among_the_members_and_frees_its_epoch(
             ..item(5, 5)
         };
         assert!(
-            items::insert(&mut *conn, scope, &commit, b"x")
+            items::insert(&mut *conn, scope, &[(commit.clone(), b"x")])
                 .await
                 .unwrap()
         );
@@ -251,14 +261,13 @@ async fn a_refused_commit_leaves_no_trace_among_the_members_and_frees_its_epoch(
         );
         let void = Answer {
             void: Some(vec![2]),
-            place: 2,
+            release: 2,
             ..answer()
         };
-        assert!(
-            items::set_answer(&mut *conn, scope, &C, 5, &void)
-                .await
-                .unwrap()
-        );
+        let stored = answers::store(&mut *conn, scope, &[((C, 5), void)])
+            .await
+            .unwrap();
+        assert_eq!(stored, 1);
         members::undo(&mut *conn, scope, &C, 5).await.unwrap();
         assert_eq!(
             members::present(&mut *conn, scope, &C).await.unwrap(),
@@ -269,7 +278,11 @@ async fn a_refused_commit_leaves_no_trace_among_the_members_and_frees_its_epoch(
             digest: Digest::new([6; 32]),
             ..commit
         };
-        assert!(items::insert(&mut *conn, scope, &next, b"x").await.unwrap());
+        assert!(
+            items::insert(&mut *conn, scope, &[(next, b"x")])
+                .await
+                .unwrap()
+        );
     })
     .await;
 }

@@ -332,6 +332,64 @@ async fn many_are_on_their_way_and_answered_in_order() {
     check_chain(&world, &items, None);
 }
 
+/// Counters and numbers are counted in memory while a transaction runs: what is refused in it counts for nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_among_many_leaves_the_others_as_they_are() {
+    const EACH: u64 = 60;
+    let world = World::new().await;
+    let (mut alice, mut bob) = pair(&world).await;
+    let (mut alices, mut bobs) = (Talk::new(), Talk::new());
+    let (mut requests, mut expected) = (Vec::new(), Vec::new());
+    for n in 0..EACH {
+        let hole = alices.seal(&world, &mut alice, "hole", |h| h.device_counter += 1);
+        let request = alices.next(&world, &mut alice, "one");
+        let other = alices.seal(&world, &mut alice, "other", |h| h.previous = vec![3; 32]);
+        for (request, reason, wanted) in [
+            (hole, "COUNTER_MISMATCH", n % 5 == 1),
+            (request.clone(), "", true),
+            (request, "", n % 3 == 1),
+            (other, "PREVIOUS_MISMATCH", n % 7 == 1),
+        ] {
+            if wanted {
+                requests.push(request);
+                expected.push(reason);
+            }
+        }
+    }
+    let mut out = Outgoing::open(&alice).await;
+    let mut theirs = Outgoing::open(&bob).await;
+    for request in &requests {
+        out.push(request.clone()).await;
+    }
+    for _ in 0..EACH {
+        let request = bobs.next(&world, &mut bob, "theirs");
+        theirs.push(request).await;
+    }
+    let mut given = std::collections::BTreeMap::new();
+    for (request, reason) in requests.iter().zip(expected) {
+        let answer = out.answer().await.unwrap();
+        if reason.is_empty() {
+            let number = given.entry(digest_of(request)).or_insert(answer.sequence);
+            assert_eq!((answer.reason.as_str(), answer.sequence), ("", *number));
+        } else {
+            assert_eq!(refused(&answer), reason);
+        }
+    }
+    let mut all: Vec<_> = given.into_values().collect();
+    for _ in 0..EACH {
+        all.push(theirs.answer().await.unwrap().sequence);
+    }
+    all.sort_unstable();
+    assert_eq!(all, (2..=2 * EACH + 1).collect::<Vec<_>>());
+    assert_eq!(
+        world.archive.requests().len() as u64,
+        2 * EACH + 1,
+        "each once"
+    );
+    let mut mail = Mail::open(&bob, 4096).await;
+    check_chain(&world, &mail.all().await, None);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_10_a_revoked_device_is_refused() {
     let world = World::new().await;
