@@ -334,7 +334,7 @@ async fn many_are_on_their_way_and_answered_in_order() {
 
 /// Counters and numbers are counted in memory while a transaction runs: what is refused in it counts for nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_refused_among_many_leaves_the_others_as_they_are() {
+async fn attack_11_retries_and_refusals_among_many_leave_the_others_as_they_are() {
     const EACH: u64 = 60;
     let world = World::new().await;
     let (mut alice, mut bob) = pair(&world).await;
