@@ -209,17 +209,25 @@ pub(super) fn has_to_end(mode: Mode, trace: &Trace, fault: &Fault) -> bool {
     mode.is_death() || (mode == Mode::Broken && lost)
 }
 
-/// The two kinds of fsync of SQLite's that do not have to be noticed. A checkpoint's: what it moves stays in the write-ahead log
-/// until a checkpoint has succeeded, and is moved again. And that of the folder, after a new write-ahead log's own: the service
-/// makes the folder durable itself when it opens the database.
+/// The fsyncs of SQLite's that do not have to be noticed. A checkpoint's: what it moves stays in the write-ahead log until a
+/// checkpoint has succeeded, and is moved again. That of the folder, after a new log's or journal's own: the service makes the folder
+/// durable itself when it opens the database. And a checkpoint's of the log, where the last write to it had failed: what was under
+/// way then was taken back, and what is committed was durable before.
 fn is_done_again(trace: &Trace, fault: &Point) -> bool {
-    let before = trace
-        .points
-        .iter()
-        .rfind(|point| point.number < fault.number);
+    let earlier = |point: &&Point| point.number < fault.number;
+    let before = trace.points.iter().rfind(earlier);
+    let written = trace.points.iter().rfind(|point| {
+        point.number < fault.number && point.path == fault.path && point.kind == "write"
+    });
+    let taken_back = written.is_some_and(|written| {
+        let mut failed = trace.faults.iter().map(|fault| &fault.point);
+        failed.any(|failed| failed.number == written.number)
+    });
     match fault.kind.as_str() {
-        "sync" => is_database(&fault.path),
-        "sync-folder" => before.is_some_and(|before| before.path.ends_with("-wal")),
+        "sync" => is_database(&fault.path) || taken_back,
+        "sync-folder" => before.is_some_and(|before| {
+            before.path.ends_with("-wal") || before.path.ends_with("-journal")
+        }),
         _ => false,
     }
 }
