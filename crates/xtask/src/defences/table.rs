@@ -14,9 +14,9 @@ const FILE: &str = "deploy/DEFENCES.md";
 const HEAD: &str = "\
 # Tests without their defence
 
-Every test below is named after an attack or a fault, and was run on a build in which the defence beside it had been taken out. It has
-to fail there, and to pass on the build as it is. Written by `cargo xtask defences`, which builds and runs all of it again, or some; the
-patches are in `crates/xtask/defences/`, and *at* is the revision at which it was shown.
+Each patch takes one defence out. The tests of its attack that it names were run on that build, at the revision beside it: they have to
+fail there, and to pass on the build as it is. A row without a revision was not run by the command yet. Written by `cargo xtask defences`,
+which builds and runs all of it again, or some; the patches are in `crates/xtask/defences/`.
 
 | attack | patch | defence taken out | at | what its test said |
 | --- | --- | --- | --- | --- |
