@@ -255,6 +255,7 @@ pub mod hybrid;
 pub mod label;
 pub mod limits;
 pub mod message;
+mod mlkem;
 pub mod opening;
 pub mod padding;
 pub mod pb;

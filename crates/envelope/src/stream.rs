@@ -82,9 +82,7 @@ impl StreamSealer {
     /// # Errors
     /// [`StreamError::TooLong`].
     pub fn update(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError> {
-        self.state.feed(plaintext, CHUNK, |state, chunk| {
-            state.seal(chunk, false, out)
-        })
+        self.state.feed(plaintext, CHUNK, out, State::seal)
     }
 
     /// Appends the last chunk.
@@ -92,8 +90,7 @@ impl StreamSealer {
     /// # Errors
     /// [`StreamError::TooLong`].
     pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(), StreamError> {
-        let held = core::mem::take(&mut self.state.held);
-        self.state.seal(held, true, out).map(drop)
+        self.state.last(out, State::seal)
     }
 }
 
@@ -110,9 +107,7 @@ impl StreamOpener {
     /// # Errors
     /// [`StreamError`]; nothing may be fed after one.
     pub fn update(&mut self, ciphertext: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError> {
-        self.state.feed(ciphertext, CHUNK + TAG, |state, chunk| {
-            state.open(chunk, false, out)
-        })
+        self.state.feed(ciphertext, CHUNK + TAG, out, State::open)
     }
 
     /// Opens the last chunk: only now is it known that nothing is missing.
@@ -120,8 +115,7 @@ impl StreamOpener {
     /// # Errors
     /// [`StreamError`].
     pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(), StreamError> {
-        let held = core::mem::take(&mut self.state.held);
-        self.state.open(held, true, out).map(drop)
+        self.state.last(out, State::open)
     }
 }
 
@@ -163,51 +157,59 @@ impl State {
         }
     }
 
-    /// Cuts what comes in into chunks of `size`, holding one back while it could be the last.
+    /// Appends what comes in, chunk by chunk of `size`, and has each made into what comes out where it stands. One is held back
+    /// while it could be the last.
     fn feed(
         &mut self,
         mut bytes: &[u8],
         size: usize,
-        mut each: impl FnMut(&mut Self, Vec<u8>) -> Result<Vec<u8>, StreamError>,
+        out: &mut Vec<u8>,
+        each: impl Fn(&mut Self, &mut Vec<u8>, usize, bool) -> Result<(), StreamError>,
     ) -> Result<(), StreamError> {
-        while !bytes.is_empty() {
-            if self.held.len() == size {
-                let chunk = core::mem::take(&mut self.held);
-                self.held = each(self, chunk)?;
-                self.held.clear();
-            }
-            let take = bytes.len().min(size - self.held.len());
-            let (now, later) = bytes.split_at(take);
-            self.held.extend_from_slice(now);
+        while bytes.len() > size - self.held.len() {
+            let (now, later) = bytes.split_at(size - self.held.len());
+            let start = out.len();
+            out.extend_from_slice(&self.held);
+            self.held.clear();
+            out.extend_from_slice(now);
             bytes = later;
+            each(self, out, start, false)?;
         }
+        self.held.extend_from_slice(bytes);
         Ok(())
     }
 
-    /// Encrypts a chunk in place, appends it, gives the buffer back.
-    fn seal(
+    /// What was held back is the last chunk.
+    fn last(
         &mut self,
-        mut chunk: Vec<u8>,
-        last: bool,
         out: &mut Vec<u8>,
-    ) -> Result<Vec<u8>, StreamError> {
+        each: impl Fn(&mut Self, &mut Vec<u8>, usize, bool) -> Result<(), StreamError>,
+    ) -> Result<(), StreamError> {
+        let start = out.len();
+        out.extend_from_slice(&self.held);
+        each(self, out, start, true)
+    }
+
+    /// Encrypts the chunk that begins at `start`, in place, and appends its tag.
+    fn seal(&mut self, out: &mut Vec<u8>, start: usize, last: bool) -> Result<(), StreamError> {
         let nonce = self.nonce(last)?;
         let tag = self
             .cipher
-            .encrypt_inout_detached(&nonce, b"", chunk.as_mut_slice().into())
+            .encrypt_inout_detached(&nonce, b"", (&mut out[start..]).into())
             .map_err(|_| StreamError::TooLong)?;
-        out.extend_from_slice(&chunk);
         out.extend_from_slice(&tag);
-        Ok(chunk)
+        Ok(())
     }
 
-    /// Decrypts a chunk in place, appends it, gives the emptied buffer back.
-    fn open(
-        &mut self,
-        mut chunk: Vec<u8>,
-        last: bool,
-        out: &mut Vec<u8>,
-    ) -> Result<Vec<u8>, StreamError> {
+    /// Decrypts the chunk that begins at `start`, in place, without its tag; nothing of one that does not authenticate stays.
+    fn open(&mut self, out: &mut Vec<u8>, start: usize, last: bool) -> Result<(), StreamError> {
+        let opened = self.open_in_place(&mut out[start..], last);
+        let end = opened.map_or(start, |len| start + len);
+        out.truncate(end);
+        opened.map(drop)
+    }
+
+    fn open_in_place(&mut self, chunk: &mut [u8], last: bool) -> Result<usize, StreamError> {
         let nonce = self.nonce(last)?;
         let (body, tag) = chunk
             .split_last_chunk_mut::<TAG>()
@@ -220,9 +222,7 @@ impl State {
         if body.is_empty() && self.counter > 1 {
             return Err(StreamError::Open);
         }
-        out.extend_from_slice(body);
-        chunk.zeroize();
-        Ok(chunk)
+        Ok(body.len())
     }
 
     fn nonce(&mut self, last: bool) -> Result<Nonce<aes_gcm::aead::consts::U12>, StreamError> {

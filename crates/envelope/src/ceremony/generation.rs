@@ -15,9 +15,10 @@ use super::members::{
 };
 use super::plan::Plan;
 use super::poly::PointBytes;
-use super::share::{NodeShare, ShareInfo, kem_keys};
+use super::share::{NodeShare, ShareInfo};
 use crate::curve::{Point, Scalar};
 use crate::label::{hash, label, lp};
+use crate::mlkem::Decapsulation;
 use crate::opening::PUBLIC_KEY_SIZE;
 use crate::opening::hybrid::{KEM_KEY_SIZE, seal};
 use crate::pb;
@@ -327,7 +328,7 @@ impl KeyGeneration {
         let failed = |error| CeremonyError::Own(Fault::Package(error));
         received.seed_parts.insert(self.own, seed_part.clone());
         let kem_seed = combine_seed(&self.plan, &received.seed_parts);
-        let (_, encapsulation_key) = kem_keys(&kem_seed);
+        let (_, encapsulation_key) = Decapsulation::from_seed(&kem_seed);
         let point = public.verifying_key().serialize().map_err(failed)?;
         let mut public_key = [0; PUBLIC_KEY_SIZE];
         public_key[..KEM_KEY_SIZE].copy_from_slice(&encapsulation_key);

@@ -1,14 +1,13 @@
 //! What one node holds of a journaling key: its scalar, the ML-KEM half, and the public images of all shares.
 
 use greffe_types::Digest;
-use ml_kem::array::Array;
-use ml_kem::kem::Decapsulate;
-use ml_kem::{DecapsulationKey, FromSeed, KeyExport, MlKem768};
 use zeroize::Zeroizing;
 
 use super::poly::PointBytes;
 use crate::curve::{CurveError, Point, Scalar};
+use crate::hybrid::SharedSecret;
 use crate::label::{hash, lp, push_lp};
+use crate::mlkem::Decapsulation;
 use crate::opening::PUBLIC_KEY_SIZE;
 use crate::opening::hybrid::{KEM_CIPHERTEXT_SIZE, KEM_KEY_SIZE};
 
@@ -41,7 +40,7 @@ pub struct NodeShare {
     threshold: u16,
     scalar: Zeroizing<Scalar>,
     kem_seed: Zeroizing<[u8; 64]>,
-    kem: Box<DecapsulationKey<MlKem768>>,
+    kem: Decapsulation,
     public_key: Box<[u8; PUBLIC_KEY_SIZE]>,
     verification_shares: Vec<PointBytes>,
 }
@@ -80,7 +79,7 @@ impl NodeShare {
         if Point::mul_base(&scalar).to_compressed().as_ref() != Ok(own) {
             return Err(ShareError::Scalar);
         }
-        let (kem, encapsulation_key) = kem_keys(&kem_seed);
+        let (kem, encapsulation_key) = Decapsulation::from_seed(&kem_seed);
         if encapsulation_key[..] != info.public_key[..KEM_KEY_SIZE] {
             return Err(ShareError::Seed);
         }
@@ -92,7 +91,7 @@ impl NodeShare {
             threshold: info.threshold,
             scalar,
             kem_seed,
-            kem: Box::new(kem),
+            kem,
             public_key: Box::new(info.public_key),
             verification_shares: info.verification_shares,
         })
@@ -147,12 +146,8 @@ impl NodeShare {
     }
 
     /// ML-KEM decapsulation (FIPS 203, implicit rejection: a wrong ciphertext gives an unrelated secret).
-    pub(crate) fn decapsulate(
-        &self,
-        ciphertext: &[u8; KEM_CIPHERTEXT_SIZE],
-    ) -> Zeroizing<[u8; 32]> {
-        let mut secret = self.kem.decapsulate(&Array::from(*ciphertext));
-        crate::hybrid::take_secret(&mut secret)
+    pub(crate) fn decapsulate(&self, ciphertext: &[u8; KEM_CIPHERTEXT_SIZE]) -> SharedSecret {
+        self.kem.decapsulate(ciphertext)
     }
 
     /// The plain stored form; the service seals it at rest.
@@ -230,14 +225,6 @@ impl core::fmt::Debug for NodeShare {
 /// The id of a journaling key: H("key-id" ‖ LP tenant ‖ public key).
 pub fn key_id(tenant: &str, public_key: &[u8]) -> Digest {
     hash("key-id", &[&lp(tenant.as_bytes()), public_key])
-}
-
-/// The ML-KEM key pair of a 64-byte seed (FIPS 203, d ‖ z): decapsulation key and encoded encapsulation key.
-pub(crate) fn kem_keys(seed: &[u8; 64]) -> (DecapsulationKey<MlKem768>, [u8; KEM_KEY_SIZE]) {
-    let mut seed = Zeroizing::new(Array::from(*seed));
-    let (decapsulation, encapsulation) = MlKem768::from_seed(&seed);
-    zeroize::Zeroize::zeroize(&mut seed);
-    (decapsulation, encapsulation.to_bytes().into())
 }
 
 struct Reader<'a>(&'a [u8]);

@@ -4,12 +4,12 @@ use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::MlKem768P256;
 use hpke::{Deserializable, HpkeError, Kem, OpModeR, Serializable};
-use ml_kem::{EncapsulationKey, MlKem768};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::curve::{CurveError, FixedBase, Point, Scalar, UNCOMPRESSED};
-use crate::hybrid::{combine_points, take_secret};
+use crate::hybrid::combine_points;
+use crate::mlkem::Encapsulation;
 
 /// Bytes of an MLKEM768-P256 encapsulation: ML-KEM-768 ciphertext (1088) ‖ uncompressed P-256 point (65).
 pub const ENCAPSULATION_SIZE: usize = 1153;
@@ -120,7 +120,7 @@ pub fn seal(
 /// A public key for messages, parsed once for as many as are sealed to it.
 #[derive(Clone)]
 pub struct HybridPublicKey {
-    kem: EncapsulationKey<MlKem768>,
+    kem: Encapsulation,
     point: Point,
     point_bytes: [u8; UNCOMPRESSED],
     table: Option<FixedBase>,
@@ -137,7 +137,7 @@ impl HybridPublicKey {
             HybridError::PublicKey(error)
         })?;
         let (kem_key, point_bytes) = split(bytes);
-        let kem = EncapsulationKey::<MlKem768>::new(&(*kem_key).into())
+        let kem = Encapsulation::parse(kem_key)
             .map_err(|_| HybridError::PublicKey(HpkeError::ValidationError))?;
         let point = Point::from_uncompressed(point_bytes).map_err(wrong)?;
         Ok(Self {
@@ -173,9 +173,7 @@ impl HybridPublicKey {
                 break Zeroizing::new(r);
             }
         };
-        let (kem_ciphertext, mut kem_secret) =
-            self.kem.encapsulate_deterministic(&(*message).into());
-        let kem_secret = take_secret(&mut kem_secret);
+        let (kem_ciphertext, kem_secret) = self.kem.encapsulate(&message);
         let d = match &self.table {
             Some(table) => table.mul(&r),
             None => self.point * &r,

@@ -9,9 +9,9 @@ use zeroize::{Zeroize, Zeroizing};
 use super::plan::{Dealer, ResharePlan};
 use crate::ceremony::members::{Authentic, authenticate, channel, echo_of, encode, sign_message};
 use crate::ceremony::poly::{PointBytes, Polynomial, evaluate_commitments};
-use crate::ceremony::share::kem_keys;
 use crate::ceremony::{CeremonyError, Fault, NodeIdentity, NodeShare, ShareInfo};
 use crate::curve::{Point, Scalar};
+use crate::mlkem::Decapsulation;
 use crate::opening::hybrid::{KEM_KEY_SIZE, seal};
 use crate::pb;
 use crate::statement::decode_strict;
@@ -339,7 +339,7 @@ impl Resharing {
             if Point::mul_base(&part) != evaluate_commitments(commitments, own) {
                 return Err(blame(Fault::Share));
             }
-            if kem_keys(&seed).1[..] != self.plan.public_key[..KEM_KEY_SIZE] {
+            if Decapsulation::from_seed(&seed).1[..] != self.plan.public_key[..KEM_KEY_SIZE] {
                 return Err(blame(Fault::Seed));
             }
             *scalar = *scalar + *part * dealer.weight;

@@ -3,13 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use greffe_types::Digest;
-use ml_kem::{EncapsulationKey, MlKem768};
-use zeroize::Zeroizing;
 
 use crate::curve::{CurveError, FixedBase, Point};
-use crate::hybrid::KEM_ID;
+use crate::hybrid::{KEM_ID, SharedSecret};
 use crate::label::{hash, lp, sha256};
 use crate::limits::{MLKEM_CIPHERTEXT, MLKEM_KEY, PUBLIC_KEY};
+use crate::mlkem::Encapsulation;
 use crate::pb;
 
 /// Why a journaling key was refused.
@@ -44,7 +43,7 @@ pub struct JournalKey {
     key_id: Digest,
     public_key: Box<[u8; PUBLIC_KEY]>,
     public_key_digest: Digest,
-    mlkem: EncapsulationKey<MlKem768>,
+    mlkem: Encapsulation,
     point: Point,
     table: OnceLock<Arc<FixedBase>>,
 }
@@ -74,7 +73,7 @@ impl JournalKey {
             Box::new(public_key.try_into().map_err(|_| KeyError::Length)?);
         let (mlkem, point) = bytes.split_at(MLKEM_KEY);
         let mlkem = mlkem.try_into().map_err(|_| KeyError::Length)?;
-        let mlkem = EncapsulationKey::new(mlkem).map_err(|_| KeyError::MlKem)?;
+        let mlkem = Encapsulation::parse(mlkem).map_err(|_| KeyError::MlKem)?;
         let point = Point::from_uncompressed(point).map_err(KeyError::Point)?;
         Ok(Self {
             tenant: tenant.to_owned(),
@@ -124,12 +123,8 @@ impl JournalKey {
     }
 
     /// ML-KEM-768 encapsulation from 32 bytes of randomness (FIPS 203 algorithm 17).
-    pub(super) fn encapsulate(
-        &self,
-        message: &[u8; 32],
-    ) -> ([u8; MLKEM_CIPHERTEXT], Zeroizing<[u8; 32]>) {
-        let (ct, mut secret) = self.mlkem.encapsulate_deterministic(&(*message).into());
-        (ct.into(), crate::hybrid::take_secret(&mut secret))
+    pub(super) fn encapsulate(&self, message: &[u8; 32]) -> ([u8; MLKEM_CIPHERTEXT], SharedSecret) {
+        self.mlkem.encapsulate(message)
     }
 }
 
