@@ -18,10 +18,7 @@ mod state;
 use greffe_types::{Digest, Millis};
 
 pub use bundle::{Bundle, ROLES};
-pub use device::{
-    device_signer, verify_by_device, verify_device_cert, verify_device_cert_at,
-    verify_device_cert_issued,
-};
+pub use device::{device_signer, verify_by_device, verify_device_cert};
 pub use disclosure::{
     CURRENCY_MAX_AGE, CURRENCY_MAX_AHEAD, Trust, VerifiedDisclosure, verify_acknowledgement,
     verify_currency, verify_disclosure,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use greffe_types::{Digest, Millis, TenantId, TimeRange};
 
+use super::device::Issued;
 use super::{ISSUER, ROOT, RootKey, TrustError, require};
 use crate::curve::Point;
 use crate::limits::{MAX_HOLDERS, MLKEM_KEY, PUBLIC_KEY};
@@ -27,6 +28,7 @@ pub const ROLES: [&str; 8] = [
 pub struct Bundle {
     signed: Signed<pb::TrustBundle>,
     tenant: TenantId,
+    issued: Issued,
 }
 
 impl Bundle {
@@ -43,7 +45,13 @@ impl Bundle {
         Ok(Self {
             tenant: root.tenant().clone(),
             signed,
+            issued: Issued::default(),
         })
+    }
+
+    /// Device certificates that were found to be issued under it.
+    pub(super) const fn issued(&self) -> &Issued {
+        &self.issued
     }
 
     /// Whether another bundle may take this one's place: never a lower version, the same version only with the same bytes,

@@ -1,11 +1,52 @@
 //! Device certificates, and what devices sign.
 
-use greffe_types::{DeviceId, Millis, UserId, to_hex};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use greffe_types::{DeviceId, Digest, Millis, UserId, to_hex};
 
 use super::bundle::in_period;
 use super::{Bundle, ISSUER, TrustError, require};
 use crate::pb;
 use crate::statement::{Signed, Statement, public_key};
+
+/// Most certificates that a bundle remembers, some 500 bytes each; then it begins anew.
+const MOST_ISSUED: usize = 4096;
+
+/// Certificates that were found to be issued under a bundle, by their digest, with every byte that was verified. Copies of the
+/// bundle share them; they are no part of what it says.
+#[derive(Clone, Default)]
+pub(super) struct Issued(Arc<Mutex<HashMap<Digest, pb::SignedStatement>>>);
+
+impl Issued {
+    fn known(&self) -> MutexGuard<'_, HashMap<Digest, pb::SignedStatement>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, cert: &Signed<pb::DeviceCert>) -> bool {
+        self.known().get(&cert.digest()) == Some(cert.raw())
+    }
+
+    fn add(&self, cert: &Signed<pb::DeviceCert>) {
+        let mut known = self.known();
+        if known.len() >= MOST_ISSUED {
+            known.clear();
+        }
+        known.insert(cert.digest(), cert.raw().clone());
+    }
+}
+
+impl PartialEq for Issued {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl core::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Issued(..)")
+    }
+}
 
 /// Verifies a device's certificate: issued under the bundle, in its period and not revoked at archive-receipt time `at`.
 ///
@@ -20,14 +61,21 @@ pub fn verify_device_cert(
     verify_device_cert_at(cert, bundle, at)
 }
 
-/// The part of [`verify_device_cert`] that no time changes: the issuer of this bundle signed it, and it is well formed.
-///
-/// # Errors
-/// [`TrustError`].
-pub fn verify_device_cert_issued(
+/// The part of [`verify_device_cert`] that no time changes: the issuer of this bundle signed it, and it is well formed. A device
+/// sends many messages: a bundle remembers the certificates that passed.
+fn verify_device_cert_issued(
     cert: &Signed<pb::DeviceCert>,
     bundle: &Bundle,
 ) -> Result<(), TrustError> {
+    if bundle.issued().has(cert) {
+        return Ok(());
+    }
+    check_issued(cert, bundle)?;
+    bundle.issued().add(cert);
+    Ok(())
+}
+
+fn check_issued(cert: &Signed<pb::DeviceCert>, bundle: &Bundle) -> Result<(), TrustError> {
     if cert.tenant != bundle.tenant().as_str() {
         return Err(TrustError::Mismatch("tenant"));
     }
@@ -39,11 +87,8 @@ pub fn verify_device_cert_issued(
     require(cert.mls_key != cert.envelope_key, "envelope_key")
 }
 
-/// The other part of [`verify_device_cert`]: in its period and not revoked at `at`.
-///
-/// # Errors
-/// [`TrustError`].
-pub fn verify_device_cert_at(
+/// The other part: in its period and not revoked at `at`.
+fn verify_device_cert_at(
     cert: &Signed<pb::DeviceCert>,
     bundle: &Bundle,
     at: Millis,

@@ -188,8 +188,28 @@ fn attack_71_a_substituted_device_key_is_refused() {
 }
 
 #[test]
+fn what_a_bundle_remembers_of_a_certificate_is_every_byte_of_it() {
+    let world = world();
+    verify_device_cert(&world.cert, &world.bundle, NOW).unwrap();
+    // The same statement, and so the same digest, under another signature.
+    let mut raw = world.cert.raw().clone();
+    raw.signatures[0].signature[40] ^= 1;
+    let altered = Signed::<pb::DeviceCert>::decode(raw).unwrap();
+    assert_eq!(altered.digest(), world.cert.digest());
+    assert!(verify_device_cert(&altered, &world.bundle, NOW).is_err());
+    // The next bundle has another issuer, and remembers nothing of this one's.
+    let mut message = bundle_message(&world.nodes);
+    message.device_issuer = public(&signer(66));
+    let signed = Signed::sign(message, &[(ROOT, &world.root_key)]);
+    let next = Bundle::verify(signed, &world.root).unwrap();
+    assert!(verify_device_cert(&world.cert, &next, NOW).is_err());
+    verify_device_cert(&world.cert, &world.bundle, NOW).unwrap();
+}
+
+#[test]
 fn certificates_expire_and_are_revoked_at_receipt_time() {
     let world = world();
+    verify_device_cert(&world.cert, &world.bundle, NOW).unwrap();
     let late = Millis::new(2_000_000);
     assert!(matches!(
         verify_device_cert(&world.cert, &world.bundle, late),

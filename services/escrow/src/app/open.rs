@@ -16,17 +16,16 @@ use greffe_types::Digest;
 use super::Node;
 use super::log::check_witnessed;
 use super::order::CheckedOrder;
-use super::record::{Certificates, check_records, digests};
+use super::record::{check_records, digests};
 use super::release::Answered;
 use crate::error::{MALFORMED, ORDER_LEAF, ORDER_NOT_IN_LOG, Refusal};
 
-/// An order that passed every check, with whom its records go on.
+/// An order that passed every check, and under what.
 #[derive(Debug)]
 pub struct Opening {
     order: Arc<CheckedOrder>,
     checkpoint: Vec<u8>,
     caller: String,
-    certificates: Certificates,
 }
 
 impl Node {
@@ -46,7 +45,6 @@ impl Node {
                 order: Arc::new(order),
                 checkpoint,
                 caller: caller.clone(),
-                certificates: Certificates::default(),
             })
             .inspect_err(|refusal| {
                 let reason = refusal.reason().as_str();
@@ -146,15 +144,12 @@ impl Node {
         self.check_still(opening)?;
         let leaves = self.receipt_leaves(&records).await?;
         let (node, order) = (self.clone(), opening.order.clone());
-        let mut certificates = core::mem::take(&mut opening.certificates);
-        let (checked, certificates) = greffe_service_kit::blocking(move || {
+        let checked = greffe_service_kit::blocking(move || {
             let trust = node.trust.read();
-            let checked = check_records(records, &order, &trust, &leaves, &mut certificates);
-            (checked, certificates)
+            check_records(records, &order, &trust, &leaves)
         })
         .await
         .map_err(Refusal::internal)?;
-        opening.certificates = certificates;
         Ok(self.release(&opening.order, checked).await)
     }
 

@@ -7,10 +7,7 @@ use greffe_envelope::envelope::Envelope;
 use greffe_envelope::opening::{AnswerContext, ENCAPSULATION_SIZE, check_path};
 use greffe_envelope::pb;
 use greffe_envelope::statement::{Signed, decode_strict};
-use greffe_envelope::trust::{
-    Bundle, TrustError, TrustState, verify_device_cert_at, verify_device_cert_issued,
-    verify_receipt,
-};
+use greffe_envelope::trust::{Bundle, TrustState, verify_device_cert, verify_receipt};
 use greffe_envelope::wrap::{ProofJob, WrapView, verify_proofs};
 use greffe_policy::ServiceKind;
 use greffe_tlog::{TreeHead, leaf_hash, verify_inclusion};
@@ -38,37 +35,6 @@ struct Candidate {
     wrap: WrapView,
 }
 
-/// Certificates that have been verified under an order, each with the bundle that it was issued under: a device has sent many of
-/// the records, and its certificate comes with each. Whether it was in force is asked for each record.
-#[derive(Debug, Default)]
-pub struct Certificates(HashMap<Digest, (Digest, pb::SignedStatement)>);
-
-/// Most of them; those beyond are verified each time.
-const MAX_CERTIFICATES: usize = 1024;
-
-impl Certificates {
-    fn verify(
-        &mut self,
-        cert: &Signed<pb::DeviceCert>,
-        bundle: &Bundle,
-        at: Millis,
-    ) -> Result<(), TrustError> {
-        // The very same bytes, signature included, under the very same bundle.
-        let is_known = self
-            .0
-            .get(&cert.digest())
-            .is_some_and(|(under, known)| *under == bundle.digest() && known == cert.raw());
-        if !is_known {
-            verify_device_cert_issued(cert, bundle)?;
-            if self.0.len() < MAX_CERTIFICATES {
-                let known = (bundle.digest(), cert.raw().clone());
-                self.0.insert(cert.digest(), known);
-            }
-        }
-        verify_device_cert_at(cert, bundle, at)
-    }
-}
-
 /// Checks records against an order: one result a record, in order. `leaves` has the hashes of the log's leaves, as this
 /// node has followed them, that the records' receipts refer to.
 pub fn check_records(
@@ -76,11 +42,10 @@ pub fn check_records(
     order: &CheckedOrder,
     trust: &TrustState,
     leaves: &HashMap<u64, Digest>,
-    certificates: &mut Certificates,
 ) -> Vec<Result<CheckedRecord, Refusal>> {
     let candidates: Vec<Result<Candidate, Refusal>> = records
         .into_iter()
-        .map(|record| candidate(record, order, trust, leaves, certificates))
+        .map(|record| candidate(record, order, trust, leaves))
         .collect();
     let jobs: Vec<ProofJob<'_>> = candidates
         .iter()
@@ -136,7 +101,6 @@ fn candidate(
     order: &CheckedOrder,
     trust: &TrustState,
     leaves: &HashMap<u64, Digest>,
-    certificates: &mut Certificates,
 ) -> Result<Candidate, Refusal> {
     let refused = |message: &'static str| Refusal::malformed(ENVELOPE_REFUSED, message);
     let raw = record
@@ -161,7 +125,7 @@ fn candidate(
     let (receipt, bundle) = check_receipt(record.receipt, &envelope, trust)?;
     let archived_at = Millis::new(receipt.archived_at);
     let cert = record.device_cert;
-    let cert = check_certificate(cert, &envelope, bundle, archived_at, certificates)?;
+    let cert = check_certificate(cert, &envelope, bundle, archived_at)?;
     // A revocation made since, with effect before the receipt, counts.
     if trust.bundle().is_revoked(&cert, archived_at) {
         return Err(Refusal::denied(
@@ -234,7 +198,6 @@ fn check_certificate(
     envelope: &Envelope,
     bundle: &Bundle,
     archived_at: Millis,
-    certificates: &mut Certificates,
 ) -> Result<Digest, Refusal> {
     let refused = |message: &'static str| Refusal::denied(CERTIFICATE_REFUSED, message);
     let raw = raw.ok_or_else(|| refused("there is no device certificate"))?;
@@ -247,8 +210,7 @@ fn check_certificate(
     if cert.user != header.message().sender_user || cert.device != header.message().sender_device {
         return Err(refused("the certificate is of another device"));
     }
-    certificates
-        .verify(&cert, bundle, archived_at)
+    verify_device_cert(&cert, bundle, archived_at)
         .map_err(|error| refused("the device's chain fails").because(error))?;
     envelope
         .verify_signature(&cert.envelope_key)
