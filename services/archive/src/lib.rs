@@ -121,12 +121,13 @@ pub async fn run(
         // A task that panicked has said so; what it left undone the next start finds.
         let _ended = task.await;
     }
-    let http = http.await.unwrap_or(Ok(()));
+    // As an error, a panic ends the process with a status that says so.
+    let http = http.await;
     let wraps = app.wraps.close().await;
     app.db.close().await?;
     wraps?;
     served?;
-    Ok(http?)
+    Ok(http.map_err(|panic| StartError::service("the HTTP port stopped", panic))??)
 }
 
 /// What one process does for all, from when it leads until the service stops.
