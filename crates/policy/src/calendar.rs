@@ -90,6 +90,12 @@ mod tests {
         assert_eq!(end("2026-06-01T00:00:00Z", 3, 31), "2027-04-01T12:00:00Z");
         // Half past midnight on 1 January in Paris belongs to the new year, though UTC still says 31 December.
         assert_eq!(end("2026-12-31T23:30:00Z", 12, 31), "2028-01-01T12:00:00Z");
+        // Kiritimati is 14 hours ahead: there the last day ends at ten.
+        assert_eq!(
+            end("2026-12-31T09:59:59.999Z", 12, 31),
+            "2027-01-01T12:00:00Z"
+        );
+        assert_eq!(end("2026-12-31T10:00:00Z", 12, 31), "2028-01-01T12:00:00Z");
     }
 
     #[test]

@@ -71,6 +71,7 @@ mod tests {
     fn names_and_numbers_agree() {
         for mode in [Mode::Private, Mode::Journaled, Mode::Supervised] {
             assert_eq!(mode.as_str().parse(), Ok(mode));
+            assert_eq!(mode.to_string(), mode.as_str());
             assert_eq!(Mode::try_from(mode as i32), Ok(mode));
         }
         assert!(Mode::try_from(0).is_err());

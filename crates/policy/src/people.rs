@@ -288,6 +288,12 @@ mod tests {
     }
 
     #[test]
+    fn signatures_under_an_act_may_be_collected_for_thirty_days() {
+        let day = 86_400;
+        assert_eq!(ACT_MAX_AGE.as_secs(), 30 * day);
+    }
+
+    #[test]
     fn role_names_round_trip() {
         for role in Role::ALL {
             assert_eq!(role.as_str().parse(), Ok(role));
@@ -353,6 +359,23 @@ mod tests {
         assert_eq!(
             check(&[Role::Compliance], &good[..1]),
             Err(QuorumError::TooFew { have: 1, need: 2 })
+        );
+    }
+
+    #[test]
+    fn a_signers_clock_may_be_five_minutes_ahead() {
+        let ahead_by = |millis: u64| {
+            let mut bob = signer("bob", &[Role::Approver]);
+            bob.at = Millis::new(2_000 + millis);
+            check(
+                &[Role::Compliance],
+                &[signer("ann", &[Role::Compliance]), bob],
+            )
+        };
+        assert!(ahead_by(300_000).is_ok());
+        assert_eq!(
+            ahead_by(300_001),
+            Err(QuorumError::InTheFuture("bob".into()))
         );
     }
 }

@@ -350,20 +350,23 @@ fn check_unclassified(
     unclassified: &RecordClass,
     classes: &[RecordClass],
 ) -> Result<(), LintError> {
-    let fixed = |class: &RecordClass| {
-        let from_receipt = class.minima.iter().filter_map(|clock| match clock.start {
-            Start::Archived => Some(clock.years),
-            Start::FiscalYearEnd => Some(clock.years + 2),
-            Start::Event(_) => None,
-        });
-        from_receipt.max().unwrap_or(0)
-    };
-    match classes
-        .iter()
-        .find(|class| fixed(class) > fixed(unclassified))
-    {
+    let kept = |other: &Clock| unclassified.minima.iter().any(|clock| lasts(clock, other));
+    let longer = classes.iter().find(|class| !class.minima.iter().all(kept));
+    match longer {
         Some(longer) => Err(LintError::UnclassifiedShorter(longer.name.clone())),
         None => Ok(()),
+    }
+}
+
+/// Whether a clock never ends before another one that runs from the archive's receipt. The end of the financial year lies up to a
+/// year and a day after the receipt, and may be as near as the receipt itself.
+fn lasts(clock: &Clock, other: &Clock) -> bool {
+    match (&clock.start, &other.start) {
+        // What only an event starts, an unclassified record has no need of.
+        (_, Start::Event(_)) => true,
+        (Start::Event(_), _) => other.years == 0,
+        (Start::Archived, Start::FiscalYearEnd) => clock.years >= other.years + 2,
+        _ => clock.years >= other.years,
     }
 }
 

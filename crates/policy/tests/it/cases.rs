@@ -6,7 +6,7 @@ use greffe_policy::{Events, Mode, Pack, ReleaseCase, Role, load_folder, permit_r
 use greffe_types::{Millis, TimeRange};
 use serde::Deserialize;
 
-use crate::support::{at, pack, record, signer};
+use crate::support::{at, edited, pack, record, signer};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -210,4 +210,14 @@ fn control_09_explanation_names_every_clock_citation_and_winner() {
         .to_string();
     assert!(open.contains("* at least 6 y from event:account-closed: not before 2032-01-01"));
     assert!(open.contains("until the event account-closed has happened"));
+}
+
+#[test]
+fn of_minima_that_end_together_the_first_is_named() {
+    let pack = edited("us-broker-dealer", "years = 4\n", "years = 3\n").expect("valid");
+    let explained = pack
+        .explain("complaint", at("2026-01-01T00:00:00Z"), &Events::none())
+        .expect("known class");
+    assert_eq!(explained.clocks[0].end, explained.clocks[1].end);
+    assert_eq!(explained.winner, 0);
 }

@@ -201,6 +201,9 @@ fn extension_past_a_maximum_is_for_legal_to_settle() {
     );
     assert!(extension("2032-11-23T06:00:01Z", &both(now)).is_ok());
     assert!(extension("2032-01-01T00:00:00Z", &[]).is_err());
+    // Short of the maximum legal alone may extend, too.
+    let lea = [signer("lea", &[Role::Legal], now)];
+    assert!(extension("2032-01-01T00:00:00Z", &lea).is_ok());
     assert_eq!(
         extension(
             "2032-01-01T00:00:00Z",
@@ -258,6 +261,28 @@ fn a_released_hold_resumes_retention_and_approvals_start_anew() {
         ),
         Ok(Disposition::Dispose(_))
     ));
+}
+
+#[test]
+fn a_hold_that_reaches_a_record_twice_stands_until_its_later_release() {
+    let (early, late) = (Millis::new(10), Millis::new(20));
+    let standing = |releases: [Option<Millis>; 2], now: u64| {
+        let holds: HoldSet = releases
+            .map(|release_effective_at| StandingHold {
+                id: hold_id(1),
+                matter: matter(1),
+                release_effective_at,
+            })
+            .into_iter()
+            .collect();
+        holds.standing(Millis::new(now)).count()
+    };
+    for releases in [[Some(early), Some(late)], [Some(late), Some(early)]] {
+        assert_eq!([10, 19, 20].map(|now| standing(releases, now)), [1, 1, 0]);
+    }
+    for releases in [[Some(early), None], [None, Some(early)], [None, None]] {
+        assert_eq!(standing(releases, 30), 1);
+    }
 }
 
 /// What an attacker, or a busy legal department, may do to holds.

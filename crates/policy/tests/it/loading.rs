@@ -2,34 +2,11 @@
 
 use std::fs;
 
-use greffe_policy::{ApprovalRule, LintError, Pack, PackError, PackTexts, load_folder};
+use greffe_policy::{ApprovalRule, Clock, LintError, Pack, PackError, PackTexts, load_folder};
 use greffe_types::Digest;
 use proptest::prelude::*;
 
-use crate::support::pack;
-
-/// Loads a pack with one text of its `pack.toml` replaced; the text must be there.
-fn edited(id: &str, from: &str, to: &str) -> Result<Pack, PackError> {
-    let mut texts = pack(id).texts().clone();
-    assert!(texts.pack.contains(from), "{from}");
-    texts.pack = texts.pack.replacen(from, to, 1);
-    Pack::from_texts(texts)
-}
-
-fn edited_notice(from: &str, to: &str) -> Result<Pack, PackError> {
-    let mut texts = pack("us-broker-dealer").texts().clone();
-    let notice = texts.notices.get_mut("en").expect("English");
-    assert!(notice.contains(from), "{from}");
-    *notice = notice.replacen(from, to, 1);
-    Pack::from_texts(texts)
-}
-
-fn lint(result: Result<Pack, PackError>) -> LintError {
-    match result {
-        Err(PackError::Lint(error)) => error,
-        other => panic!("must be refused by lint: {other:?}"),
-    }
-}
+use crate::support::{edited, edited_notice, lint, pack};
 
 /// Controls, row 14: packs encode maxima as well as minima, and min > max is refused.
 #[test]
@@ -241,6 +218,38 @@ fn every_edit_changes_the_digest() {
     assert_ne!(notice.digest(), us.digest());
     assert_ne!(notice.digest(), title.digest());
     assert_ne!(us.digest(), pack("fr-corporate-archive").digest());
+}
+
+#[test]
+fn a_pack_tells_its_version_title_and_purpose() {
+    let later = edited("us-broker-dealer", "version = 1", "version = 7").expect("valid");
+    assert_eq!(later.version(), 7);
+    assert_eq!(later.title(), "Broker-dealer communications, United States");
+    assert_eq!(
+        later.purpose("en"),
+        Some(
+            "keeping the business communications that the law requires a broker-dealer to keep, \
+             and showing them to its examiners"
+        )
+    );
+    assert_eq!(later.purpose("de"), None);
+}
+
+#[test]
+fn a_class_tells_its_texts_and_clocks() {
+    let complaint = pack("us-broker-dealer").class("complaint").expect("known");
+    assert_eq!(complaint.name(), "complaint");
+    assert_eq!(complaint.title("fr"), Some("Réclamations"));
+    assert_eq!(complaint.title("de"), None);
+    assert_eq!(complaint.hot_years(), 2);
+    let accounting = pack("fr-corporate-archive")
+        .class("accounting")
+        .expect("known");
+    let years = |clocks: &[Clock]| clocks.iter().map(|clock| clock.years).collect::<Vec<_>>();
+    assert_eq!(years(complaint.minima()), [3, 4]);
+    assert_eq!(years(complaint.maxima()), [0; 0]);
+    assert_eq!(years(accounting.minima()), [10]);
+    assert_eq!(years(accounting.maxima()), [11]);
 }
 
 /// The encoding is as documented, computed here by hand.

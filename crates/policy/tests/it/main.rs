@@ -3,7 +3,10 @@
 mod access;
 mod cases;
 mod disposition;
+mod limits;
 mod loading;
 mod notice;
+mod phase;
+mod reasons;
 mod release;
 mod support;

@@ -20,7 +20,7 @@ impl Facts {
             trust_domain: trust_domain.into(),
         };
         Self {
-            tenant: TenantId::new("acme").expect("a name"),
+            tenant: TenantId::new("acme-bank").expect("a name"),
             keys: vec![Digest::new([0xab; 32])],
             holders: vec![
                 holder("escrow-1", "Acme, own cluster"),
@@ -56,7 +56,8 @@ fn every_language_shows_every_fact() {
             let digest = pack.digest().to_string();
             for fact in [
                 &"ab".repeat(32),
-                "acme",
+                "acme-bank",
+                pack.id(),
                 "- escrow-1: Acme, own cluster\n- escrow-2: Notaire & Cie\n- escrow-3: Third Party LLC",
                 "privacy@acme.example",
                 purpose,
@@ -93,7 +94,12 @@ fn the_approval_rule_and_retention_are_the_packs() {
     assert!(
         notice
             .text()
-            .contains("a registered principal, the compliance department")
+            .contains("among them: a registered principal, the compliance department.")
+    );
+    assert!(
+        notice
+            .text()
+            .contains("Rules: 17 CFR 240.17a-4 (SEC) and FINRA rules 4511 and 4513.")
     );
     assert!(notice.text().contains("mode is supervised: as journaled"));
 }
@@ -125,7 +131,11 @@ fn a_private_conversation_has_a_notice_without_a_key() {
         Err(NoticeError::Value("fingerprint"))
     );
     values.key_fingerprints = &[];
+    assert!(fr.notice("fr", &values).is_err(), "it has no holders");
+    values.key_fingerprints = &facts.keys;
     values.holders = &[];
+    assert!(fr.notice("fr", &values).is_err(), "it has no key");
+    values.key_fingerprints = &[];
     let notice = fr.notice("fr", &values).expect("a notice");
     assert!(
         notice

@@ -1,7 +1,7 @@
 //! Releasing an order: attack 21 by hand, and random sets of approvers against an oracle that tries every seating.
 
 use greffe_policy::{
-    ApprovalRule, MAX_RECORDS, ReleaseCase, ReleaseError, Role, Signer, permit_release,
+    ApprovalRule, MAX_RECORDS, MAX_SIGNERS, ReleaseCase, ReleaseError, Role, Signer, permit_release,
 };
 use greffe_types::{Millis, TimeRange};
 use proptest::prelude::*;
@@ -76,10 +76,11 @@ fn attack_21_no_release_without_enough_different_valid_approvers() {
         changed(&|s| (s.valid, s.at) = (from_now, earlier)),
         "APPROVALS_OUTSIDE_VALIDITY"
     );
-    let many: Vec<Signer> = (0..65)
+    let many: Vec<Signer> = (0..=MAX_SIGNERS)
         .map(|n| signer(&format!("p{n}"), &[Role::Compliance, Role::Legal], NOW))
         .collect();
     assert_eq!(reason(1, &many), "APPROVALS_TOO_MANY");
+    assert_eq!(release(&rule, 1, &many[1..]), Ok(1));
 }
 
 #[test]
