@@ -50,8 +50,8 @@ Commands:
   defences   take each defence of crates/xtask/defences/ out in turn: a test of its attack has to fail; for an hour or two, and
              write deploy/DEFENCES.md (NAME…: the patches that begin so; --left: those it does not have yet)
   mutants    change policy, log, the checks of a node and the envelope a little, one change at a time: a test has to notice, or
-             crates/xtask/mutants.tsv says why none can; for a night, and write deploy/MUTANTS.md (PACKAGE…: these alone, write
-             nothing; what was noticed is kept, and a run goes on where it stopped)
+             crates/xtask/mutants.tsv says why none can; for a night, and write deploy/MUTANTS.md (--at-once N: so many builds side
+             by side; PACKAGE…: these alone; what was noticed is kept, and a run goes on where it stopped)
   structure  check the direction of imports, file sizes and opening lines
   help       print this text";
 

@@ -3,9 +3,10 @@
 //! cargo-mutants makes the mutants and runs the package's own tests on each. What no test notices has to be explained in
 //! `crates/xtask/mutants.tsv`, a line for each mutant: its name without line and column, how many of that name there are, and why it
 //! is no defect. Anything that survives without a line fails the command, and so does a line whose mutant is noticed by now.
-//! Results are kept below target/mutants for the commit: a run that was stopped goes on where it was, and what no test noticed is
-//! tried again.
+//! What was noticed is kept below target/mutants for as long as its file is what it was: a run that was stopped goes on where it
+//! was, and what no test noticed is tried again. `--at-once N` has N builds and their tests run beside each other.
 
+mod kept;
 mod known;
 mod table;
 
@@ -15,13 +16,17 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::shell::{self, root};
+use kept::Kept;
 use known::Known;
+use table::Table;
 
 const VERSION: &str = "27.1.0";
 /// Another version, another folder.
 const TOOL: &str = "target/mutants-tool-27.1.0";
-/// Seconds after which a test that would never end counts as one that noticed.
-const LONGEST: &str = "300";
+/// Seconds after which a test that would never end counts as one that noticed: many times what the tests of a package take.
+const LONGEST: &str = "120";
+/// Examples in documentation are not run: each of them is compiled anew for every mutant.
+const TARGETS: [&str; 3] = ["--lib", "--bins", "--tests"];
 
 /// What is mutated: packages, and the files of them that decide, all if none are named.
 const SUBJECTS: [(&str, &[&str]); 4] = [
@@ -54,6 +59,7 @@ struct Found {
 
 /// Mutates the packages named, or all.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let (at_once, arguments) = at_once(arguments)?;
     let names = SUBJECTS.map(|(name, _)| name);
     if let Some(unknown) = arguments
         .iter()
@@ -65,35 +71,52 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     tool()?;
     let commit = shell::read("git", &["rev-parse", "--short", "HEAD"])?;
     let commit = String::from_utf8_lossy(&commit).trim().to_owned();
-    let tree = shell::checkout("target/mutants/tree", &commit)?;
-    let mut found = Vec::new();
+    let trees = (0..at_once)
+        .map(|number| shell::checkout(&format!("target/mutants/tree-{number}"), &commit))
+        .collect::<Result<Vec<_>>>()?;
+    let mut table = Table::read();
+    let mut wrong = Vec::new();
     for (package, files) in SUBJECTS {
-        if arguments.is_empty() || arguments.iter().any(|name| name == package) {
-            let results = root().join("target/mutants").join(&commit).join(package);
-            std::fs::create_dir_all(&results)?;
-            mutate(&tree, package, files, &results.canonicalize()?)?;
-            found.push((package, Found::read(&results.join("mutants.out"))?));
+        if !arguments.is_empty() && !arguments.iter().any(|name| name == package) {
+            continue;
         }
-    }
-    let missed: Vec<(&str, &[String])> = found
-        .iter()
-        .map(|(package, found)| (*package, &*found.missed))
-        .collect();
-    let wrong = known.compare(&missed);
-    ensure!(wrong.is_empty(), "mutants:\n  {}", wrong.join("\n  "));
-    for (package, found) in &found {
+        let found = mutate(&trees, package, files)?;
         eprintln!(
-            "mutants: {package}: {} noticed, {} endless, {} do not compile, {} explained",
+            "mutants: {package}: {} noticed, {} endless, {} do not compile, {} survive",
             found.caught,
             found.endless,
             found.unviable,
             found.missed.len()
         );
+        let unexplained = known.compare(package, &found.missed);
+        if unexplained.is_empty() {
+            table.add(package, &commit, &found);
+            table.write(&known)?;
+        }
+        wrong.extend(unexplained);
     }
-    if arguments.is_empty() {
-        table::write(&commit, &found, &known)?;
-    }
+    ensure!(wrong.is_empty(), "mutants:\n  {}", wrong.join("\n  "));
     Ok(())
+}
+
+/// How many builds run beside each other, and the other arguments.
+fn at_once(arguments: &[String]) -> Result<(usize, &[String])> {
+    match arguments {
+        [option, number, rest @ ..] if option == "--at-once" => {
+            let number = number
+                .parse()
+                .ok()
+                .filter(|number| (1..=16).contains(number));
+            Ok((
+                number.context("--at-once takes a number from 1 to 16")?,
+                rest,
+            ))
+        }
+        [option, ..] if option.starts_with('-') => {
+            bail!("usage: cargo xtask mutants [--at-once N] [PACKAGE...]")
+        }
+        _ => Ok((1, arguments)),
+    }
 }
 
 /// Installs cargo-mutants below target/, once.
@@ -106,11 +129,50 @@ fn tool() -> Result<()> {
     shell::run("cargo", &[what.as_slice(), &which].concat())
 }
 
-/// All mutants of a package, those left of an earlier run.
-fn mutate(tree: &Path, package: &str, files: &[&str], results: &Path) -> Result<()> {
-    let tests = ["test", "--profile", "mutants", "--package", package];
+/// All mutants of a package, those left of an earlier run, a share of them in each tree.
+fn mutate(trees: &[PathBuf], package: &str, files: &[&str]) -> Result<Found> {
+    let folder = root().join("target/mutants").join(package);
+    let mut kept = Kept::open(&folder, package)?;
+    let shares: Vec<PathBuf> = (0..trees.len())
+        .map(|number| kept.share(number))
+        .collect::<Result<_>>()?;
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = trees
+            .iter()
+            .zip(&shares)
+            .enumerate()
+            .map(|(number, (tree, share))| {
+                let part = format!("{number}/{}", trees.len());
+                scope.spawn(move || mutate_share(tree, package, files, &part, share))
+            })
+            .collect();
+        runs.into_iter().try_for_each(|run| {
+            run.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })?;
+    kept.take_in()?;
+    Ok(kept.found())
+}
+
+fn mutate_share(
+    tree: &Path,
+    package: &str,
+    files: &[&str],
+    part: &str,
+    results: &Path,
+) -> Result<()> {
+    let tests = [
+        "test",
+        "--quiet",
+        "--profile",
+        "mutants",
+        "--package",
+        package,
+    ];
     let status = Command::new("cargo")
         .args(tests)
+        .args(TARGETS)
         .current_dir(tree)
         .status()?;
     ensure!(status.success(), "{package} fails its tests as it is");
@@ -125,7 +187,7 @@ fn mutate(tree: &Path, package: &str, files: &[&str], results: &Path) -> Result<
             "--colors=never",
         ])
         .args(["--profile=mutants", "--timeout", LONGEST])
-        .args(["--package", package])
+        .args(["--shard", part, "--package", package])
         .arg("--output")
         .arg(results)
         .current_dir(tree);
@@ -133,6 +195,8 @@ fn mutate(tree: &Path, package: &str, files: &[&str], results: &Path) -> Result<
         command.args(["--file", file]);
     }
     let status = command
+        .arg("--")
+        .args(TARGETS)
         .status()
         .context("cargo-mutants cannot be started")?;
     // 2: something was missed. 3: a test did not end.
@@ -141,25 +205,4 @@ fn mutate(tree: &Path, package: &str, files: &[&str], results: &Path) -> Result<
         "cargo-mutants ended with {status}"
     );
     Ok(())
-}
-
-impl Found {
-    fn read(folder: &Path) -> Result<Self> {
-        let lines = |file: &str| -> Result<Vec<String>> {
-            let path = folder.join(file);
-            if !path.exists() {
-                return Ok(Vec::new());
-            }
-            let text = std::fs::read_to_string(&path)
-                .with_context(|| format!("{} cannot be read", path.display()))?;
-            Ok(text.lines().map(known::name).collect())
-        };
-        let before = lines("previously_caught.txt")?.len();
-        Ok(Self {
-            caught: before + lines("caught.txt")?.len(),
-            unviable: lines("unviable.txt")?.len(),
-            endless: lines("timeout.txt")?.len(),
-            missed: lines("missed.txt")?,
-        })
-    }
 }

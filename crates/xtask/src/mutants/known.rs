@@ -52,10 +52,10 @@ impl Known {
         Ok(known)
     }
 
-    /// What is not as it says, in the packages that were mutated, where file names begin with the folder of the package.
-    pub(super) fn compare(&self, missed: &[(&str, &[String])]) -> Vec<String> {
+    /// What is not as it says in a package, where file names begin with the folder of the package.
+    pub(super) fn compare(&self, package: &str, missed: &[String]) -> Vec<String> {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for name in missed.iter().flat_map(|(_, names)| *names) {
+        for name in missed {
             *counts.entry(name).or_default() += 1;
         }
         let mut wrong = Vec::new();
@@ -67,19 +67,11 @@ impl Known {
                 ));
             }
         }
-        for name in self
-            .0
-            .keys()
-            .filter(|name| !counts.contains_key(name.as_str()))
-        {
-            let here = |package: &str| {
-                let folder = package.trim_start_matches("greffe-");
-                name.split('/').nth(1) == Some(folder)
-            };
-            if missed.iter().any(|(package, _)| here(package)) {
-                wrong.push(format!("explained, and noticed by a test: {name}"));
-            }
-        }
+        let folder = package.trim_start_matches("greffe-");
+        let here = |name: &str| name.split('/').nth(1) == Some(folder);
+        let gone = self.0.keys();
+        let gone = gone.filter(|name| here(name) && !counts.contains_key(name.as_str()));
+        wrong.extend(gone.map(|name| format!("explained, and noticed by a test: {name}")));
         wrong
     }
 }
@@ -103,14 +95,11 @@ mod checks {
         let known = Known::parse(&format!("# a comment\n{LINE}\t1\tbecause\n")).unwrap();
         let one = [LINE.to_owned()];
         let two = [LINE.to_owned(), LINE.to_owned()];
-        assert!(known.compare(&[("greffe-policy", &one)]).is_empty());
-        assert_eq!(known.compare(&[("greffe-policy", &two)]).len(), 1);
-        assert_eq!(known.compare(&[("greffe-policy", &[])]).len(), 1);
-        assert!(known.compare(&[("greffe-tlog", &[])]).is_empty());
-        assert_eq!(
-            Known::default().compare(&[("greffe-policy", &one)]).len(),
-            1
-        );
+        assert!(known.compare("greffe-policy", &one).is_empty());
+        assert_eq!(known.compare("greffe-policy", &two).len(), 1);
+        assert_eq!(known.compare("greffe-policy", &[]).len(), 1);
+        assert!(known.compare("greffe-tlog", &[]).is_empty());
+        assert_eq!(Known::default().compare("greffe-policy", &one).len(), 1);
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! The tables of `deploy/MUTANTS.md`.
+//! The tables of `deploy/MUTANTS.md`: a row for each package, with the revision at which its mutants were tried.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 
-use super::Found;
 use super::known::Known;
+use super::{Found, SUBJECTS};
 use crate::shell;
 
 const FILE: &str = "deploy/MUTANTS.md";
@@ -14,18 +15,31 @@ const HEAD: &str = "\
 # Mutants
 
 Small changes of what decides (a comparison turned round, a result replaced, a branch left out), one at a time: a test of the same
-package has to fail. Written by `cargo xtask mutants`, which makes and tests all of them again. Those that no test notices are below
-with the reason, kept in `crates/xtask/mutants.tsv`; any other fails the command. *Endless* are those with which a test does not end,
-*does not compile* says itself.
+package has to fail. Written by `cargo xtask mutants`, whole or by the name of a package; each row has the revision that its mutants
+are of. Those that no test notices are below with the reason, kept in `crates/xtask/mutants.tsv`; any other fails the command, which
+then writes no row. *Endless* are those with which a test does not end, *does not compile* says itself.
 
+| package | at | noticed | endless | does not compile | explained |
+| --- | --- | --- | --- | --- | --- |
 ";
 
-/// Writes what came of every package.
-pub(super) fn write(commit: &str, found: &[(&str, Found)], known: &Known) -> Result<()> {
-    let mut text = HEAD.to_owned();
-    writeln!(text, "At {commit}.\n")?;
-    text.push_str("| package | noticed | endless | does not compile | explained |\n| --- | --- | --- | --- | --- |\n");
-    for (package, found) in found {
+/// The rows, by the name of their package.
+pub(super) struct Table(BTreeMap<String, String>);
+
+impl Table {
+    /// What was tried before.
+    pub(super) fn read() -> Self {
+        let text = std::fs::read_to_string(shell::root().join(FILE)).unwrap_or_default();
+        let rows = text.lines().filter_map(|line| {
+            let package = line.strip_prefix("| ")?.split(' ').next()?;
+            let known = SUBJECTS.iter().any(|(name, _)| *name == package);
+            known.then(|| (package.to_owned(), line.to_owned()))
+        });
+        Self(rows.collect())
+    }
+
+    /// What came of a package.
+    pub(super) fn add(&mut self, package: &str, commit: &str, found: &Found) {
         let Found {
             caught,
             unviable,
@@ -33,20 +47,30 @@ pub(super) fn write(commit: &str, found: &[(&str, Found)], known: &Known) -> Res
             missed,
         } = found;
         let explained = missed.len();
-        writeln!(
-            text,
-            "| {package} | {caught} | {endless} | {unviable} | {explained} |"
-        )?;
+        let row =
+            format!("| {package} | {commit} | {caught} | {endless} | {unviable} | {explained} |");
+        self.0.insert(package.to_owned(), row);
     }
-    text.push_str(
-        "\n## Explained\n\n| mutant | number | why no test notices |\n| --- | --- | --- |\n",
-    );
-    for (name, reason) in &known.0 {
-        let name = name.replace('|', "\\|");
-        writeln!(text, "| `{name}` | {} | {} |", reason.count, reason.why)?;
+
+    /// Writes all of it.
+    pub(super) fn write(&self, known: &Known) -> Result<()> {
+        let mut text = HEAD.to_owned();
+        for (package, _) in SUBJECTS {
+            match self.0.get(package) {
+                Some(row) => writeln!(text, "{row}")?,
+                None => writeln!(text, "| {package} | – | not tried yet | | | |")?,
+            }
+        }
+        text.push_str(
+            "\n## Explained\n\n| mutant | number | why no test notices |\n| --- | --- | --- |\n",
+        );
+        for (name, reason) in &known.0 {
+            let name = name.replace('|', "\\|");
+            writeln!(text, "| `{name}` | {} | {} |", reason.count, reason.why)?;
+        }
+        let file = shell::root().join(FILE);
+        std::fs::write(&file, text).with_context(|| format!("{FILE} cannot be written"))?;
+        eprintln!("mutants: {FILE} is written");
+        Ok(())
     }
-    let file = shell::root().join(FILE);
-    std::fs::write(&file, text).with_context(|| format!("{FILE} cannot be written"))?;
-    eprintln!("mutants: {FILE} is written");
-    Ok(())
 }
