@@ -1,10 +1,11 @@
 //! Giving entries their place: one transaction a batch, on disk before anybody is told an index.
 
 use core::time::Duration;
-use greffe_service_kit::db::Connection;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use greffe_service_kit::clock::{SharedClock, not_behind};
+use greffe_service_kit::db::Connection;
 use greffe_service_kit::db::group::Batch;
 use greffe_tlog::MAX_ENTRY;
 use greffe_types::Millis;
@@ -12,7 +13,7 @@ use prost::Message as _;
 
 use crate::checkpointer::Wakers;
 use crate::entry::{EntryRefused, Proposed};
-use crate::store::{self, NewLeaf};
+use crate::store::{self, Known, NewLeaf};
 
 /// An entry that is sequenced and durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,19 +41,20 @@ impl Batch for Sequencer {
         tx: &mut Connection,
         requests: Vec<Proposed>,
     ) -> Result<Vec<Self::Response>, sqlx::Error> {
-        let (mut next, mut at) = store::end(&mut *tx).await?;
-        let now = self.clock.now();
-        let mut responses = Vec::with_capacity(requests.len());
-        for proposed in requests {
-            let response = self.one(&mut *tx, proposed, now, next, at).await?;
-            if let Ok(appended) = &response
-                && appended.index == next
-            {
-                next += 1;
-                at = at.max(now);
-            }
-            responses.push(response);
-        }
+        let ids = requests.iter().map(|asked| (&*asked.caller, &asked.id));
+        let known = store::known(&mut *tx, &ids.collect()).await?;
+        let (next, at) = store::end(&mut *tx).await?;
+        let mut places = Places {
+            known,
+            new: Vec::new(),
+            next,
+            at,
+            now: self.clock.now(),
+            tolerance: self.tolerance,
+        };
+        let given = requests.into_iter().map(|asked| places.give(asked));
+        let responses = given.collect();
+        store::insert(tx, &places.new).await?;
         Ok(responses)
     }
 
@@ -63,51 +65,65 @@ impl Batch for Sequencer {
     }
 }
 
-impl Sequencer {
-    async fn one(
-        &self,
-        tx: &mut Connection,
-        proposed: Proposed,
-        now: Millis,
-        index: u64,
-        latest: Millis,
-    ) -> Result<Result<Appended, EntryRefused>, sqlx::Error> {
+/// The end of the log, as a batch makes it longer.
+struct Places {
+    /// What the batch asks for and the log has, or the batch has had before.
+    known: HashMap<(String, [u8; 16]), Known>,
+    new: Vec<NewLeaf>,
+    /// Index of the next leaf.
+    next: u64,
+    /// Time of the last one.
+    at: Millis,
+    now: Millis,
+    tolerance: Duration,
+}
+
+impl Places {
+    fn give(&mut self, proposed: Proposed) -> Result<Appended, EntryRefused> {
         let Proposed {
             caller,
             id,
             event,
             mut entry,
         } = proposed;
-        if let Some(known) = store::find(&mut *tx, &caller, &id).await? {
-            return Ok(if known.event == event.as_bytes() {
-                Ok(Appended {
-                    index: known.index,
-                    leaf: known.bytes,
-                })
-            } else {
-                Err(EntryRefused::Conflict)
+        let name = (caller, id);
+        if let Some(known) = self.known.get(&name) {
+            if known.event != event.as_bytes() {
+                return Err(EntryRefused::Conflict);
+            }
+            return Ok(Appended {
+                index: known.index,
+                leaf: known.bytes.clone(),
             });
         }
-        if not_behind(now, latest, self.tolerance).is_err() {
-            return Ok(Err(EntryRefused::Clock));
+        if not_behind(self.now, self.at, self.tolerance).is_err() {
+            return Err(EntryRefused::Clock);
         }
         // Within the tolerance time stands still: it never goes back.
-        let at = now.max(latest);
+        let at = self.now.max(self.at);
         entry.at = at.get();
-        entry.recorded_by.clone_from(&caller);
+        entry.recorded_by.clone_from(&name.0);
         let leaf = entry.encode_to_vec();
         if leaf.len() > MAX_ENTRY {
-            return Ok(Err(EntryRefused::TooLarge(leaf.len())));
+            return Err(EntryRefused::TooLarge(leaf.len()));
         }
-        let row = NewLeaf {
+        let index = self.next;
+        self.new.push(NewLeaf {
             index,
-            caller: &caller,
-            id: &id,
-            event: &event,
+            caller: name.0.clone(),
+            id,
+            event,
             at,
-            bytes: &leaf,
+            bytes: leaf.clone(),
+        });
+        self.next += 1;
+        self.at = at;
+        let known = Known {
+            index,
+            event: event.as_bytes().to_vec(),
+            bytes: leaf.clone(),
         };
-        store::insert(tx, &row).await?;
-        Ok(Ok(Appended { index, leaf }))
+        self.known.insert(name, known);
+        Ok(Appended { index, leaf })
     }
 }

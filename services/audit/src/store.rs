@@ -1,7 +1,9 @@
 //! The log's database: one function a query.
 
+use std::collections::{BTreeSet, HashMap};
+
 use futures::TryStreamExt as _;
-use greffe_service_kit::db::sql::{self, Row};
+use greffe_service_kit::db::sql::{self, Builder, Row};
 use greffe_service_kit::db::{Connection, Reader};
 use greffe_tlog::leaf_hash;
 use greffe_types::{Digest, Millis};
@@ -29,13 +31,13 @@ pub(crate) struct Leaf {
 }
 
 /// What a new row holds.
-pub(crate) struct NewLeaf<'a> {
+pub(crate) struct NewLeaf {
     pub(crate) index: u64,
-    pub(crate) caller: &'a str,
-    pub(crate) id: &'a [u8; 16],
-    pub(crate) event: &'a Digest,
+    pub(crate) caller: String,
+    pub(crate) id: [u8; 16],
+    pub(crate) event: Digest,
     pub(crate) at: Millis,
-    pub(crate) bytes: &'a [u8],
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// What an id was used for.
@@ -80,41 +82,53 @@ pub(crate) async fn end(tx: &mut Connection) -> Result<(u64, Millis), sqlx::Erro
     })
 }
 
-/// What a caller has used an id for.
-pub(crate) async fn find(
+/// What callers have used ids for, of those asked for.
+pub(crate) async fn known(
     tx: &mut Connection,
-    caller: &str,
-    id: &[u8; 16],
-) -> Result<Option<Known>, sqlx::Error> {
-    let row =
-        sql::query("/* find */ SELECT idx, event, leaf FROM leaf WHERE caller = $1 AND id = $2")
-            .bind(caller)
-            .bind(id.as_slice())
-            .fetch_optional(tx)
-            .await?;
-    row.map(|row| {
-        Ok(Known {
-            index: unsigned(&row, 0)?,
-            event: row.at(1)?,
-            bytes: row.at(2)?,
-        })
-    })
-    .transpose()
+    asked: &BTreeSet<(&str, &[u8; 16])>,
+) -> Result<HashMap<(String, [u8; 16]), Known>, sqlx::Error> {
+    let mut known = HashMap::new();
+    let callers: BTreeSet<&str> = asked.iter().map(|(caller, _)| *caller).collect();
+    for caller in callers {
+        let of_caller = asked.iter().filter(|(of, _)| *of == caller);
+        let ids: Vec<&[u8; 16]> = of_caller.map(|(_, id)| *id).collect();
+        for some in sql::groups(&ids, |_| 0) {
+            let mut sql =
+                Builder::new("/* known */ SELECT id, idx, event, leaf FROM leaf WHERE caller = ");
+            sql.push_bind(caller)
+                .push(" AND id IN ")
+                .push_list(some.iter().map(|id| id.as_slice()));
+            for row in sql.build().fetch_all(&mut *tx).await? {
+                let id: Vec<u8> = row.at(0)?;
+                let id = <[u8; 16]>::try_from(id).map_err(|_| sqlx::Error::RowNotFound)?;
+                let found = Known {
+                    index: unsigned(&row, 1)?,
+                    event: row.at(2)?,
+                    bytes: row.at(3)?,
+                };
+                known.insert((caller.to_owned(), id), found);
+            }
+        }
+    }
+    Ok(known)
 }
 
-/// Adds a leaf.
-pub(crate) async fn insert(tx: &mut Connection, leaf: &NewLeaf<'_>) -> Result<(), sqlx::Error> {
-    let sql = "/* insert */ INSERT INTO leaf (idx, caller, id, event, at, leaf, hash) VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    sql::query(sql)
-        .bind(leaf.index.cast_signed())
-        .bind(leaf.caller)
-        .bind(leaf.id.as_slice())
-        .bind(leaf.event.as_bytes().as_slice())
-        .bind(leaf.at.get().cast_signed())
-        .bind(leaf.bytes)
-        .bind(leaf_hash(leaf.bytes).as_bytes().as_slice())
-        .execute(tx)
-        .await?;
+/// Adds leaves.
+pub(crate) async fn insert(tx: &mut Connection, leaves: &[NewLeaf]) -> Result<(), sqlx::Error> {
+    for some in sql::groups(leaves, |leaf| leaf.bytes.len()) {
+        let mut sql =
+            Builder::new("/* insert */ INSERT INTO leaf (idx, caller, id, event, at, leaf, hash) ");
+        sql.push_values(some, |row, leaf| {
+            row.push_bind(leaf.index.cast_signed())
+                .push_bind(leaf.caller.as_str())
+                .push_bind(leaf.id.as_slice())
+                .push_bind(leaf.event.as_bytes().as_slice())
+                .push_bind(leaf.at.get().cast_signed())
+                .push_bind(leaf.bytes.as_slice())
+                .push_bind(leaf_hash(&leaf.bytes).as_bytes().as_slice());
+        });
+        sql.build().execute(&mut *tx).await?;
+    }
     Ok(())
 }
 
