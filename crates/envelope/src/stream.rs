@@ -169,6 +169,8 @@ impl State {
         while bytes.len() > size - self.held.len() {
             let (now, later) = bytes.split_at(size - self.held.len());
             let start = out.len();
+            // At once: growing in between would leave a copy behind.
+            out.reserve(CHUNK + TAG);
             out.extend_from_slice(&self.held);
             self.held.clear();
             out.extend_from_slice(now);
@@ -186,19 +188,29 @@ impl State {
         each: impl Fn(&mut Self, &mut Vec<u8>, usize, bool) -> Result<(), StreamError>,
     ) -> Result<(), StreamError> {
         let start = out.len();
+        out.reserve(self.held.len() + TAG);
         out.extend_from_slice(&self.held);
         each(self, out, start, true)
     }
 
-    /// Encrypts the chunk that begins at `start`, in place, and appends its tag.
+    /// Encrypts the chunk that begins at `start`, in place, and appends its tag; nothing stays of one that cannot be.
     fn seal(&mut self, out: &mut Vec<u8>, start: usize, last: bool) -> Result<(), StreamError> {
+        let sealed = self.seal_in_place(&mut out[start..], last);
+        match sealed {
+            Ok(tag) => out.extend_from_slice(&tag),
+            Err(_) => {
+                out[start..].zeroize();
+                out.truncate(start);
+            }
+        }
+        sealed.map(drop)
+    }
+
+    fn seal_in_place(&mut self, chunk: &mut [u8], last: bool) -> Result<Tag, StreamError> {
         let nonce = self.nonce(last)?;
-        let tag = self
-            .cipher
-            .encrypt_inout_detached(&nonce, b"", (&mut out[start..]).into())
-            .map_err(|_| StreamError::TooLong)?;
-        out.extend_from_slice(&tag);
-        Ok(())
+        self.cipher
+            .encrypt_inout_detached(&nonce, b"", chunk.into())
+            .map_err(|_| StreamError::TooLong)
     }
 
     /// Decrypts the chunk that begins at `start`, in place, without its tag; nothing of one that does not authenticate stays.

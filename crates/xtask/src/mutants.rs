@@ -4,12 +4,13 @@
 //! `crates/xtask/mutants.tsv`, a line for each mutant: its name without line and column, how many of that name there are, and why it
 //! is no defect. Anything that survives without a line fails the command, and so does a line whose mutant is noticed by now.
 //! What was noticed is kept below target/mutants for as long as its file is what it was: a run that was stopped goes on where it
-//! was, and what no test noticed is tried again. `--at-once N` has N builds and their tests run beside each other.
+//! was, and what no test noticed is tried again. Tests are taken to get more, not fewer: remove target/mutants when they do not. `--at-once N` has N builds and their tests run beside each other.
 
 mod kept;
 mod known;
 mod table;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,18 +24,34 @@ use table::Table;
 const VERSION: &str = "27.1.0";
 /// Another version, another folder.
 const TOOL: &str = "target/mutants-tool-27.1.0";
-/// Seconds after which a test that would never end counts as one that noticed: many times what the tests of a package take.
-const LONGEST: &str = "120";
 /// Examples in documentation are not run: each of them is compiled anew for every mutant.
 const TARGETS: [&str; 3] = ["--lib", "--bins", "--tests"];
 
-/// What is mutated: packages, and the files of them that decide, all if none are named.
-const SUBJECTS: [(&str, &[&str]); 4] = [
-    ("greffe-policy", &[]),
-    ("greffe-tlog", &[]),
-    (
-        "greffe-escrow",
-        &[
+/// A package that is mutated.
+#[derive(Clone, Copy)]
+struct Subject {
+    package: &'static str,
+    /// Seconds after which a test counts as one that never ends: many times what all of them take.
+    longest: u32,
+    /// The files that decide, all if none are named.
+    files: &'static [&'static str],
+}
+
+const SUBJECTS: [Subject; 4] = [
+    Subject {
+        package: "greffe-policy",
+        longest: 40,
+        files: &[],
+    },
+    Subject {
+        package: "greffe-tlog",
+        longest: 40,
+        files: &[],
+    },
+    Subject {
+        package: "greffe-escrow",
+        longest: 300,
+        files: &[
             "services/escrow/src/app/order.rs",
             "services/escrow/src/app/record.rs",
             "services/escrow/src/app/release.rs",
@@ -42,8 +59,12 @@ const SUBJECTS: [(&str, &[&str]); 4] = [
             "services/escrow/src/app/open.rs",
             "services/escrow/src/follow.rs",
         ],
-    ),
-    ("greffe-envelope", &[]),
+    },
+    Subject {
+        package: "greffe-envelope",
+        longest: 120,
+        files: &[],
+    },
 ];
 
 /// What came of a package's mutants, by name.
@@ -55,12 +76,14 @@ struct Found {
     /// Tests did not end any more.
     endless: usize,
     missed: Vec<String>,
+    /// At which they were tried.
+    commits: BTreeSet<String>,
 }
 
 /// Mutates the packages named, or all.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (at_once, arguments) = at_once(arguments)?;
-    let names = SUBJECTS.map(|(name, _)| name);
+    let names = SUBJECTS.map(|subject| subject.package);
     if let Some(unknown) = arguments
         .iter()
         .find(|name| !names.contains(&name.as_str()))
@@ -76,11 +99,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let mut table = Table::read();
     let mut wrong = Vec::new();
-    for (package, files) in SUBJECTS {
+    for subject in SUBJECTS {
+        let package = subject.package;
         if !arguments.is_empty() && !arguments.iter().any(|name| name == package) {
             continue;
         }
-        let found = mutate(&trees, package, files)?;
+        let found = mutate(&trees, &commit, subject)?;
         eprintln!(
             "mutants: {package}: {} noticed, {} endless, {} do not compile, {} survive",
             found.caught,
@@ -90,7 +114,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         );
         let unexplained = known.compare(package, &found.missed);
         if unexplained.is_empty() {
-            table.add(package, &commit, &found);
+            table.add(package, &found);
             table.write(&known)?;
         }
         wrong.extend(unexplained);
@@ -130,9 +154,10 @@ fn tool() -> Result<()> {
 }
 
 /// All mutants of a package, those left of an earlier run, a share of them in each tree.
-fn mutate(trees: &[PathBuf], package: &str, files: &[&str]) -> Result<Found> {
+fn mutate(trees: &[PathBuf], commit: &str, subject: Subject) -> Result<Found> {
+    let package = subject.package;
     let folder = root().join("target/mutants").join(package);
-    let mut kept = Kept::open(&folder, package)?;
+    let mut kept = Kept::open(&folder, package, commit)?;
     let shares: Vec<PathBuf> = (0..trees.len())
         .map(|number| kept.share(number))
         .collect::<Result<_>>()?;
@@ -143,7 +168,7 @@ fn mutate(trees: &[PathBuf], package: &str, files: &[&str]) -> Result<Found> {
             .enumerate()
             .map(|(number, (tree, share))| {
                 let part = format!("{number}/{}", trees.len());
-                scope.spawn(move || mutate_share(tree, package, files, &part, share))
+                scope.spawn(move || mutate_share(tree, subject, &part, share))
             })
             .collect();
         runs.into_iter().try_for_each(|run| {
@@ -155,13 +180,8 @@ fn mutate(trees: &[PathBuf], package: &str, files: &[&str]) -> Result<Found> {
     Ok(kept.found())
 }
 
-fn mutate_share(
-    tree: &Path,
-    package: &str,
-    files: &[&str],
-    part: &str,
-    results: &Path,
-) -> Result<()> {
+fn mutate_share(tree: &Path, subject: Subject, part: &str, results: &Path) -> Result<()> {
+    let package = subject.package;
     let tests = [
         "test",
         "--quiet",
@@ -186,12 +206,16 @@ fn mutate_share(
             "--baseline=skip",
             "--colors=never",
         ])
-        .args(["--profile=mutants", "--timeout", LONGEST])
+        .args([
+            "--profile=mutants",
+            "--timeout",
+            &subject.longest.to_string(),
+        ])
         .args(["--shard", part, "--package", package])
         .arg("--output")
         .arg(results)
         .current_dir(tree);
-    for file in files {
+    for file in subject.files {
         command.args(["--file", file]);
     }
     let status = command

@@ -47,6 +47,7 @@ impl Batch for Sequencer {
         let mut places = Places {
             known,
             new: Vec::new(),
+            places: HashMap::new(),
             next,
             at,
             now: self.clock.now(),
@@ -67,9 +68,11 @@ impl Batch for Sequencer {
 
 /// The end of the log, as a batch makes it longer.
 struct Places {
-    /// What the batch asks for and the log has, or the batch has had before.
+    /// What the batch asks for and the log has.
     known: HashMap<(String, [u8; 16]), Known>,
     new: Vec<NewLeaf>,
+    /// Where the new ones are, by caller and id.
+    places: HashMap<(String, [u8; 16]), usize>,
     /// Index of the next leaf.
     next: u64,
     /// Time of the last one.
@@ -87,14 +90,19 @@ impl Places {
             mut entry,
         } = proposed;
         let name = (caller, id);
-        if let Some(known) = self.known.get(&name) {
-            if known.event != event.as_bytes() {
-                return Err(EntryRefused::Conflict);
+        let same = |known: &[u8], index, leaf: &Vec<u8>| {
+            if known == event.as_bytes() {
+                let leaf = leaf.clone();
+                Ok(Appended { index, leaf })
+            } else {
+                Err(EntryRefused::Conflict)
             }
-            return Ok(Appended {
-                index: known.index,
-                leaf: known.bytes.clone(),
-            });
+        };
+        if let Some(known) = self.known.get(&name) {
+            return same(&known.event, known.index, &known.bytes);
+        }
+        if let Some(new) = self.places.get(&name).map(|place| &self.new[*place]) {
+            return same(new.event.as_bytes(), new.index, &new.bytes);
         }
         if not_behind(self.now, self.at, self.tolerance).is_err() {
             return Err(EntryRefused::Clock);
@@ -116,14 +124,9 @@ impl Places {
             at,
             bytes: leaf.clone(),
         });
+        self.places.insert(name, self.new.len() - 1);
         self.next += 1;
         self.at = at;
-        let known = Known {
-            index,
-            event: event.as_bytes().to_vec(),
-            bytes: leaf.clone(),
-        };
-        self.known.insert(name, known);
         Ok(Appended { index, leaf })
     }
 }

@@ -118,13 +118,14 @@ fn tenant(data: &Path) -> TenantId {
 }
 
 /// The parts of a share that open something: the scalar as it is stored, as a machine with the lowest byte first has it, and
-/// the seed of the journaling key's ML-KEM half.
+/// the seed of the journaling key's ML-KEM half, whose second part stands at the end of the expanded key too.
 fn secret_parts(node: &str, share: &[u8], epoch: &[u8]) -> Vec<(String, Vec<u8>)> {
     // Epoch, index and threshold stand before them.
     let at = share.windows(32).position(|window| window == epoch);
     let at = at.unwrap() + 32 + 4;
     let scalar = share[at..at + 32].to_vec();
     let seed = share[at + 32..at + 96].to_vec();
+    let rejection = seed[32..].to_vec();
     let mut reversed = scalar.clone();
     reversed.reverse();
     let what = |part: &str| format!("{part} of {node}");
@@ -132,6 +133,7 @@ fn secret_parts(node: &str, share: &[u8], epoch: &[u8]) -> Vec<(String, Vec<u8>)
         (what("scalar"), scalar),
         (what("scalar, lowest byte first"), reversed),
         (what("seed"), seed),
+        (what("end of the expanded key"), rejection),
     ]
 }
 

@@ -1,38 +1,40 @@
 //! Device certificates, and what devices sign.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use greffe_types::{DeviceId, Digest, Millis, UserId, to_hex};
+use prost::Message as _;
 
 use super::bundle::in_period;
 use super::{Bundle, ISSUER, TrustError, require};
+use crate::label::sha256;
 use crate::pb;
 use crate::statement::{Signed, Statement, public_key};
 
-/// Most certificates that a bundle remembers, some 500 bytes each; then it begins anew.
+/// Most certificates that a bundle remembers; then it begins anew.
 const MOST_ISSUED: usize = 4096;
 
-/// Certificates that were found to be issued under a bundle, by their digest, with every byte that was verified. Copies of the
-/// bundle share them; they are no part of what it says.
+/// Certificates that were found to be issued under a bundle: SHA-256 of every byte that was verified, other signatures included.
+/// Copies of the bundle share them; they are no part of what it says.
 #[derive(Clone, Default)]
-pub(super) struct Issued(Arc<Mutex<HashMap<Digest, pb::SignedStatement>>>);
+pub(super) struct Issued(Arc<Mutex<HashSet<Digest>>>);
 
 impl Issued {
-    fn known(&self) -> MutexGuard<'_, HashMap<Digest, pb::SignedStatement>> {
+    fn known(&self) -> MutexGuard<'_, HashSet<Digest>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has(&self, cert: &Signed<pb::DeviceCert>) -> bool {
-        self.known().get(&cert.digest()) == Some(cert.raw())
+    fn has(&self, cert: &Digest) -> bool {
+        self.known().contains(cert)
     }
 
-    fn add(&self, cert: &Signed<pb::DeviceCert>) {
+    fn add(&self, cert: Digest) {
         let mut known = self.known();
         if known.len() >= MOST_ISSUED {
             known.clear();
         }
-        known.insert(cert.digest(), cert.raw().clone());
+        known.insert(cert);
     }
 }
 
@@ -67,11 +69,12 @@ fn verify_device_cert_issued(
     cert: &Signed<pb::DeviceCert>,
     bundle: &Bundle,
 ) -> Result<(), TrustError> {
-    if bundle.issued().has(cert) {
+    let bytes = sha256(&cert.raw().encode_to_vec());
+    if bundle.issued().has(&bytes) {
         return Ok(());
     }
     check_issued(cert, bundle)?;
-    bundle.issued().add(cert);
+    bundle.issued().add(bytes);
     Ok(())
 }
 

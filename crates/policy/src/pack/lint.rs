@@ -364,7 +364,7 @@ fn lasts(clock: &Clock, other: &Clock) -> bool {
     match (&clock.start, &other.start) {
         // What only an event starts, an unclassified record has no need of.
         (_, Start::Event(_)) => true,
-        (Start::Event(_), _) => other.years == 0,
+        (Start::Event(_), _) => false,
         (Start::Archived, Start::FiscalYearEnd) => clock.years >= other.years + 2,
         _ => clock.years >= other.years,
     }

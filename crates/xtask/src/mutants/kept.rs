@@ -1,7 +1,8 @@
 //! What came of a package's mutants, kept from run to run.
 //!
-//! `noticed`, `unviable` and `endless` have a mutant a line, `files` the blobs of the sources that they are of. A mutant's name has
-//! its line and column: what is known of a file goes when the file changes.
+//! `noticed` and `unviable` have a mutant a line, after the revision at which it was tried, `files` the blobs of the sources that they
+//! are of. A mutant's name has its line and column: what is known of a file goes when the file changes. What no test noticed, or
+//! with which one did not end, is tried in every run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,49 +15,60 @@ use super::{Found, known};
 use crate::shell;
 
 /// Outcomes that stay, and the files in which cargo-mutants has them.
-const OUTCOMES: [(&str, &[&str]); 3] = [
-    ("noticed", &["caught.txt", "previously_caught.txt"]),
-    ("unviable", &["unviable.txt"]),
-    ("endless", &["timeout.txt"]),
-];
+const OUTCOMES: [(&str, &str); 2] = [("noticed", "caught.txt"), ("unviable", "unviable.txt")];
 
-/// The names of mutants.
-type Names = BTreeSet<String>;
+/// The names of mutants, each with the revision at which it was tried.
+type Names = BTreeMap<String, String>;
 
 /// Of one package.
 pub(super) struct Kept {
     folder: PathBuf,
-    outcomes: [Names; 3],
-    missed: Names,
+    commit: String,
+    outcomes: [Names; 2],
+    missed: BTreeSet<String>,
+    endless: BTreeSet<String>,
 }
 
 impl Kept {
     /// What is kept, without what changed files had, and with what a run that was stopped had come to.
-    pub(super) fn open(folder: &Path, package: &str) -> Result<Self> {
+    pub(super) fn open(folder: &Path, package: &str, commit: &str) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let mut kept = Self {
             folder: folder.to_owned(),
+            // What a run that was stopped had come to is of its revision.
+            commit: lines(&folder.join("commit"))?
+                .pop_first()
+                .unwrap_or_default(),
             outcomes: Default::default(),
-            missed: Names::new(),
+            missed: BTreeSet::new(),
+            endless: BTreeSet::new(),
         };
         for (names, (outcome, _)) in kept.outcomes.iter_mut().zip(OUTCOMES) {
-            *names = lines(&folder.join(outcome))?;
+            let lines = lines(&folder.join(outcome))?;
+            let pairs = lines.iter().filter_map(|line| line.split_once(' '));
+            *names = pairs
+                .map(|(at, name)| (name.to_owned(), at.to_owned()))
+                .collect();
         }
         kept.take_in()?;
-        kept.missed.clear();
         let before = lines(&folder.join("files"))?;
-        let now = blobs(package)?;
+        let now = blobs(package, commit)?;
         let same: BTreeSet<&str> = now
             .iter()
             .filter(|(path, blob)| before.contains(&format!("{blob} {path}")))
             .map(|(path, _)| path.as_str())
             .collect();
         for names in &mut kept.outcomes {
-            names.retain(|name| same.contains(file_of(name)));
+            names.retain(|name, _| same.contains(file_of(name)));
         }
+        kept.missed.clear();
+        kept.endless.clear();
+        commit.clone_into(&mut kept.commit);
+        // Nothing of an old file may stand beside the blob of the new one.
+        kept.write()?;
         let files = now.iter().map(|(path, blob)| format!("{blob} {path}"));
         write(&folder.join("files"), files)?;
-        kept.write()?;
+        write(&folder.join("commit"), [commit.to_owned()].into_iter())?;
         Ok(kept)
     }
 
@@ -65,11 +77,8 @@ impl Kept {
         let share = self.folder.join(format!("share-{number}"));
         let out = share.join("mutants.out");
         fs::create_dir_all(&out)?;
-        let [noticed, unviable, endless] = &self.outcomes;
-        write(
-            &out.join("caught.txt"),
-            noticed.iter().chain(unviable).chain(endless).cloned(),
-        )?;
+        let known = self.outcomes.iter().flat_map(BTreeMap::keys);
+        write(&out.join("caught.txt"), known.cloned())?;
         share
             .canonicalize()
             .with_context(|| format!("{} cannot be found", share.display()))
@@ -77,45 +86,51 @@ impl Kept {
 
     /// Takes in what the shares came to, and removes them.
     pub(super) fn take_in(&mut self) -> Result<()> {
-        let known: Names = self.outcomes.iter().flatten().cloned().collect();
-        for number in 0.. {
-            let share = self.folder.join(format!("share-{number}"));
-            if !share.exists() {
-                break;
-            }
+        let known: BTreeSet<String> = self
+            .outcomes
+            .iter()
+            .flat_map(BTreeMap::keys)
+            .cloned()
+            .collect();
+        let shares: Vec<PathBuf> = (0..)
+            .map(|number| self.folder.join(format!("share-{number}")))
+            .take_while(|share| share.exists())
+            .collect();
+        for share in &shares {
             let out = share.join("mutants.out");
-            for (names, (_, files)) in self.outcomes.iter_mut().zip(OUTCOMES) {
-                for file in files {
-                    names.extend(lines(&out.join(file))?.difference(&known).cloned());
-                }
+            for (names, (_, file)) in self.outcomes.iter_mut().zip(OUTCOMES) {
+                let new = lines(&out.join(file))?;
+                let new = new.difference(&known).cloned();
+                names.extend(new.map(|name| (name, self.commit.clone())));
             }
             self.missed.extend(lines(&out.join("missed.txt"))?);
+            self.endless.extend(lines(&out.join("timeout.txt"))?);
         }
         self.write()?;
-        for number in 0.. {
-            let share = self.folder.join(format!("share-{number}"));
-            if !share.exists() {
-                return Ok(());
-            }
-            fs::remove_dir_all(&share)?;
-        }
-        Ok(())
+        // The last one first: the others are found by going up to the first that is not there.
+        shares.iter().rev().try_for_each(|share| {
+            fs::remove_dir_all(share)
+                .with_context(|| format!("{} cannot be removed", share.display()))
+        })
     }
 
     /// What came of all of them.
     pub(super) fn found(&self) -> Found {
-        let [noticed, unviable, endless] = self.outcomes.each_ref().map(BTreeSet::len);
+        let [noticed, unviable] = self.outcomes.each_ref().map(BTreeMap::len);
+        let before = self.outcomes.iter().flat_map(BTreeMap::values);
         Found {
             caught: noticed,
             unviable,
-            endless,
+            endless: self.endless.len(),
             missed: self.missed.iter().map(|name| known::name(name)).collect(),
+            commits: before.chain([&self.commit]).cloned().collect(),
         }
     }
 
     fn write(&self) -> Result<()> {
         for (names, (outcome, _)) in self.outcomes.iter().zip(OUTCOMES) {
-            write(&self.folder.join(outcome), names.iter().cloned())?;
+            let lines = names.iter().map(|(name, at)| format!("{at} {name}"));
+            write(&self.folder.join(outcome), lines)?;
         }
         Ok(())
     }
@@ -125,10 +140,10 @@ fn file_of(name: &str) -> &str {
     name.split(':').next().unwrap_or_default()
 }
 
-fn lines(file: &Path) -> Result<Names> {
+fn lines(file: &Path) -> Result<BTreeSet<String>> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Names::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeSet::new()),
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", file.display())),
     }
 }
@@ -139,12 +154,12 @@ fn write(file: &Path, lines: impl Iterator<Item = String>) -> Result<()> {
 }
 
 /// The blobs of the commit's sources of a package, by path.
-fn blobs(package: &str) -> Result<BTreeMap<String, String>> {
+fn blobs(package: &str, commit: &str) -> Result<BTreeMap<String, String>> {
     let name = package.trim_start_matches("greffe-");
     let folders = [format!("crates/{name}/src"), format!("services/{name}/src")];
     let listed = shell::read(
         "git",
-        &["ls-tree", "-r", "HEAD", "--", &folders[0], &folders[1]],
+        &["ls-tree", "-r", commit, "--", &folders[0], &folders[1]],
     )?;
     let listed = String::from_utf8(listed)?;
     let entry = |line: &str| {
@@ -157,43 +172,44 @@ fn blobs(package: &str) -> Result<BTreeMap<String, String>> {
 
 #[cfg(test)]
 mod checks {
-    use super::{Kept, Names, fs, write};
+    use super::{BTreeSet, Kept, Path, fs, write};
 
     const NOTICED: &str = "crates/policy/src/mode.rs:1:2: replace a with b";
     const ELSEWHERE: &str = "crates/policy/src/gone.rs:1:2: replace a with b";
     const SURVIVES: &str = "crates/policy/src/mode.rs:3:4: replace c with d";
 
+    fn put(file: &Path, lines: &[&str]) {
+        write(file, lines.iter().map(|line| (*line).to_owned())).unwrap();
+    }
+
     #[test]
     fn what_was_noticed_is_kept_while_its_file_is_what_it_was() {
         let folder = tempfile::tempdir().unwrap();
-        let mut kept = Kept::open(folder.path(), "greffe-policy").unwrap();
+        let open = |commit| Kept::open(folder.path(), "greffe-policy", commit).unwrap();
+        let mut kept = open("HEAD");
         let out = kept.share(0).unwrap().join("mutants.out");
-        let lines = |lines: &[&str]| {
-            lines
-                .iter()
-                .map(|line| (*line).to_owned())
-                .collect::<Names>()
-        };
-        write(
-            &out.join("caught.txt"),
-            lines(&[NOTICED, ELSEWHERE]).into_iter(),
-        )
-        .unwrap();
-        write(&out.join("missed.txt"), lines(&[SURVIVES]).into_iter()).unwrap();
+        put(&out.join("caught.txt"), &[NOTICED, ELSEWHERE]);
+        put(&out.join("missed.txt"), &[SURVIVES]);
         kept.take_in().unwrap();
         assert_eq!((kept.found().caught, kept.found().missed.len()), (2, 1));
         // The next run has not to try it again, tries what survived, and knows nothing of a file that is no more.
-        let again = Kept::open(folder.path(), "greffe-policy").unwrap();
+        let again = open("HEAD^0");
         assert_eq!((again.found().caught, again.found().missed.len()), (1, 0));
-        let share = again.share(0).unwrap().join("mutants.out/caught.txt");
-        assert_eq!(fs::read_to_string(share).unwrap(), format!("{NOTICED}\n"));
-        // Nor of one that has changed.
-        write(
+        let both = ["HEAD", "HEAD^0"].map(str::to_owned);
+        assert_eq!(again.found().commits, BTreeSet::from(both));
+        let share = again.share(0).unwrap().join("mutants.out");
+        let tried = fs::read_to_string(share.join("caught.txt")).unwrap();
+        assert_eq!(tried, format!("{NOTICED}\n"));
+        // A run that was stopped has come to something, which is of its revision.
+        put(&share.join("caught.txt"), &[NOTICED, SURVIVES]);
+        let stopped = open("HEAD");
+        assert_eq!(stopped.found().caught, 2);
+        assert_eq!(stopped.outcomes[0][SURVIVES], "HEAD^0");
+        // Nothing is known of a file that has changed.
+        put(
             &folder.path().join("files"),
-            lines(&["0000 crates/policy/src/mode.rs"]).into_iter(),
-        )
-        .unwrap();
-        let changed = Kept::open(folder.path(), "greffe-policy").unwrap();
-        assert_eq!(changed.found().caught, 0);
+            &["0000 crates/policy/src/mode.rs"],
+        );
+        assert_eq!(open("HEAD").found().caught, 0);
     }
 }
