@@ -24,6 +24,8 @@ use table::Table;
 const VERSION: &str = "27.1.0";
 /// Another version, another folder.
 const TOOL: &str = "target/mutants-tool-27.1.0";
+/// KiB of addresses that a build or a test may have.
+const MEMORY: u32 = 8 << 20;
 /// Examples in documentation are not run: each of them is compiled anew for every mutant.
 const TARGETS: [&str; 3] = ["--lib", "--bins", "--tests"];
 
@@ -197,8 +199,12 @@ fn mutate_share(tree: &Path, subject: Subject, part: &str, results: &Path) -> Re
         .status()?;
     ensure!(status.success(), "{package} fails its tests as it is");
     let program: PathBuf = root().canonicalize()?.join(TOOL).join("bin/cargo-mutants");
-    let mut command = Command::new(program);
+    // Some mutants take memory until there is none: they end sooner, and alone.
+    let limited = format!("ulimit -v {MEMORY}; exec \"$@\"");
+    let mut command = Command::new("sh");
     command
+        .args(["-c", &limited, "sh"])
+        .arg(program)
         .args([
             "mutants",
             "--in-place",

@@ -239,6 +239,7 @@ fn attack_23_unwitnessed_or_old_checkpoint() {
     };
     assert_eq!(quorum(2).check(&signed, &at(1101)), count(1, 1, 0, 2));
     assert_eq!(quorum(2).check(&signed, &at(989)), count(1, 0, 1, 2));
+    assert!(quorum(2).check(&signed, &at(990)).is_ok());
     assert_eq!(quorum(3).check(&signed, &at(1000)), count(2, 0, 0, 3));
     // Cosigned again later, the newest counts.
     cosign(&mut signed, 3, 1300);
@@ -287,6 +288,9 @@ fn one_witness_is_not_two() {
     }
     for required in [0, 2] {
         assert!(Quorum::new(vec![cosigner(2).key()], required).is_err());
+    }
+    for required in 1..=3 {
+        assert_eq!(quorum(required).required(), required);
     }
 }
 

@@ -1,8 +1,9 @@
 //! The eight-leaf tree of the Certificate Transparency reference implementation: its roots and proofs.
 
 use greffe_tlog::{
-    BatchTree, MemoryHashes, ProofError, Tree, TreeHead, batch_root, empty_root, leaf_hash,
-    prove_consistency, prove_inclusion, root_at, verify_consistency, verify_inclusion,
+    BatchTree, HashReader as _, MemoryHashes, MissingHash, Node, ProofError, ProveError, Tree,
+    TreeHead, batch_root, consistency_nodes, empty_root, inclusion_nodes, leaf_hash,
+    prove_consistency, prove_inclusion, root_at, root_nodes, verify_consistency, verify_inclusion,
 };
 use greffe_types::Digest;
 
@@ -121,6 +122,9 @@ fn reference_roots() {
         assert_eq!(grown.head(), head(size));
         assert_eq!(root_at(size, &hashes).unwrap(), head(size).root);
         assert_eq!(batch_root(&LEAVES[..size as usize]), head(size).root);
+        let batch = BatchTree::new(&LEAVES[..size as usize]);
+        assert_eq!((batch.len(), batch.root()), (size, head(size).root));
+        assert_eq!(batch.is_empty(), size == 0);
         assert_eq!(Tree::load(size, &hashes).unwrap(), grown);
         if let Some(leaf) = LEAVES.get(size as usize) {
             grown.append_entries(&[leaf]);
@@ -151,6 +155,82 @@ fn reference_consistency_proofs() {
     }
 }
 
+/// Past the reference's eight leaves: paths that turn more often.
+#[test]
+fn a_tree_has_its_leaves_and_continues_every_smaller_one() {
+    let (mut tree, mut hashes) = (Tree::new(), MemoryHashes::default());
+    let mut heads = vec![tree.head()];
+    for leaf in 0..40_u8 {
+        hashes.extend(tree.append_entries(&[[leaf]]));
+        heads.push(tree.head());
+    }
+    for new in &heads {
+        for index in 0..new.size {
+            let path = prove_inclusion(index, new.size, &hashes).unwrap();
+            let leaf = leaf_hash(&[index as u8]);
+            assert_eq!(verify_inclusion(&leaf, index, new, &path), Ok(()));
+        }
+        for old in &heads[..=new.size as usize] {
+            let proof = prove_consistency(old.size, new.size, &hashes).unwrap();
+            assert_eq!(verify_consistency(old, new, &proof), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn a_tree_resumes_from_its_right_edge() {
+    for size in 0..=8 {
+        let mut tree = Tree::new();
+        tree.append_entries(&LEAVES[..size as usize]);
+        let peaks = tree.peaks().to_vec();
+        assert_eq!(Tree::from_peaks(size, peaks.clone()), Some(tree));
+        let longer = [peaks.clone(), vec![Digest::ZERO]].concat();
+        assert_eq!(Tree::from_peaks(size, longer), None);
+        if let Some((_, shorter)) = peaks.split_first() {
+            assert_eq!(Tree::from_peaks(size, shorter.to_vec()), None);
+        }
+    }
+}
+
+/// A store that is read beforehand has to be asked for all that the answer takes, and for no more.
+#[test]
+fn nodes_named_beforehand_are_those_that_are_read() {
+    type Answer<T> = Result<T, ProveError<MissingHash>>;
+    fn suffice<T: PartialEq + core::fmt::Debug>(
+        nodes: &[Node],
+        ask: impl Fn(&MemoryHashes) -> Answer<T>,
+    ) {
+        let whole = reference();
+        let read = whole.read_hashes(nodes).unwrap();
+        let stored = nodes.iter().copied().zip(read);
+        let only: MemoryHashes = stored.clone().collect();
+        assert_eq!(ask(&only).unwrap(), ask(&whole).unwrap());
+        for absent in nodes {
+            let others = stored.clone().filter(|(node, _)| node != absent).collect();
+            let refused = ask(&others).unwrap_err();
+            assert!(matches!(refused, ProveError::Read(MissingHash(node)) if node == *absent));
+        }
+    }
+    for size in 0..=8 {
+        suffice(&root_nodes(size), |hashes| root_at(size, hashes));
+        for index in 0..size {
+            suffice(&inclusion_nodes(index, size).unwrap(), |hashes| {
+                prove_inclusion(index, size, hashes)
+            });
+        }
+        for old in 0..=size {
+            suffice(&consistency_nodes(old, size).unwrap(), |hashes| {
+                prove_consistency(old, size, hashes)
+            });
+        }
+    }
+    let (index, size) = (8, 8);
+    let outside = ProofError::IndexOutOfRange { index, size };
+    assert_eq!(inclusion_nodes(index, size), Err(outside));
+    let reversed = ProofError::SizesReversed { old: 8, new: 7 };
+    assert_eq!(consistency_nodes(8, 7), Err(reversed));
+}
+
 #[test]
 fn questions_without_an_answer() {
     let hashes = reference();
@@ -179,9 +259,9 @@ fn questions_without_an_answer() {
 /// The proof part of attack 23: a wrong leaf, index, size, path or root never verifies.
 #[test]
 fn attack_23_inclusion_of_something_else() {
-    let batch = BatchTree::new(LEAVES);
-    let head = batch.head();
-    for index in 0..8 {
+    for (size, index) in (1..=8).flat_map(|size| (0..size).map(move |index| (size, index))) {
+        let batch = BatchTree::new(&LEAVES[..size as usize]);
+        let head = batch.head();
         let path = batch.path(index).unwrap();
         for other in 0..8 {
             let leaf = leaf_hash(LEAVES[other as usize]);
@@ -191,7 +271,9 @@ fn attack_23_inclusion_of_something_else() {
             }
         }
         let leaf = leaf_hash(LEAVES[index as usize]);
-        assert!(verify_inclusion(&leaf, index, &head, &path[..2]).is_err());
+        if let Some((_, shorter)) = path.split_last() {
+            assert!(verify_inclusion(&leaf, index, &head, shorter).is_err());
+        }
         let longer = [path.clone(), vec![Digest::ZERO]].concat();
         assert!(verify_inclusion(&leaf, index, &head, &longer).is_err());
         for step in 0..path.len() {
@@ -203,10 +285,11 @@ fn attack_23_inclusion_of_something_else() {
         }
         for bit in 0..256 {
             let root = flip(&head.root, bit);
-            let forged = TreeHead { size: 8, root };
+            let forged = TreeHead { size, root };
             assert!(verify_inclusion(&leaf, index, &forged, &path).is_err());
         }
     }
+    let batch = BatchTree::new(LEAVES);
     // A node hash passed off as a leaf: the prefixes keep the two apart.
     let inner: Vec<u8> = [leaf_hash(LEAVES[0]), leaf_hash(LEAVES[1])]
         .iter()
@@ -214,7 +297,7 @@ fn attack_23_inclusion_of_something_else() {
         .collect();
     let half = TreeHead {
         size: 4,
-        root: head.root,
+        root: batch.root(),
     };
     let above = batch.path(0).unwrap()[1..].to_vec();
     assert!(verify_inclusion(&leaf_hash(&inner), 0, &half, &above).is_err());

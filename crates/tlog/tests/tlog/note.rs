@@ -1,6 +1,6 @@
 //! Signed notes: Go's published example, its list of malformed notes, and the `signed_note` crate.
 
-use greffe_tlog::{KeyError, Note, NoteError, NoteSigner, NoteVerifier};
+use greffe_tlog::{Cosigner, KeyError, MAX_NOTE, Note, NoteError, NoteSigner, NoteVerifier};
 use proptest::prelude::*;
 use signed_note::{StandardVerifier, VerifierList};
 
@@ -117,7 +117,7 @@ fn malformed_notes() {
         format!("{TEXT}\n{loose_bits}"),
         format!("{TEXT}\n{short}"),
         format!("{TEXT}\n{}", PETER.repeat(101)),
-        format!("{}\n\n{PETER}", "a".repeat(greffe_tlog::MAX_NOTE)),
+        format!("{}\n\n{PETER}", "a".repeat(MAX_NOTE)),
     ] {
         assert!(Note::parse(bytes.as_bytes()).is_err(), "{bytes:.300}");
     }
@@ -134,11 +134,30 @@ fn malformed_notes() {
 }
 
 #[test]
-fn secret_keys_are_not_shown() {
+fn the_longest_note_counts_its_signatures() {
+    let signatures = format!("\n{PETER}").len();
+    let of = |length: usize| format!("{}\n\n{PETER}", "a".repeat(length - signatures - 1));
+    assert!(Note::parse(of(MAX_NOTE).as_bytes()).is_ok());
+    for length in [MAX_NOTE + 1, MAX_NOTE + 2] {
+        let refused = Note::parse(of(length).as_bytes());
+        assert_eq!(refused, Err(NoteError::TooLong));
+    }
+    let text = format!("{}\n", "a".repeat(MAX_NOTE - 1));
+    assert!(Note::new(text.clone()).is_ok());
+    assert_eq!(Note::new(format!("a{text}")), Err(NoteError::TooLong));
+}
+
+/// Whoever reads a log of what happened can tell the keys apart.
+#[test]
+fn public_keys_are_shown_and_secret_keys_are_not() {
     let signer: NoteSigner = SIGNER.parse().unwrap();
-    let shown = format!("{signer:?}");
-    assert!(shown.contains(VERIFIER));
-    assert!(!shown.contains("AYEKFALVFGyNhPJEMzD1"));
+    assert_eq!(format!("{signer:?}"), format!("NoteSigner({VERIFIER})"));
+    let verifier = signer.verifier();
+    assert_eq!(format!("{verifier:?}"), format!("NoteVerifier({VERIFIER})"));
+    let cosigner = Cosigner::new("w1", &[7; 32]).unwrap();
+    let key = cosigner.key();
+    assert_eq!(format!("{cosigner:?}"), format!("Cosigner({key})"));
+    assert_eq!(format!("{key:?}"), format!("CosignerKey({key})"));
 }
 
 proptest! {

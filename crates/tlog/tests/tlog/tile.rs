@@ -52,6 +52,29 @@ fn paths_have_one_spelling() {
     }
 }
 
+#[test]
+fn a_partial_tile_starts_where_the_full_one_does() {
+    for (path, index, width, start) in [
+        ("tile/entries/000.p/112", 0, 112, 0),
+        ("tile/entries/001.p/1", 1, 1, 256),
+        ("tile/0/273.p/112", 273, 112, 69_888),
+        ("tile/1/001.p/17", 1, 17, 256),
+    ] {
+        let tile: Tile = path.parse().unwrap();
+        let full = tile.full().unwrap();
+        assert_eq!(Some(full.to_string().as_str()), path.split(".p/").next());
+        let place = |tile: &Tile| (tile.index(), tile.width(), tile.start());
+        assert_eq!(place(&tile), (index, width, start), "{path}");
+        assert_eq!(place(&full), (index, 256, start), "{path}");
+        assert!(tile.is_partial() && !full.is_partial());
+        assert_eq!(full.full(), Ok(full));
+    }
+    // The last tile of the largest tree never fills.
+    let last = Tile::hashes(0, u64::MAX / 256, 255).unwrap();
+    assert_eq!(last.full(), Err(TileError::Coordinates));
+    assert_eq!(last.start(), u64::MAX - 255);
+}
+
 /// The specification's example: 70,000 leaves.
 #[test]
 fn published_layout() {
@@ -68,9 +91,18 @@ fn published_layout() {
         partial,
         ["tile/0/273.p/112", "tile/1/001.p/17", "tile/2/000.p/1"]
     );
-    let exact: Vec<String> = new_tiles(0, 256).iter().map(Tile::to_string).collect();
-    assert_eq!(exact, ["tile/0/000", "tile/1/000.p/1"]);
+    let paths = |tiles: Vec<Tile>| tiles.iter().map(Tile::to_string).collect::<Vec<_>>();
+    assert_eq!(paths(new_tiles(0, 256)), ["tile/0/000", "tile/1/000.p/1"]);
     assert_eq!(new_tiles(256, 256), []);
+    // Grown to that by 300 leaves: the tile that was partial before, and what came after.
+    assert_eq!(
+        paths(new_tiles(69_700, 70_000)),
+        ["tile/0/272", "tile/0/273.p/112", "tile/1/001.p/17"]
+    );
+    assert_eq!(
+        paths(new_bundles(69_700, 70_000)),
+        ["tile/entries/272", "tile/entries/273.p/112"]
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The witness's rules: one history, never a step back, never a start from nothing.
 
 use greffe_tlog::{
-    AddCheckpoint, Checkpoint, Cosigner, MemoryHashes, Note, NoteSigner, SignedCheckpoint,
-    StartError, Tree, TreeHead, Witness, WitnessRefusal, enrol, prove_consistency,
+    AddCheckpoint, Checkpoint, Cosigner, MAX_CONSISTENCY_PROOF, MAX_NOTE, MemoryHashes, Note,
+    NoteSigner, RequestError, SignedCheckpoint, StartError, Tree, TreeHead, Witness,
+    WitnessRefusal, enrol, prove_consistency,
 };
 use greffe_types::{Digest, Millis};
 use proptest::prelude::*;
@@ -143,7 +144,9 @@ fn refusals_and_their_statuses() {
     let mut note = Note::new(body).unwrap();
     note.sign(&other_log);
     foreign.checkpoint = note.encode();
-    assert_eq!(refuse(&mut witness, &foreign), WitnessRefusal::UnknownLog);
+    let unknown = refuse(&mut witness, &foreign);
+    assert_eq!(unknown, WitnessRefusal::UnknownLog);
+    assert_eq!((unknown.status(), unknown.latest_size()), (404, None));
 
     let mut garbage = history.request(20, 30);
     garbage.checkpoint.truncate(20);
@@ -164,7 +167,7 @@ fn attack_37_two_roots_for_one_size() {
     ] {
         let refusal = refuse(&mut witness, &request);
         assert_eq!(refusal, WitnessRefusal::Conflict { size: 20 });
-        assert_eq!(refusal.status(), 409);
+        assert_eq!((refusal.status(), refusal.latest_size()), (409, Some(20)));
     }
     let stored = witness.state();
     let witness = Witness::start(log().verifier(), cosigner(), Some(&stored)).unwrap();
@@ -292,6 +295,27 @@ CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\
         ),
     ] {
         assert!(AddCheckpoint::parse(bad.as_bytes()).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn requests_are_bounded() {
+    let longest = AddCheckpoint {
+        old_size: u64::MAX,
+        proof: vec![Digest::ZERO; MAX_CONSISTENCY_PROOF],
+        checkpoint: vec![b'x'; MAX_NOTE],
+    };
+    assert_eq!(AddCheckpoint::parse(&longest.encode()), Ok(longest.clone()));
+    let mut longer = longest;
+    longer.proof.push(Digest::ZERO);
+    assert_eq!(AddCheckpoint::parse(&longer.encode()), Err(RequestError));
+
+    // Nothing else bounds what follows the empty line before it is read as a note.
+    let limit = MAX_NOTE + 64 * 45;
+    for length in limit - 1..=limit + 2 {
+        let mut body = b"old 5\n\n".to_vec();
+        body.resize(length, b'x');
+        assert_eq!(AddCheckpoint::parse(&body).is_ok(), length <= limit);
     }
 }
 
