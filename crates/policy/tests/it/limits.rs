@@ -60,60 +60,51 @@ fn a_minimum_may_reach_a_maximum_but_not_pass_it() {
     }
 }
 
-/// General records, which are also the unclassified ones, are kept six years.
-#[test]
-fn a_financial_year_counts_as_two_more_years_for_unclassified_records() {
-    let blotter_from_year_end = |years: u16| {
-        let mut texts = pack(US).texts().clone();
-        let (before, blotter) = texts
-            .pack
-            .split_once("name = \"blotter\"")
-            .expect("the class");
-        let blotter = blotter
-            .replacen(
-                "years = 6\nfrom = \"archived\"",
-                &format!("years = {years}\nfrom = \"fiscal-year-end\""),
-                1,
-            )
-            .replacen("en = \"6 years\"", &format!("en = \"{years} years\""), 1)
-            .replacen("fr = \"6 ans\"", &format!("fr = \"{years} ans\""), 1);
-        let before = before.replacen("version = 1", "version = 1\nfiscal_year_end = \"12-31\"", 1);
-        texts.pack = format!("{before}name = \"blotter\"{blotter}");
-        Pack::from_texts(texts)
-    };
-    assert!(blotter_from_year_end(4).is_ok());
-    assert_eq!(
-        lint(blotter_from_year_end(5)),
-        LintError::UnclassifiedShorter("blotter".into())
-    );
+/// The broker-dealer's pack with another clock for a class that is kept six years, the texts saying so.
+fn kept(class: &str, years: u16, from: &str) -> Result<Pack, PackError> {
+    let mut texts = pack(US).texts().clone();
+    let name = format!("name = \"{class}\"");
+    let (before, after) = texts.pack.split_once(&name).expect("the class");
+    let old = after
+        .split("from = \"")
+        .nth(1)
+        .and_then(|old| old.split('"').next());
+    let old = format!("years = 6\nfrom = \"{}\"", old.expect("its clock"));
+    let after = after
+        .replacen(&old, &format!("years = {years}\nfrom = \"{from}\""), 1)
+        .replacen("6 years", &format!("{years} years"), 1)
+        .replacen("6 ans", &format!("{years} ans"), 1);
+    let before = before.replacen("version = 1", "version = 1\nfiscal_year_end = \"12-31\"", 1);
+    texts.pack = format!("{before}{name}{after}");
+    Pack::from_texts(texts)
 }
 
-/// The end of the financial year may be the day of the receipt: then it adds nothing.
+/// General records, which are also the unclassified ones, are kept six years, as the blotter is.
 #[test]
-fn an_unclassified_record_of_a_financial_year_has_the_years_of_the_others() {
-    let general_from_year_end = |years: u16| {
-        let mut texts = pack(US).texts().clone();
-        let (before, general) = texts
-            .pack
-            .split_once("name = \"general\"")
-            .expect("the class");
-        let general = general
-            .replacen(
-                "years = 6\nfrom = \"archived\"",
-                &format!("years = {years}\nfrom = \"fiscal-year-end\""),
-                1,
-            )
-            .replacen("6 years", &format!("{years} years"), 1)
-            .replacen("6 ans", &format!("{years} ans"), 1);
-        let before = before.replacen("version = 1", "version = 1\nfiscal_year_end = \"12-31\"", 1);
-        texts.pack = format!("{before}name = \"general\"{general}");
-        Pack::from_texts(texts)
-    };
-    assert!(general_from_year_end(6).is_ok());
-    assert_eq!(
-        lint(general_from_year_end(4)),
-        LintError::UnclassifiedShorter("blotter".into())
-    );
+fn unclassified_records_outlast_what_runs_from_the_receipt() {
+    let (receipt, year_end, closed) = ("archived", "fiscal-year-end", "event:account-closed");
+    for (class, years, from, longer) in [
+        ("blotter", 6, receipt, None),
+        ("blotter", 7, receipt, Some("blotter")),
+        // The end of a financial year may be two years off for others, and is as near as the receipt for the unclassified.
+        ("blotter", 4, year_end, None),
+        ("blotter", 5, year_end, Some("blotter")),
+        ("general", 6, year_end, None),
+        ("general", 4, year_end, Some("blotter")),
+        // An unclassified record knows no event: it needs not outlast one, and is not kept by one.
+        ("account", 100, closed, None),
+        ("general", 100, closed, Some("communication")),
+    ] {
+        let name = format!("{class}, {years} years from {from}");
+        match longer {
+            None => assert!(kept(class, years, from).is_ok(), "{name}"),
+            Some(longer) => assert_eq!(
+                lint(kept(class, years, from)),
+                LintError::UnclassifiedShorter(longer.into()),
+                "{name}"
+            ),
+        }
+    }
 }
 
 #[test]
