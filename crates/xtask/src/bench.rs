@@ -13,12 +13,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     shell::build()?;
     let target = std::env::current_exe()?;
     let bench = target.with_file_name("greffe-bench");
-    let revision = shell::read("git", &["describe", "--always", "--dirty"])?;
+    let revision = revision()?;
     let mut command = Command::new(&bench);
     command
         .args(arguments)
         .arg("--revision")
-        .arg(String::from_utf8_lossy(&revision).trim())
+        .arg(&revision)
         .current_dir(shell::root());
     let kept = is_kept(arguments);
     if kept {
@@ -32,6 +32,24 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         eprintln!("written: {REPORT}");
     }
     Ok(())
+}
+
+/// What was built. That the report itself has changed, as it does with every table, is nothing that is measured.
+fn revision() -> Result<String> {
+    let head = shell::read("git", &["rev-parse", "--short", "HEAD"])?;
+    let mut revision = String::from_utf8_lossy(&head).trim().to_owned();
+    let others = [
+        "diff",
+        "--quiet",
+        "HEAD",
+        "--",
+        ".",
+        ":!deploy/BENCHMARKS.md",
+    ];
+    if shell::read("git", &others).is_err() {
+        revision.push_str("-dirty");
+    }
+    Ok(revision)
 }
 
 /// What was measured in earnest is kept in the report, which says of each table when that was.
