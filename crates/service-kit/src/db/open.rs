@@ -97,6 +97,8 @@ impl Source {
                 ("lock_timeout", "20s"),
                 ("tcp_user_timeout", "10s"),
                 ("client_min_messages", "warning"),
+                // A plan that was made while a table was small would be kept when it is not: each statement is planned by what is there.
+                ("plan_cache_mode", "force_custom_plan"),
             ]);
         Ok(Self::Postgres(Box::new(options)))
     }
