@@ -120,3 +120,21 @@ pub fn verify_by_device<M: Statement>(
         DeviceId::try_from(cert.device.as_slice()).map_err(|_| TrustError::Field("device"))?;
     Ok(signed.verify(&device_signer(&device), &cert.envelope_key)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Digest, Issued, MOST_ISSUED};
+    use crate::label::sha256;
+
+    #[test]
+    fn no_more_certificates_are_remembered_than_may_be() {
+        let issued = Issued::default();
+        let certs: Vec<Digest> = (0..=MOST_ISSUED as u64)
+            .map(|number| sha256(&number.to_be_bytes()))
+            .collect();
+        certs.iter().for_each(|cert| issued.clone().add(*cert));
+        assert!(issued.has(&certs[MOST_ISSUED]));
+        assert!(!issued.has(&certs[0]));
+        assert_eq!(issued.known().len(), 1);
+    }
+}
